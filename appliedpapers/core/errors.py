@@ -1,0 +1,89 @@
+"""Errors that a user sees: one line of what happened and where, one line of what to do.
+
+Each class carries the exit code of the command line: 1 run failed, 2 usage or configuration,
+3 plugin unknown or unavailable, 4 data contract, 5 quality gate, 75 locked, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AppsError(Exception):
+    """Base of every error that is reported without a traceback.
+
+    Args:
+        message: What happened and where (file, row, column or option), in one line.
+        hint: What was expected and what to do next.
+    """
+
+    exit_code = 1
+    label = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def render(self) -> str:
+        """Return the text for a terminal: ``label: message`` and the indented hint."""
+        text = f"{self.label}: {self.message}"
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+
+class RunError(AppsError):
+    """Training, evaluation, scoring or serving failed."""
+
+    label = "run error"
+
+
+class ConfigError(AppsError):
+    """An option, a preset or a configuration file is wrong."""
+
+    exit_code = 2
+    label = "config error"
+
+
+class PluginError(AppsError):
+    """A plugin is unknown, incompatible, broken or lacks an extra."""
+
+    exit_code = 3
+    label = "plugin error"
+
+
+class DataError(AppsError):
+    """Data breaks the contract: a file, a column, a row or a value."""
+
+    exit_code = 4
+    label = "data error"
+
+
+class BundleError(DataError):
+    """A stored model is corrupt, tampered with, or of a newer format."""
+
+    exit_code = 1
+    label = "bundle error"
+
+
+class GateError(AppsError):
+    """A quality gate did not hold, for example at promotion."""
+
+    exit_code = 5
+    label = "gate"
+
+
+class LockedError(AppsError):
+    """Another process holds the lock of this job or store."""
+
+    exit_code = 75
+    label = "locked"
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return a hint that names the closest choice, or lists the choices when none is close."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return f"Choose one of: {', '.join(known)}." if known else "There is nothing to choose from."

@@ -1,0 +1,152 @@
+"""The model contract: what a plugin's model can do, and what it is given while it is fitted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+
+from appliedpapers.core.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from appliedpapers.core.config import TaskConfig
+    from appliedpapers.core.data import Split
+    from appliedpapers.core.schema import OutputSchema, TableSchema
+
+
+
+class MetricSink(Protocol):
+    """Receives the metrics of one finished epoch (or boosting round)."""
+
+    def __call__(self, metrics: Mapping[str, float], step: int, /) -> None:
+        """Record ``metrics`` at ``step``."""
+
+
+def _ignore_metrics(metrics: Mapping[str, float], step: int, /) -> None:
+    """Drop the metrics: the default where nobody tracks them."""
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a run lends to :meth:`Model.fit`.
+
+    Attributes:
+        folder: Scratch that survives an interruption; checkpoints live here.
+        seed: The one seed of the run.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; already resolved, never ``"auto"``.
+        precision: ``"32"``, ``"bf16"`` or ``"16"``.
+        devices: Number of processes that train together.
+        resume: Continue from the checkpoint in ``folder`` if there is one.
+        progress: Where progress is shown.
+        log_metrics: Receives metrics once an epoch.
+    """
+
+    folder: Path
+    seed: int = 0
+    device: str = "cpu"
+    precision: str = "32"
+    devices: int = 1
+    resume: bool = False
+    progress: Progress = field(default_factory=SilentProgress)
+    log_metrics: MetricSink = _ignore_metrics
+
+
+class Stream(ABC):
+    """A model over one ordered group, record by record; equals ``predict`` on the whole group."""
+
+    @abstractmethod
+    def step(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Take one input record, return the output records that it completes (possibly none)."""
+
+    @abstractmethod
+    def state(self) -> bytes:
+        """Return everything needed to continue elsewhere; JSON or safetensors, never pickle."""
+
+
+class Model(ABC):
+    """One task's model: a classical learner or a network with everything around it.
+
+    ``predict`` is stateless, thread-safe and deterministic. A result depends on its own row (or group),
+    the bundle and the seed, never on how rows were batched.
+
+    Class attributes:
+        cost: ``"instant"`` answers within a request; ``"job"`` takes seconds to hours an item.
+    """
+
+    cost: ClassVar[Literal["instant", "job"]] = "instant"
+
+    def __init__(self, config: TaskConfig) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def input_schema(self) -> TableSchema:
+        """The contract of the table that :meth:`predict` takes."""
+
+    @property
+    @abstractmethod
+    def output_schema(self) -> OutputSchema:
+        """The contract of the table that :meth:`predict` returns."""
+
+    @abstractmethod
+    def fit(self, train: Split, valid: Split, run: FitContext, *, init: Model | None = None) -> Self:
+        """Fit on ``train``, choose on ``valid``, return self.
+
+        Args:
+            train: The rows to learn from.
+            valid: The rows that epochs, thresholds and calibration are chosen on.
+            run: Seed, device, scratch folder, progress and metric sink.
+            init: An earlier model of the same task to start from.
+
+        Raises:
+            RunError: Training diverged; the message names the step.
+            DataError: The data cannot support the configuration.
+        """
+
+    @abstractmethod
+    def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
+        """Predict for ``table``, which has already been validated against :attr:`input_schema`.
+
+        Args:
+            table: Input rows.
+            files: Folder where big results are written and where scratch that survives an interrupted
+                try is kept; the returned table carries relative paths and sha256 sums.
+
+        Returns:
+            Rows by :attr:`output_schema`, keys carried over, order kept.
+
+        Raises:
+            DataError: A group is unusable, for example a series shorter than the lookback.
+        """
+
+    def stream(self, state: bytes | None = None) -> Stream:
+        """Start (or continue from ``state``) a stream; models without one raise.
+
+        Raises:
+            ConfigError: This model does not stream.
+        """
+        from appliedpapers.core.errors import ConfigError
+
+        raise ConfigError(
+            f"{type(self).__name__} does not stream.", hint="Use apps predict or apps score run instead."
+        )
+
+    @abstractmethod
+    def write_parts(self, folder: Path) -> dict[str, Any]:
+        """Write weights and other parts into ``folder`` and return the small JSON state beside them.
+
+        Networks go to ``*.safetensors``, boosted trees to their native text, tables to Parquet; no pickle.
+        """
+
+    @classmethod
+    @abstractmethod
+    def read_parts(cls, config: TaskConfig, state: Mapping[str, Any], folder: Path, device: str) -> Self:
+        """Rebuild the model that :meth:`write_parts` wrote; the files' checksums were verified before."""
+
+    def describe(self) -> Iterable[tuple[str, str]]:
+        """Yield ``(name, value)`` facts for the report and the model card, such as a parameter count."""
+        return ()

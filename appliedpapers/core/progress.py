@@ -1,0 +1,116 @@
+"""Progress of long work: a bar on a terminal, plain lines in a log, nothing on stdout."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+_LINE_EVERY_S = 10.0
+
+
+class Task(Protocol):
+    """One piece of long work that is being reported."""
+
+    def advance(self, steps: int = 1, *, note: str | None = None) -> None:
+        """Move on by ``steps``; ``note`` replaces the text behind the bar."""
+
+
+class Progress(Protocol):
+    """Where work is reported."""
+
+    def task(self, title: str, total: int | None = None) -> Any:
+        """Return a context manager that yields a :class:`Task`."""
+
+    def say(self, text: str) -> None:
+        """Print one line of fact."""
+
+
+class _SilentTask:
+    def advance(self, steps: int = 1, *, note: str | None = None) -> None:
+        """Report nothing."""
+
+
+class SilentProgress:
+    """Reports nothing: for ``--quiet``, tests and the Python API."""
+
+    @contextmanager
+    def task(self, title: str, total: int | None = None) -> Iterator[Task]:
+        """Yield a task that reports nothing."""
+        yield _SilentTask()
+
+    def say(self, text: str) -> None:
+        """Print nothing."""
+
+
+class _LineTask:
+    def __init__(self, title: str, total: int | None) -> None:
+        self._title, self._total, self._done = title, total, 0
+        self._started = self._printed = time.monotonic()
+
+    def advance(self, steps: int = 1, *, note: str | None = None) -> None:
+        self._done += steps
+        now = time.monotonic()
+        if note is not None or now - self._printed >= _LINE_EVERY_S:
+            self._printed = now
+            of = f"/{self._total}" if self._total else ""
+            tail = f"  {note}" if note else ""
+            print(f"{self._title} {self._done}{of} {now - self._started:.0f}s{tail}", file=sys.stderr)
+
+
+class LineProgress:
+    """Plain lines on stderr: for logs and pipes. A note is always printed, a bare step every ten seconds."""
+
+    @contextmanager
+    def task(self, title: str, total: int | None = None) -> Iterator[Task]:
+        """Yield a task that prints lines."""
+        yield _LineTask(title, total)
+
+    def say(self, text: str) -> None:
+        """Print ``text`` on stderr."""
+        print(text, file=sys.stderr)
+
+
+class BarProgress:
+    """A rich progress bar on stderr: for a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def task(self, title: str, total: int | None = None) -> Iterator[Task]:
+        """Yield a task that moves a bar."""
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn(" {task.description:<9}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self._console) as bar:
+            handle = bar.add_task(title, total=total, note="")
+
+            class _BarTask:
+                def advance(self, steps: int = 1, *, note: str | None = None) -> None:
+                    bar.advance(handle, steps)
+                    if note is not None:
+                        bar.update(handle, note=note)
+
+            yield _BarTask()
+
+    def say(self, text: str) -> None:
+        """Print ``text`` on stderr above the bar."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def choose_progress(quiet: bool = False) -> Progress:
+    """Return a bar on a terminal, plain lines elsewhere, silence when ``quiet``."""
+    if quiet:
+        return SilentProgress()
+    return BarProgress() if sys.stderr.isatty() else LineProgress()

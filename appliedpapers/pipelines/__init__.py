@@ -1,0 +1,1 @@
+"""What one does with any plugin: run, track, report, score, serve."""

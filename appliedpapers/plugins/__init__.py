@@ -1,0 +1,1 @@
+"""The built-in plugins; each is found by entry point, like a third party's."""
