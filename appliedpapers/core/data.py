@@ -162,7 +162,9 @@ class Dataset:
 
     def test_fingerprint(self) -> str:
         """Return the sha256 of the sorted test keys and the protocol's name."""
-        hashes = sorted(key_hash for sample in self.resamples() for key_hash in _row_hashes(sample.test.keys()))
+        hashes = sorted(
+            key_hash for sample in self.resamples() for key_hash in _row_hashes(sample.test.keys())
+        )
         return _digest([self.protocol, *hashes])
 
 
@@ -198,9 +200,10 @@ def leakage_audit(dataset: Dataset) -> list[LeakageFinding]:
                 findings += _overlap(
                     f"values of '{column}'", a, b, _column_set(keys[a], column), _column_set(keys[b], column)
                 )
-            if signatures[a] is not None and signatures[b] is not None:
+            first, second = signatures[a], signatures[b]
+            if first is not None and second is not None:
                 findings += _overlap(
-                    "identical contents", a, b, set(signatures[a].to_pylist()), set(signatures[b].to_pylist())
+                    "identical contents", a, b, set(first.to_pylist()), set(second.to_pylist())
                 )
     return findings
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class AppsError(Exception):
@@ -53,10 +54,20 @@ class PluginError(AppsError):
 
 
 class DataError(AppsError):
-    """Data breaks the contract: a file, a column, a row or a value."""
+    """Data breaks the contract: a file, a column, a row or a value.
+
+    Args:
+        message: What happened and where, in one line.
+        hint: What was expected and what to do next.
+        violations: Arrow table with every broken value (file, row, column, value, rule), if there is one.
+    """
 
     exit_code = 4
     label = "data error"
+
+    def __init__(self, message: str, *, hint: str | None = None, violations: Any = None) -> None:
+        super().__init__(message, hint=hint)
+        self.violations = violations
 
 
 class BundleError(DataError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
     from appliedpapers.core.data import Split
     from appliedpapers.core.schema import OutputSchema, TableSchema
-
 
 
 class MetricSink(Protocol):
@@ -53,6 +52,19 @@ class FitContext:
     resume: bool = False
     progress: Progress = field(default_factory=SilentProgress)
     log_metrics: MetricSink = _ignore_metrics
+
+
+@dataclass(frozen=True)
+class GroupProblem:
+    """A group (by the schema's ``group_by``) that keeps the schema but cannot be predicted.
+
+    Attributes:
+        key: Values of the ``group_by`` columns; the row number (from 0) where there are none.
+        rule: What is wrong and what was expected, in one line.
+    """
+
+    key: tuple[Any, ...]
+    rule: str
 
 
 class Stream(ABC):
@@ -122,6 +134,13 @@ class Model(ABC):
         Raises:
             DataError: A group is unusable, for example a series shorter than the lookback.
         """
+
+    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
+        """Name the groups of a valid table that cannot be predicted, such as a series shorter than the lookback.
+
+        They are left out before :meth:`predict` is called: refused in a request, quarantined in a batch.
+        """
+        return ()
 
     def stream(self, state: bytes | None = None) -> Stream:
         """Start (or continue from ``state``) a stream; models without one raise.

@@ -1,0 +1,206 @@
+"""Typed configuration: class defaults < preset < file < ``--set a.b=c``."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from appliedpapers.core.errors import ConfigError, did_you_mean
+
+
+class Section(BaseModel):
+    """A part of a configuration: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TaskConfig(Section):
+    """Base of every task's configuration.
+
+    A field may carry ``json_schema_extra={"flag": "--freq"}``: then the command line takes that flag too.
+
+    Class attributes:
+        presets: Named overrides of the defaults; every plugin has ``quick``, ``default`` and ``published``.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}, "default": {}, "published": {}}
+
+    seed: int = Field(2021, ge=0, le=2**32 - 1, description="the one seed of the run")
+
+    def replace(self, **sections: Any) -> Self:
+        """Return a validated copy with nested overrides, such as ``replace(model={"horizon": 24})``."""
+        return type(self).model_validate(merge(self.model_dump(), sections))
+
+
+T = TypeVar("T", bound=TaskConfig)
+
+
+def resolve(
+    config_class: type[T],
+    *,
+    preset: str = "default",
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+) -> T:
+    """Build the configuration of a run.
+
+    Args:
+        config_class: The task's configuration class.
+        preset: Name in ``config_class.presets``.
+        file: YAML file whose keys override the preset.
+        assignments: ``a.b=c`` strings that override the file; ``c`` is read as YAML.
+
+    Raises:
+        ConfigError: Unknown preset or key, unreadable file, or a value out of range.
+    """
+    if preset not in config_class.presets:
+        raise ConfigError(f"unknown preset '{preset}'.", hint=did_you_mean(preset, config_class.presets))
+    values = copy.deepcopy(dict(config_class.presets[preset]))
+    if file is not None:
+        values = merge(values, read_yaml(file))
+    for assignment in assignments:
+        values = merge(values, _parse_assignment(assignment))
+    return validate(config_class, values)
+
+
+def validate(config_class: type[T], values: Mapping[str, Any]) -> T:
+    """Validate ``values``; every problem becomes one line that names the option."""
+    try:
+        return config_class.model_validate(values)
+    except ValidationError as error:
+        raise _first_problem(config_class, error) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader.
+
+    Raises:
+        ConfigError: The file is absent, unreadable, not YAML or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file.", hint="Check the path given to --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).", hint="Expected a UTF-8 YAML file.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(
+            f"{path}{where}: {problem}.", hint="Expected YAML, such as 'model: {horizon: 24}'."
+        ) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: a {type(content).__name__} at the top.", hint="Expected 'key: value' lines."
+        )
+    return content
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the nested keys of ``over`` laid on top."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def flags(config_class: type[TaskConfig]) -> dict[str, tuple[str, bool]]:
+    """Return the command-line flags that a configuration declares.
+
+    Returns:
+        ``{"--freq": ("data.freq", False)}``; the boolean says that the flag takes no value.
+    """
+    return {
+        extra["flag"]: (path, info.annotation is bool)
+        for path, info in _fields(config_class)
+        if isinstance(extra := info.json_schema_extra, dict) and isinstance(extra.get("flag"), str)
+    }
+
+
+def commented_yaml(config: TaskConfig) -> str:
+    """Return the configuration as YAML with each option's description beside it."""
+    return "\n".join(_comment_lines(config, 0)) + "\n"
+
+
+def _parse_assignment(text: str) -> dict[str, Any]:
+    path, sign, raw = text.partition("=")
+    if not sign or not all(path.split(".")):
+        raise ConfigError(f"--set {text}: not an assignment.", hint="Expected --set section.option=value.")
+    try:
+        value: Any = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"--set {text}: the value is not YAML.", hint="Quote it, such as --set 'a.b=[1, 2]'."
+        ) from None
+    if isinstance(value, str):
+        value = _number_or_text(value)
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def _number_or_text(value: str) -> Any:
+    # YAML 1.1 reads 1e-4 as text; people mean the number
+    try:
+        return float(value) if "e" in value.lower() else value
+    except ValueError:
+        return value
+
+
+def _first_problem(config_class: type[BaseModel], error: ValidationError) -> ConfigError:
+    problem = error.errors()[0]
+    location = [str(part) for part in problem["loc"]]
+    option = ".".join(location)
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        siblings = _siblings(config_class, location[:-1])
+        return ConfigError(f"unknown option '{option}'{more}.", hint=did_you_mean(location[-1], siblings))
+    rule = problem["msg"][0].lower() + problem["msg"][1:]
+    return ConfigError(
+        f"option '{option}': {rule}, not {problem['input']!r}{more}.",
+        hint="apps config show ID lists every option with its meaning and range.",
+    )
+
+
+def _siblings(config_class: type[BaseModel], path: list[str]) -> list[str]:
+    current: Any = config_class
+    for part in path:
+        if not (
+            isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields
+        ):
+            return []
+        current = current.model_fields[part].annotation
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _fields(config_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, info in config_class.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _fields(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info
+
+
+def _comment_lines(section: BaseModel, indent: int) -> Iterator[str]:
+    pad = "  " * indent
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield f"{pad}{name}:"
+            yield from _comment_lines(value, indent + 1)
+            continue
+        plain = section.model_dump(mode="json")[name]
+        text = yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+        comment = f"  # {info.description}" if info.description else ""
+        yield f"{pad}{name}: {text}{comment}"
