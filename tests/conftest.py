@@ -1,0 +1,25 @@
+"""Fixtures that every test folder uses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of published data and golden files: ``APPS_SHARED``, or ``../shared`` beside the repository.
+
+    Without it the test is skipped, except under CI, where a silent skip would hide a lost check.
+    """
+    folder = Path(os.environ.get("APPS_SHARED") or _ROOT.parent / "shared")
+    if folder.is_dir():
+        return folder
+    reason = f"the shared folder {folder} is absent; set APPS_SHARED to the folder with data/ and golden/"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
