@@ -1,0 +1,79 @@
+"""Options that several commands share, so that they are spelled and explained once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from appliedpapers.core import plugin as plugins
+from appliedpapers.core.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from appliedpapers.core.config import TaskConfig
+
+Plugin = Annotated[str, typer.Argument(help="Plugin id; apps list shows them.", metavar="ID")]
+Model = Annotated[str, typer.Argument(help="frets, frets@champion, frets@3 or a bundle's folder.", metavar="MODEL")]
+Task = Annotated[Optional[str], typer.Option("--task", help="Task, where the plugin has several.")]
+Preset = Annotated[str, typer.Option("--preset", help="quick, default, published, or one of the plugin's own.")]
+ConfigFile = Annotated[Optional[Path], typer.Option("--config", help="YAML file that overrides the preset.")]
+Sets = Annotated[
+    Optional[list[str]], typer.Option("--set", metavar="A.B=C", help="Override one option; may be repeated.")
+]
+DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="Published dataset; default: simulated.")]
+DataPath = Annotated[Optional[Path], typer.Option("--data", help="Your own file or folder.")]
+AcceptLicence = Annotated[bool, typer.Option("--accept-licence", help="Accept the dataset's terms.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Store = Annotated[
+    Path, typer.Option("--store", help="Folder of the MLflow store (MLFLOW_TRACKING_URI overrides it).")
+]
+DEFAULT_STORE = Path("mlruns")
+
+
+def resolve_config(
+    plugin: str, task: str | None, preset: str, config: Path | None, sets: Sequence[str] | None
+) -> TaskConfig:
+    """Resolve the configuration of a plugin's task."""
+    from appliedpapers.core.config import TaskConfig, resolve
+
+    config_class: type[TaskConfig] = plugins.find(plugin).task(task).load("config")
+    return resolve(config_class, preset=preset, file=config, assignments=sets or ())
+
+
+def plugin_flags(plugin: str, task: str | None, words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Turn flags that the plugin's configuration declares into ``a.b=c`` assignments.
+
+    Args:
+        plugin: Plugin id.
+        task: Task name.
+        words: Words of the command line that the command itself did not take.
+        known: The command's own options, for did-you-mean.
+
+    Raises:
+        ConfigError: A word is neither an option of the command nor a flag of the plugin.
+    """
+    if not words:
+        return []
+    from appliedpapers.core.config import flags
+
+    declared = flags(plugins.find(plugin).task(task).load("config"))
+    assignments: list[str] = []
+    rest = list(words)
+    while rest:
+        name, sign, value = rest.pop(0).partition("=")
+        if name not in declared:
+            kind = "option" if name.startswith("-") else "argument"
+            raise ConfigError(f"no {kind} is called '{name}'.", hint=did_you_mean(name, [*known, *declared]))
+        path, is_switch = declared[name]
+        if is_switch and not sign:
+            value = "true"
+        elif not sign:
+            if not rest:
+                raise ConfigError(f"option '{name}' needs a value.", hint=f"It sets {path}.")
+            value = rest.pop(0)
+        assignments.append(f"{path}={value}")
+    return assignments

@@ -1,0 +1,281 @@
+"""Commands about plugins: list, info, config, data, check, new, doctor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from appliedpapers.cli import options
+from appliedpapers.cli.output import paint, print_columns, print_json
+from appliedpapers.core import plugin as registry
+from appliedpapers.core.errors import ConfigError, PluginError
+
+config_app = typer.Typer(help="Show, validate and write configurations.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="List, fetch and audit datasets.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def attach(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("list")(list_plugins)
+    app.command("info")(info)
+    app.command("check")(check)
+    app.command("new")(new)
+    app.command("doctor")(doctor)
+    app.add_typer(config_app, name="config")
+    app.add_typer(data_app, name="data")
+
+
+def list_plugins(as_json: options.Json = False) -> None:
+    """List every installed plugin and its state."""
+    found = registry.discover()
+    if as_json:
+        print_json([_found_json(item) for item in found])
+        return
+    rows = [(item.id, _does(item), _state(item)) for item in found]
+    print_columns(("plugin", "what it does", "state"), rows)
+    ready = next((item.id for item in found if item.state == "ok"), None)
+    noun = "plugin" if len(found) == 1 else "plugins"
+    tip = f" Try:  apps info {ready}    apps run {ready}" if ready else ""
+    print(f" {len(found)} {noun}.{tip}")
+
+
+def _does(item: registry.Found) -> str:
+    if item.spec is None:
+        return "-"
+    text = item.spec.summary.rstrip(".")
+    return text[0].lower() + text[1:]
+
+
+def _state(item: registry.Found) -> str:
+    if item.state == "ok":
+        return paint("ready", "good")
+    if item.state == "missing-extra" and item.spec is not None:
+        return f'needs  pip install "{item.spec.extra}"' if item.spec.extra else item.reason
+    return paint(f"{item.state}: {item.reason}", "bad")
+
+
+def _found_json(item: registry.Found) -> dict[str, Any]:
+    spec = item.spec
+    return {
+        "id": item.id,
+        "state": item.state,
+        "reason": item.reason,
+        "title": spec.title if spec else None,
+        "summary": spec.summary if spec else None,
+        "tasks": [task.name for task in spec.tasks] if spec else [],
+        "install": f'pip install "{spec.extra}"' if spec and spec.extra else None,
+        "distributions": list(item.distributions),
+    }
+
+
+def info(plugin: options.Plugin, as_json: options.Json = False) -> None:
+    """Show what a plugin is: papers, tasks, presets, datasets, baselines."""
+    spec = registry.find(plugin)
+    facts = [_task_facts(spec, task) for task in spec.tasks]
+    if as_json:
+        papers = [{"title": paper.title, "year": paper.year, "url": paper.url} for paper in spec.papers]
+        print_json({"id": spec.id, "title": spec.title, "summary": spec.summary, "papers": papers, "tasks": facts})
+        return
+    print(f" {spec.title}: {spec.summary}\n")
+    for paper in spec.papers:
+        print(f" paper     {paper.title} ({paper.year}){'  ' + paper.url if paper.url else ''}")
+    for task in facts:
+        print(f"\n task      {task['name']} · registered as {task['registered']}")
+        print(f" presets   {' · '.join(task['presets'])}")
+        print(f" datasets  {' · '.join(task['datasets'])}")
+        print(f" own data  {task['formats']}")
+        print(f" metric    {task['primary']}")
+        print(f" baselines {' · '.join(task['baselines'])}")
+    print(f"\n next      apps run {spec.id} --preset quick    apps config init {spec.id}")
+
+
+def _task_facts(spec: registry.PluginSpec, task: registry.TaskSpec) -> dict[str, Any]:
+    from appliedpapers.core.sources import SIMULATED
+
+    config_class, catalog, evaluation = task.load("config"), task.load("datasets"), task.load("evaluation")
+    return {
+        "name": task.name,
+        "registered": spec.registered_name(task),
+        "presets": list(config_class.presets),
+        "datasets": [SIMULATED, *(entry.id for entry in catalog.published)],
+        "formats": catalog.formats,
+        "primary": evaluation.primary,
+        "baselines": [baseline.name for baseline in evaluation.baselines(config_class(), None)],
+    }
+
+
+@config_app.command("show")
+def config_show(
+    plugin: options.Plugin,
+    task: options.Task = None,
+    preset: options.Preset = "default",
+    config: options.ConfigFile = None,
+    sets: options.Sets = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print the resolved configuration with each option's meaning."""
+    from appliedpapers.core.config import commented_yaml
+
+    resolved = options.resolve_config(plugin, task, preset, config, sets)
+    if as_json:
+        print_json(resolved.model_dump(mode="json"))
+    else:
+        print(commented_yaml(resolved), end="")
+
+
+@config_app.command("schema")
+def config_schema(plugin: options.Plugin, task: options.Task = None) -> None:
+    """Print the JSON Schema of the configuration."""
+    print_json(registry.find(plugin).task(task).load("config").model_json_schema())
+
+
+@config_app.command("validate")
+def config_validate(
+    plugin: options.Plugin,
+    config: Annotated[Path, typer.Argument(help="YAML file to check.")],
+    task: options.Task = None,
+    preset: options.Preset = "default",
+) -> None:
+    """Check a configuration file."""
+    options.resolve_config(plugin, task, preset, config, None)
+    print(f"{config}: valid for {plugin}.")
+
+
+@config_app.command("init")
+def config_init(
+    plugin: options.Plugin,
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path(),
+    task: options.Task = None,
+    preset: options.Preset = "default",
+) -> None:
+    """Write a commented configuration and a sample input file to start from."""
+    from appliedpapers.core.config import commented_yaml
+    from appliedpapers.core.files import write_text
+    from appliedpapers.core.tables import write_table
+
+    spec = registry.find(plugin)
+    part = spec.task(task)
+    resolved = options.resolve_config(plugin, task, preset, None, None)
+    yaml_path, sample_path = folder / f"{plugin}.yaml", folder / f"{plugin}-sample.csv"
+    for path in (yaml_path, sample_path):
+        if path.exists():
+            raise ConfigError(f"{path}: exists already.", hint="Remove it or choose another folder.")
+    write_table(part.load("datasets").simulated(resolved).train.example(), sample_path)
+    write_text(yaml_path, commented_yaml(resolved))
+    print(f" configuration  {yaml_path}\n sample input   {sample_path}")
+    print(f" next           apps run {plugin} --config {yaml_path} --data YOUR_FILE")
+
+
+@data_app.command("list")
+def data_list(plugin: options.Plugin, task: options.Task = None, as_json: options.Json = False) -> None:
+    """List the datasets of a plugin and whether they are here."""
+    from appliedpapers.core.sources import list_datasets
+
+    rows = list_datasets(registry.find(plugin).task(task).load("datasets"), plugin)
+    if as_json:
+        print_json(rows)
+        return
+    shown = [(row["id"], row["state"], row["licence"], row["title"]) for row in rows]
+    print_columns(("dataset", "state", "licence", "what it is"), shown)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    plugin: options.Plugin,
+    dataset: Annotated[str, typer.Argument(help="Dataset id; apps data list shows them.")],
+    task: options.Task = None,
+    accept_licence: options.AcceptLicence = False,
+) -> None:
+    """Download a published dataset, checksum verified."""
+    from appliedpapers.core.progress import choose_progress
+    from appliedpapers.core.sources import fetch, find_published
+
+    entry = find_published(registry.find(plugin).task(task).load("datasets"), dataset)
+    print(fetch(plugin, entry, accept_licence=accept_licence, progress=choose_progress()))
+
+
+@data_app.command("audit")
+def data_audit(
+    plugin: options.Plugin,
+    task: options.Task = None,
+    preset: options.Preset = "default",
+    config: options.ConfigFile = None,
+    sets: options.Sets = None,
+    dataset: options.DatasetName = None,
+    data: options.DataPath = None,
+    accept_licence: options.AcceptLicence = False,
+    as_json: options.Json = False,
+) -> None:
+    """Look for rows, groups and duplicates that cross splits; exit 4 when there are any."""
+    from appliedpapers.core.data import leakage_audit
+    from appliedpapers.core.sources import load_dataset
+
+    resolved = options.resolve_config(plugin, task, preset, config, sets)
+    catalog = registry.find(plugin).task(task).load("datasets")
+    loaded = load_dataset(
+        catalog, plugin, resolved, dataset=dataset, data=data, accept_licence=accept_licence
+    )
+    findings = [finding.sentence() for finding in leakage_audit(loaded)]
+    if as_json:
+        print_json({"dataset": loaded.name, "protocol": loaded.protocol, "findings": findings})
+    else:
+        print(f" {loaded.name} · {loaded.protocol} · {loaded.summary}")
+        for line in findings or ["no leakage found"]:
+            print(f" {line}")
+    if findings:
+        raise typer.Exit(4)
+
+
+def check(
+    plugin: options.Plugin,
+    only: Annotated[Optional[list[str]], typer.Option("--only", help="Run this check alone; may be repeated.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run the conformance suite on a plugin, yours included."""
+    import tempfile
+
+    from appliedpapers.core.testing import check_plugin
+
+    with tempfile.TemporaryDirectory() as folder:
+        results = check_plugin(registry.find(plugin), folder=Path(folder), checks=only)
+    failed = [result for result in results if not result.ok]
+    if as_json:
+        print_json([vars(result) if hasattr(result, "__dict__") else result.to_json() for result in results])
+    else:
+        for result in results:
+            mark = paint("ok", "good") if result.ok else paint("FAILED", "bad")
+            print(f" {mark:<6} {result.name} · {result.task} · {result.seconds:.1f} s  {result.detail}".rstrip())
+        print(f" {len(results) - len(failed)} passed, {len(failed)} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Id of the new plugin: lower case, hyphens.")],
+    folder: Annotated[Path, typer.Option("--folder", help="Where to write it.")] = Path(),
+) -> None:
+    """Write the skeleton of a new plugin as its own small distribution."""
+    from appliedpapers.pipelines.scaffold import new_plugin
+
+    path = new_plugin(name, folder)
+    print(f" written  {path}\n next     pip install -e {path}    apps check {name}    apps run {name}")
+
+
+def doctor(as_json: options.Json = False) -> None:
+    """Look at versions, plugins, devices, the data folder and the store."""
+    from appliedpapers.pipelines.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print_json([finding.to_json() for finding in findings])
+    else:
+        for finding in findings:
+            mark = paint("ok", "good") if finding.ok else paint("look", "bad")
+            print(f" {mark:<5} {finding.name:<10} {finding.detail}")
+            if finding.remedy:
+                print(f"       {'':<10} {finding.remedy}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
