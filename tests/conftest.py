@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[1]
+
+# the tiny plugins are found as if they were installed, in this process and in those that tests start
+_TINY = str(_ROOT / "tests" / "plugins" / "tiny")
+sys.path.insert(0, _TINY)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_TINY, os.environ.get("PYTHONPATH"))))
 
 
 @pytest.fixture(scope="session")

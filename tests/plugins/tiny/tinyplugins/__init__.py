@@ -1,0 +1,1 @@
+"""Four plugins that fit in milliseconds: rows, scenes with files, streams, and two tasks in one."""

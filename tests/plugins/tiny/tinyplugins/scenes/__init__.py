@@ -1,0 +1,1 @@
+"""Groups with files in and files out, as a job that resumes."""

@@ -1,0 +1,1 @@
+"""A causal filter that streams."""

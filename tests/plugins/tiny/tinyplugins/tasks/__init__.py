@@ -1,0 +1,1 @@
+"""Two tasks: arrays in cells, and many output rows for a group."""
