@@ -49,12 +49,10 @@ def predict_usable(
         DataError: A column is missing or unknown, or there is no row at all.
         RunError: The model broke its own output schema.
     """
-    numbered = table.append_column(_ROW, pa.array(np.arange(table.num_rows, dtype=np.int64)))
-    checked = check(numbered, model.input_schema, source=source, first_row=first_row)
-    rows = checked.table.column(_ROW).to_numpy()
-    usable = checked.table.drop_columns([_ROW])
+    checked = check(table, model.input_schema, source=source, first_row=first_row)
+    usable, rejected = checked.table, checked.rejected
+    rows = np.delete(np.arange(table.num_rows, dtype=np.int64), rejected)
     violations = list(checked.violations)
-    rejected = checked.rejected
     if usable.num_rows:
         problems = model.review(usable)
         if problems:
@@ -80,9 +78,6 @@ def predict_all(
         raise violations_error(prediction.violations)
     assert prediction.table is not None
     return prediction.table
-
-
-_ROW = "__row__"
 
 
 def _problem_rows(
