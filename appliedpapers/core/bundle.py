@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,9 +18,11 @@ from appliedpapers.core.schema import OutputSchema, TableSchema
 
 if TYPE_CHECKING:
     from appliedpapers.core.model import Model
+    from appliedpapers.core.plugin import PluginSpec
 
 FORMAT_VERSION = 1
 _MANIFEST = "bundle.json"
+_SEAL = "sha256"
 _FORBIDDEN = {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".py", ".so", ".dll"}
 
 
@@ -87,7 +90,8 @@ def save_bundle(
             dataset=dict(dataset or {}),
             files={str(part.relative_to(aside)): sha256_file(part) for part in parts},
         )
-        write_json(aside / _MANIFEST, _to_json(info))
+        document = _to_json(info)
+        write_json(aside / _MANIFEST, {**document, _SEAL: _digest(document)})
     return info
 
 
@@ -110,6 +114,9 @@ def read_info(folder: Path) -> BundleInfo:
             f"{path}: format {version} is newer than {FORMAT_VERSION}.",
             hint=f"It was written by applied-papers {document.get('package_version')}; upgrade to that version.",
         )
+    seal = document.pop(_SEAL, None)
+    if seal != _digest(document):
+        raise BundleError(f"{path}: it was changed after it was written.", hint=_RESTORE)
     try:
         info = _from_json(document)
     except (KeyError, TypeError, ValueError) as error:
@@ -118,16 +125,22 @@ def read_info(folder: Path) -> BundleInfo:
     return info
 
 
-def load_bundle(folder: Path, device: str = "cpu") -> tuple[Model, BundleInfo]:
+def load_bundle(
+    folder: Path, device: str = "cpu", *, spec: PluginSpec | None = None
+) -> tuple[Model, BundleInfo]:
     """Load a model from its bundle; nothing in the bundle is executed.
+
+    Args:
+        folder: The bundle.
+        device: Where the model is to live.
+        spec: The plugin, when it is at hand; the installed one by the bundle's plugin id otherwise.
 
     Raises:
         BundleError: The bundle is corrupt, tampered with or of a newer format.
         PluginError: Its plugin is not installed here.
     """
     info = read_info(folder)
-    spec = plugins.find(info.plugin)
-    task = spec.task(info.task)
+    task = (spec or plugins.find(info.plugin)).task(info.task)
     config = configs.validate(task.load("config"), info.config)
     try:
         model = task.load("model").read_parts(config, info.state, folder, device)
@@ -155,6 +168,11 @@ def _verify(folder: Path, info: BundleInfo) -> None:
                 f"{folder}: part '{name}' was changed (sha256 {found[:8]}…, expected {expected[:8]}…).",
                 hint=_RESTORE,
             )
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _to_json(info: BundleInfo) -> dict[str, Any]:
