@@ -7,6 +7,7 @@ configuration, 3 plugin unknown or unavailable, 4 data contract, 5 quality gate,
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -76,12 +77,12 @@ def _run(words: list[str], debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _report(error, words, debug)
+        return _report(error, debug)
 
 
-def _report(error: Exception, words: list[str], debug: bool) -> int:
+def _report(error: Exception, debug: bool) -> int:
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        print(f"usage error: {_usage_text(error, words)}", file=sys.stderr)
+        print(f"usage error: {_usage_text(error)}", file=sys.stderr)
         return 2
     if debug:
         raise error
@@ -91,16 +92,17 @@ def _report(error: Exception, words: list[str], debug: bool) -> int:
     return 1
 
 
-def _usage_text(error: Exception, words: list[str]) -> str:
+def _usage_text(error: Exception) -> str:
     message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
     hint = "apps --help lists the commands."
     context = getattr(error, "ctx", None)
     if context is not None:
         hint = f"{context.command_path} --help lists what it takes."
         choices = getattr(context.command, "commands", None)
-        unknown = next((word for word in words if choices and word not in choices and not word.startswith("-")), None)
-        if choices and unknown and "No such command" in message:
-            message, hint = f"no command is called '{unknown}'.", did_you_mean(unknown, choices)
+        unknown = re.search(r"No such command '(.*?)'", message)
+        if choices and unknown:
+            word = unknown.group(1)
+            message, hint = f"no command is called '{word}'.", did_you_mean(word, choices)
     return f"{message}\n  {hint}"
 
 

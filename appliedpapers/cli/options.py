@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
 
 Plugin = Annotated[str, typer.Argument(help="Plugin id; apps list shows them.", metavar="ID")]
-Model = Annotated[str, typer.Argument(help="frets, frets@champion, frets@3 or a bundle's folder.", metavar="MODEL")]
-Task = Annotated[Optional[str], typer.Option("--task", help="Task, where the plugin has several.")]
-Preset = Annotated[str, typer.Option("--preset", help="quick, default, published, or one of the plugin's own.")]
-ConfigFile = Annotated[Optional[Path], typer.Option("--config", help="YAML file that overrides the preset.")]
-Sets = Annotated[
-    Optional[list[str]], typer.Option("--set", metavar="A.B=C", help="Override one option; may be repeated.")
+Model = Annotated[
+    str, typer.Argument(help="frets, frets@champion, frets@3 or a bundle's folder.", metavar="MODEL")
 ]
-DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="Published dataset; default: simulated.")]
-DataPath = Annotated[Optional[Path], typer.Option("--data", help="Your own file or folder.")]
+Task = Annotated[str | None, typer.Option("--task", help="Task, where the plugin has several.")]
+Preset = Annotated[
+    str, typer.Option("--preset", help="quick, default, published, or one of the plugin's own.")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file that overrides the preset.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one option; may be repeated.")
+]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Published dataset; default: simulated.")]
+DataPath = Annotated[Path | None, typer.Option("--data", help="Your own file or folder.")]
 AcceptLicence = Annotated[bool, typer.Option("--accept-licence", help="Accept the dataset's terms.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -38,7 +42,7 @@ def resolve_config(
     plugin: str, task: str | None, preset: str, config: Path | None, sets: Sequence[str] | None
 ) -> TaskConfig:
     """Resolve the configuration of a plugin's task."""
-    from appliedpapers.core.config import TaskConfig, resolve
+    from appliedpapers.core.config import resolve
 
     config_class: type[TaskConfig] = plugins.find(plugin).task(task).load("config")
     return resolve(config_class, preset=preset, file=config, assignments=sets or ())
@@ -56,6 +60,8 @@ def plugin_flags(plugin: str, task: str | None, words: Sequence[str], known: Seq
     Raises:
         ConfigError: A word is neither an option of the command nor a flag of the plugin.
     """
+    if plugin.startswith("-"):
+        raise ConfigError(f"no option is called '{plugin}'.", hint=did_you_mean(plugin, known))
     if not words:
         return []
     from appliedpapers.core.config import flags

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from appliedpapers.cli import options
 from appliedpapers.cli.output import paint, print_columns, print_json
 from appliedpapers.core import plugin as registry
-from appliedpapers.core.errors import ConfigError, PluginError
+from appliedpapers.core.errors import ConfigError
 
-config_app = typer.Typer(help="Show, validate and write configurations.", no_args_is_help=True, rich_markup_mode=None)
+config_app = typer.Typer(
+    help="Show, validate and write configurations.", no_args_is_help=True, rich_markup_mode=None
+)
 data_app = typer.Typer(help="List, fetch and audit datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -77,7 +78,9 @@ def info(plugin: options.Plugin, as_json: options.Json = False) -> None:
     facts = [_task_facts(spec, task) for task in spec.tasks]
     if as_json:
         papers = [{"title": paper.title, "year": paper.year, "url": paper.url} for paper in spec.papers]
-        print_json({"id": spec.id, "title": spec.title, "summary": spec.summary, "papers": papers, "tasks": facts})
+        print_json(
+            {"id": spec.id, "title": spec.title, "summary": spec.summary, "papers": papers, "tasks": facts}
+        )
         return
     print(f" {spec.title}: {spec.summary}\n")
     for paper in spec.papers:
@@ -103,7 +106,7 @@ def _task_facts(spec: registry.PluginSpec, task: registry.TaskSpec) -> dict[str,
         "datasets": [SIMULATED, *(entry.id for entry in catalog.published)],
         "formats": catalog.formats,
         "primary": evaluation.primary,
-        "baselines": [baseline.name for baseline in evaluation.baselines(config_class(), None)],
+        "baselines": list(evaluation.baseline_names),
     }
 
 
@@ -176,9 +179,9 @@ def data_list(plugin: options.Plugin, task: options.Task = None, as_json: option
 
     rows = list_datasets(registry.find(plugin).task(task).load("datasets"), plugin)
     if as_json:
-        print_json(rows)
+        print_json([vars(row) for row in rows])
         return
-    shown = [(row["id"], row["state"], row["licence"], row["title"]) for row in rows]
+    shown = [(row.id, row.state, row.licence, row.title) for row in rows]
     print_columns(("dataset", "state", "licence", "what it is"), shown)
 
 
@@ -231,7 +234,9 @@ def data_audit(
 
 def check(
     plugin: options.Plugin,
-    only: Annotated[Optional[list[str]], typer.Option("--only", help="Run this check alone; may be repeated.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Run this check alone; may be repeated.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Run the conformance suite on a plugin, yours included."""
@@ -247,7 +252,9 @@ def check(
     else:
         for result in results:
             mark = paint("ok", "good") if result.ok else paint("FAILED", "bad")
-            print(f" {mark:<6} {result.name} · {result.task} · {result.seconds:.1f} s  {result.detail}".rstrip())
+            print(
+                f" {mark:<6} {result.name} · {result.task} · {result.seconds:.1f} s  {result.detail}".rstrip()
+            )
         print(f" {len(results) - len(failed)} passed, {len(failed)} failed")
     if failed:
         raise typer.Exit(1)

@@ -64,7 +64,7 @@ def resolve(
     if file is not None:
         values = merge(values, read_yaml(file))
     for assignment in assignments:
-        values = merge(values, _parse_assignment(assignment))
+        values = merge(values, parse_assignment(assignment))
     return validate(config_class, values)
 
 
@@ -114,6 +114,28 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def parse_assignment(text: str) -> dict[str, Any]:
+    """Return ``a.b=c`` as nested keys; ``c`` is read as YAML.
+
+    Raises:
+        ConfigError: There is no key, no sign, or the value is not YAML.
+    """
+    path, sign, raw = text.partition("=")
+    if not sign or not all(path.split(".")):
+        raise ConfigError(f"--set {text}: not an assignment.", hint="Expected --set section.option=value.")
+    try:
+        value: Any = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"--set {text}: the value is not YAML.", hint="Quote it, such as --set 'a.b=[1, 2]'."
+        ) from None
+    if isinstance(value, str):
+        value = _number_or_text(value)
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
 def flags(config_class: type[TaskConfig]) -> dict[str, tuple[str, bool]]:
     """Return the command-line flags that a configuration declares.
 
@@ -130,23 +152,6 @@ def flags(config_class: type[TaskConfig]) -> dict[str, tuple[str, bool]]:
 def commented_yaml(config: TaskConfig) -> str:
     """Return the configuration as YAML with each option's description beside it."""
     return "\n".join(_comment_lines(config, 0)) + "\n"
-
-
-def _parse_assignment(text: str) -> dict[str, Any]:
-    path, sign, raw = text.partition("=")
-    if not sign or not all(path.split(".")):
-        raise ConfigError(f"--set {text}: not an assignment.", hint="Expected --set section.option=value.")
-    try:
-        value: Any = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        raise ConfigError(
-            f"--set {text}: the value is not YAML.", hint="Quote it, such as --set 'a.b=[1, 2]'."
-        ) from None
-    if isinstance(value, str):
-        value = _number_or_text(value)
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return dict(value)
 
 
 def _number_or_text(value: str) -> Any:

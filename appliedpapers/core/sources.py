@@ -17,6 +17,8 @@ from appliedpapers.core.files import sha256_file, whole_file, write_json
 from appliedpapers.core.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from appliedpapers.core.data import Dataset
 
 SIMULATED = "simulated"
@@ -115,6 +117,16 @@ class DatasetCatalog(ABC, Generic[C]):
     def from_published(self, entry: PublishedDataset, folder: Path, config: C) -> Dataset:
         """Open a published dataset whose files are present and verified below ``folder``."""
         raise KeyError(entry.id)
+
+    def inputs(self, path: Path, config: C) -> pa.Table:
+        """Read a file for ``predict``: the user's formats, without targets and splits.
+
+        Raises:
+            DataError: The file breaks the contract.
+        """
+        from appliedpapers.core.tables import read_table
+
+        return read_table(path)
 
 
 def data_home() -> Path:

@@ -1,0 +1,173 @@
+"""Commands about registered models and runs: registry, runs, ui."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliedpapers.cli import options
+from appliedpapers.cli.output import print_columns, print_json
+
+registry_app = typer.Typer(help="Registered models.", no_args_is_help=True, rich_markup_mode=None)
+runs_app = typer.Typer(help="Runs on this machine.", no_args_is_help=True, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(help="Model name: frets, or agrosense.crop.", metavar="NAME")]
+
+
+def attach(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(registry_app, name="registry")
+    app.add_typer(runs_app, name="runs")
+    app.command("ui")(ui)
+
+
+@registry_app.command("list")
+def list_models(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
+    """List registered models with their versions and aliases."""
+    from appliedpapers.pipelines import registry, tracking
+
+    models = registry.list_models(tracking.open_store(store))
+    if as_json:
+        print_json(models)
+        return
+    rows = [
+        (
+            model["name"],
+            str(model["versions"]),
+            " ".join(f"@{alias}={version}" for alias, version in model["aliases"].items()) or "-",
+        )
+        for model in models
+    ]
+    print_columns(("model", "versions", "aliases"), rows)
+    if not rows:
+        print(" none yet. apps run ID registers a first version.")
+
+
+@registry_app.command("show")
+def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
+    """Show the versions of a model: metric, dataset, aliases, history."""
+    from appliedpapers.pipelines import registry, tracking
+
+    document = registry.show(tracking.open_store(store), name)
+    if as_json:
+        print_json(document)
+        return
+    rows = [
+        (
+            str(version["version"]),
+            " ".join(f"@{alias}" for alias in version["aliases"]) or "-",
+            f"{version['metric']} {_figure(version['value'])}" if version.get("metric") else "-",
+            str(version.get("dataset") or "-"),
+            str(version.get("created") or "-"),
+        )
+        for version in document["versions"]
+    ]
+    print_columns(("version", "alias", "test", "dataset", "made"), rows)
+    for line in document.get("history", []):
+        print(f" {line}")
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@registry_app.command("diff")
+def diff(
+    name: Name,
+    first: Annotated[int, typer.Argument(help="A version.")],
+    second: Annotated[int, typer.Argument(help="Another version.")],
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
+) -> None:
+    """Show what differs between two versions: configuration, metrics, schema."""
+    from appliedpapers.pipelines import registry, tracking
+
+    changes = registry.diff(tracking.open_store(store), name, first, second)
+    if as_json:
+        print_json(changes)
+        return
+    rows = [
+        (section, key, str(pair[0]), str(pair[1]))
+        for section, values in changes.items()
+        if isinstance(values, dict)
+        for key, pair in values.items()
+    ]
+    print_columns(("what", "option", f"version {first}", f"version {second}"), rows)
+
+
+@registry_app.command("promote")
+def promote(
+    name: Name,
+    version: Annotated[int | None, typer.Argument(help="Version; default: the challenger.")] = None,
+    new_benchmark: Annotated[
+        bool, typer.Option("--new-benchmark", help="The test set changed on purpose; do not compare.")
+    ] = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
+) -> None:
+    """Make a version the champion when it is not worse on the same test set; exit 5 when it is."""
+    from appliedpapers.pipelines import registry, tracking
+
+    promotion = registry.promote(tracking.open_store(store), name, version, new_benchmark=new_benchmark)
+    print_json(vars(promotion)) if as_json else print(f" {promotion.sentence()}")
+
+
+@registry_app.command("rollback")
+def rollback(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
+    """Give the champion's alias back to the champion before it."""
+    from appliedpapers.pipelines import registry, tracking
+
+    promotion = registry.rollback(tracking.open_store(store), name)
+    print_json(vars(promotion)) if as_json else print(f" {promotion.sentence()}")
+
+
+@registry_app.command("export")
+def export(
+    model: options.Model,
+    file: Annotated[Path, typer.Argument(help="Archive to write.")],
+    store: options.Store = options.DEFAULT_STORE,
+) -> None:
+    """Write a version into one file, for a machine without network."""
+    from appliedpapers.pipelines import registry, tracking
+
+    print(f" written  {registry.export_version(tracking.open_store(store), model, file)}")
+
+
+@registry_app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Archive that apps registry export wrote.")],
+    store: options.Store = options.DEFAULT_STORE,
+) -> None:
+    """Register a version from an archive."""
+    from appliedpapers.pipelines import registry, tracking
+
+    reference = registry.import_version(tracking.open_store(store), file)
+    print(f" registered  {reference.name} version {reference.version}")
+
+
+@runs_app.command("list")
+def list_runs(
+    output: Annotated[Path, typer.Option("--output", help="Folder of all runs.")] = Path("runs"),
+    as_json: options.Json = False,
+) -> None:
+    """List the runs in a folder, finished and interrupted."""
+    from appliedpapers.pipelines.run import list_runs as read_runs
+
+    runs = read_runs(output)
+    if as_json:
+        print_json(runs)
+        return
+    rows = [(run["id"], run["state"], run["dataset"], run["preset"], run["score"]) for run in runs]
+    print_columns(("run", "state", "dataset", "preset", "test"), rows)
+
+
+def ui(
+    port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 5000,
+    store: options.Store = options.DEFAULT_STORE,
+) -> None:
+    """Open MLflow's own page on our store."""
+    from appliedpapers.pipelines import tracking
+
+    tracking.serve_ui(tracking.open_store(store), port)

@@ -1,0 +1,102 @@
+"""Commands that operate a model: serve, score."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliedpapers.cli import options
+from appliedpapers.cli.output import print_json
+
+score_app = typer.Typer(help="Batch scoring.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def attach(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("serve")(serve)
+    app.add_typer(score_app, name="score")
+
+
+def serve(
+    model: options.Model,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", help="Port; 0 takes a free one.")] = 5001,
+    device: options.Device = "auto",
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="Require the bearer token in this file (or APPS_TOKEN)."),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option("--allowed-host", help="Host header to accept; may be repeated.")
+    ] = None,
+    file_folder: Annotated[
+        list[Path] | None, typer.Option("--file-folder", help="Folder that file columns may name.")
+    ] = None,
+    max_body_mb: Annotated[float, typer.Option("--max-body-mb", help="Largest request.")] = 32.0,
+    max_rows: Annotated[int, typer.Option("--max-rows", help="Most rows in a request.")] = 100_000,
+    store: options.Store = options.DEFAULT_STORE,
+) -> None:
+    """Serve a model over HTTP, with a page to try it by hand."""
+    from appliedpapers.pipelines import serve as pipeline
+
+    pipeline.serve(
+        model,
+        pipeline.settings_from(
+            host=host,
+            port=port,
+            token_file=token_file,
+            allowed_hosts=allowed_host or (),
+            file_folders=file_folder or (),
+            max_body_mb=max_body_mb,
+            max_rows=max_rows,
+        ),
+        store_folder=store,
+        device=device,
+    )
+
+
+@score_app.command("run")
+def score_run(
+    model: Annotated[str, typer.Option("--model", help="frets@champion, frets@3 or a bundle's folder.")],
+    inputs: Annotated[list[str], typer.Option("--input", "-i", help="Files or globs; may be repeated.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for parts, manifest and quarantine.")
+    ],
+    more: Annotated[list[str] | None, typer.Argument(help="Further files.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 when a row breaks the contract.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Stop after so many input rows.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be scored.")] = False,
+    device: options.Device = "auto",
+    store: options.Store = options.DEFAULT_STORE,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Score files: streams, skips what is done, continues what was interrupted."""
+    from appliedpapers.core.progress import choose_progress
+    from appliedpapers.pipelines.score import score_run as pipeline
+
+    try:
+        summary = pipeline(
+            model,
+            [*inputs, *(more or [])],
+            output,
+            store_folder=store,
+            strict=strict,
+            limit=limit,
+            dry_run=dry_run,
+            device=device,
+            progress=choose_progress(quiet or as_json),
+        )
+    except KeyboardInterrupt:
+        print(
+            f"interrupted. Finished parts are kept in {output}; the same command continues.", file=sys.stderr
+        )
+        raise typer.Exit(130) from None
+    print_json(summary.to_json()) if as_json else print(summary.render())
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)

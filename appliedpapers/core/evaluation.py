@@ -1,0 +1,339 @@
+"""The evaluation contract: what a plugin says about scores, baselines, published figures and drawings.
+
+Scores are kept per unit (a window, a row, a scene, a case), so that intervals and paired tests can be
+computed from them later: :mod:`appliedpapers.core.bootstrap` does that, and
+:mod:`appliedpapers.core.results` writes them into the one results document.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from appliedpapers.core.metrics import Metric
+
+if TYPE_CHECKING:
+    from appliedpapers.core.config import TaskConfig
+    from appliedpapers.core.data import Dataset, Split
+    from appliedpapers.core.figures import Figure
+    from appliedpapers.core.model import FitContext, Model
+
+__all__ = [
+    "Baseline",
+    "Evaluation",
+    "Kind",
+    "Material",
+    "Metric",
+    "MetricScores",
+    "PairedTest",
+    "PublishedFigure",
+    "Scored",
+    "Slices",
+    "slices_of",
+]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Kind = Literal["ours", "paper", "baseline"]
+PairedTest = Literal["diebold-mariano", "paired-bootstrap"]
+
+
+@dataclass(frozen=True)
+class MetricScores:
+    """One metric of one model over the test units.
+
+    Build it with :meth:`mean`, :meth:`root_mean` or :meth:`of`.
+
+    Attributes:
+        losses: Additive per-unit values, shape ``(units,)``; None for a metric that is not a mean.
+        aggregate: Value over the chosen units, with repetition; indices have shape ``(chosen,)``.
+        units: How many units there are.
+        weights: Weight of each unit in the mean, shape ``(units,)``; None for equal weights.
+        root: The value is the square root of the mean.
+    """
+
+    losses: Floats | None
+    aggregate: Callable[[Indices], float] = field(repr=False)
+    units: int
+    weights: Floats | None = None
+    root: bool = False
+
+    @classmethod
+    def mean(cls, losses: ArrayLike, weights: ArrayLike | None = None) -> Self:
+        """Return a metric that is the (weighted) mean of per-unit values.
+
+        Args:
+            losses: Shape ``(units,)``. A value may be NaN where its weight is 0.
+            weights: Shape ``(units,)``, not negative; for instance the number of points of a unit.
+
+        Raises:
+            ValueError: Shapes differ, no unit at all, or a weight is negative or not finite.
+        """
+        return cls._additive(losses, weights, root=False)
+
+    @classmethod
+    def root_mean(cls, losses: ArrayLike, weights: ArrayLike | None = None) -> Self:
+        """Return a metric that is the square root of the (weighted) mean, such as the RMSE.
+
+        Args:
+            losses: Squared errors, shape ``(units,)``.
+            weights: As in :meth:`mean`.
+
+        Raises:
+            ValueError: As in :meth:`mean`.
+        """
+        return cls._additive(losses, weights, root=True)
+
+    @classmethod
+    def of(cls, function: Callable[[Indices], float], units: int) -> Self:
+        """Return a metric that is any function of the chosen units, such as an AUC.
+
+        Args:
+            function: Takes unit indices with repetition; NaN where it is undefined for that choice.
+            units: How many units there are.
+        """
+        if units < 1:
+            raise ValueError("a metric needs at least one unit")
+        return cls(None, function, units)
+
+    @property
+    def value(self) -> float:
+        """The value over all units."""
+        return self.aggregate(np.arange(self.units))
+
+    @property
+    def count(self) -> int:
+        """How many units carry weight."""
+        return self.units if self.weights is None else int(np.count_nonzero(self.weights))
+
+    def restrict(self, chosen: NDArray[np.bool_]) -> MetricScores:
+        """Return the same metric over some of the units; it keeps the unit numbering.
+
+        Args:
+            chosen: Shape ``(units,)``.
+        """
+        if self.losses is not None:
+            weights = np.ones(self.units) if self.weights is None else self.weights
+            return MetricScores._additive(self.losses, weights * chosen, root=self.root)
+        whole = self.aggregate
+        return MetricScores(
+            None,
+            lambda indices: whole(indices[chosen[indices]]) if chosen[indices].any() else float("nan"),
+            self.units,
+            chosen.astype(np.float64),
+        )
+
+    @classmethod
+    def _additive(cls, losses: ArrayLike, weights: ArrayLike | None, *, root: bool) -> Self:
+        values = np.asarray(losses, dtype=np.float64)
+        if values.ndim != 1 or not values.size:
+            raise ValueError(f"losses must have shape (units,) with units >= 1, not {values.shape}")
+        share = None if weights is None else np.asarray(weights, dtype=np.float64)
+        if share is not None:
+            if share.shape != values.shape:
+                raise ValueError(f"weights have shape {share.shape}, losses {values.shape}")
+            if not np.isfinite(share).all() or (share < 0).any():
+                raise ValueError("weights must be finite and not negative")
+            values = np.where(share > 0, values, 0.0)
+
+        def aggregate(indices: Indices) -> float:
+            mean = _mean(values[indices], None if share is None else share[indices])
+            return float(np.sqrt(mean)) if root else mean
+
+        return cls(values, aggregate, values.size, share, root)
+
+
+Slices = tuple[tuple[Mapping[str, str], Mapping[str, MetricScores]], ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """All metrics of one model over the test units.
+
+    Attributes:
+        metrics: By metric name; all have the same units.
+        clusters: Ids of units that are resampled together, shape ``(units,)``; clusters are ordered by
+            their first unit. None: each unit is its own.
+        block: Consecutive clusters per bootstrap block, for overlapping windows and time series.
+        slices: Parts of the test set, such as ``({"series": "OT"}, {"mse": ...})``; see :func:`slices_of`.
+            A slice whose metrics have as many units as the whole gets an interval.
+        units: Units of measurement that differ from the registry's, such as ``{"mae": "kW"}``.
+    """
+
+    metrics: Mapping[str, MetricScores]
+    clusters: NDArray[Any] | None = None
+    block: int = 1
+    slices: Slices = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ValueError("a model must be scored by at least one metric")
+        sizes = {scores.units for scores in self.metrics.values()}
+        if len(sizes) > 1:
+            raise ValueError(f"metrics of one model must share their units, found {sorted(sizes)}")
+        if self.clusters is not None and self.clusters.shape != (self.size,):
+            raise ValueError(f"clusters have shape {self.clusters.shape}, expected ({self.size},)")
+        if self.block < 1:
+            raise ValueError(f"block must be at least 1, not {self.block}")
+
+    @property
+    def size(self) -> int:
+        """How many units were scored."""
+        return next(iter(self.metrics.values())).units
+
+
+def slices_of(metrics: Mapping[str, MetricScores], dimension: str, labels: ArrayLike) -> Slices:
+    """Split metrics by a label of each unit, in the order of first appearance.
+
+    Args:
+        metrics: As in :class:`Scored`.
+        dimension: What the label is, such as ``"site"``.
+        labels: Shape ``(units,)``.
+    """
+    names, first, inverse = np.unique(np.asarray(labels), return_index=True, return_inverse=True)
+    return tuple(
+        (
+            {dimension: str(names[number])},
+            {name: scores.restrict(inverse == number) for name, scores in metrics.items()},
+        )
+        for number in np.argsort(first)
+    )
+
+
+class Baseline(ABC):
+    """A model that ours must be held against, fitted on the same rows with the same tuning budget.
+
+    Attributes:
+        name: As it stands in the results table.
+        kind: ``"baseline"`` for classical models, ``"paper"`` for a network of the paper, ``"ours"`` for a
+            variant of ours that is shown but not chosen from.
+        attainable: False for a bound that nobody can reach without knowing the truth (an oracle): it is
+            shown, but ours is neither tested against it nor called worse than it.
+    """
+
+    name: str
+    kind: Kind = "baseline"
+    attainable: bool = True
+
+    @abstractmethod
+    def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
+        """Fit on ``train``, choose penalties and the like on ``valid``, return self."""
+
+    @abstractmethod
+    def predict(self, split: Split) -> Any:
+        """Return predictions in the form that :meth:`Evaluation.score` takes."""
+
+    def describe(self) -> Iterable[tuple[str, str]]:
+        """Yield ``(name, value)`` facts for the report, such as the chosen penalty."""
+        return ()
+
+
+@dataclass(frozen=True)
+class PublishedFigure:
+    """A figure that somebody printed.
+
+    Attributes:
+        model: Name of the method as its source gives it.
+        metric: Name in the registry.
+        value: In the registry's unit.
+        dataset: Id of the dataset.
+        protocol: Name of the split and scaling rules; must equal the dataset's to stand in our table.
+        setting: What else must be equal, by dotted configuration path: ``{"model.horizon": 96}``.
+        source: Where it is printed.
+        verified: True when we checked it at the source or by a run.
+    """
+
+    model: str
+    metric: str
+    value: float
+    dataset: str
+    protocol: str
+    setting: Mapping[str, Any]
+    source: str
+    verified: bool
+
+
+@dataclass
+class Material:
+    """What a report is made from.
+
+    Attributes:
+        dataset: The data of the run.
+        model: The fitted model that was selected.
+        model_name: Its name in the results table.
+        predictions: On the test split, by model name.
+        scored: By model name.
+        results: The results document.
+        histories: Metrics of each epoch, by model name.
+        config: The resolved configuration.
+    """
+
+    dataset: Dataset
+    model: Model
+    model_name: str
+    predictions: dict[str, Any]
+    scored: dict[str, Scored]
+    results: dict[str, Any]
+    histories: dict[str, list[dict[str, float]]]
+    config: TaskConfig
+
+
+class Evaluation(ABC):
+    """How one task is judged; ``EVALUATION`` in a plugin's ``evaluation.py`` is an instance.
+
+    Class attributes:
+        primary: The metric that is compared, gated and selected on; must have a direction.
+        paired_test: ``"diebold-mariano"`` for additive losses in time order, else ``"paired-bootstrap"``.
+        baseline_names: What ``apps info`` lists.
+    """
+
+    primary: ClassVar[str]
+    baseline_names: ClassVar[tuple[str, ...]] = ()
+    paired_test: ClassVar[PairedTest] = "paired-bootstrap"
+
+    def variants(self, config: TaskConfig) -> Mapping[str, TaskConfig]:
+        """Return further configurations of our model, by name, to be fitted and chosen among on valid."""
+        return {}
+
+    @abstractmethod
+    def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
+        """Return unfitted baselines, at least one that a child could compute."""
+
+    @abstractmethod
+    def predict(self, model: Model, split: Split) -> Any:
+        """Return the model's predictions on ``split`` in the form that :meth:`score` takes."""
+
+    @abstractmethod
+    def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
+        """Score predictions; units and clusters are the same for every model on the same split."""
+
+    def lag(self, config: TaskConfig) -> int:
+        """Return how many neighbouring units are correlated (Diebold-Mariano); horizon - 1 for windows."""
+        return 0
+
+    def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
+        """Return every printed figure worth showing; those of another protocol are set apart."""
+        return ()
+
+    def figures(self, material: Material) -> Sequence[Figure]:
+        """Return two or three figures that answer the field's question."""
+        return ()
+
+    def failures(self, material: Material) -> Sequence[str]:
+        """Return the worst cases in words, for the report."""
+        return ()
+
+
+def _mean(values: Floats, weights: Floats | None) -> float:
+    if not values.size:
+        return float("nan")
+    if weights is None:
+        return float(values.mean())
+    total = weights.sum()
+    return float((values * weights).sum() / total) if total > 0 else float("nan")

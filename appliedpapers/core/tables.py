@@ -1,0 +1,154 @@
+"""Reading and writing whole tables: CSV, Parquet, JSON lines and Arrow, by the file's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.files import whole_file
+
+FORMATS = (".csv", ".csv.gz", ".parquet", ".jsonl", ".arrow")
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a table; text columns of a CSV that hold numbers or timestamps become such.
+
+    Raises:
+        DataError: The file is missing, empty, truncated or of an unknown format.
+    """
+    reader = _READERS.get(_suffix(path))
+    if reader is None:
+        raise DataError(f"{path}: unknown format.", hint=f"Expected one of {', '.join(FORMATS)}.")
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty.", hint="Expected column names and rows.")
+        return reader(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.", hint="Check the path.") from None
+    except (OSError, EOFError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path}: cannot be read ({reason}).", hint="Is it complete, and what its name says?"
+        ) from None
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table whole, in the format of the file's name.
+
+    Raises:
+        ConfigError: The format is unknown.
+        RunError: The file cannot be written.
+    """
+    writer = _WRITERS.get(_suffix(path))
+    if writer is None:
+        raise ConfigError(f"{path}: unknown format.", hint=f"Expected one of {', '.join(FORMATS)}.")
+    with whole_file(path) as aside:
+        writer(table, aside)
+
+
+def csv_bytes(table: pa.Table) -> bytes:
+    """Return a table as CSV with ISO timestamps."""
+    from pyarrow import csv
+
+    sink = pa.BufferOutputStream()
+    csv.write_csv(table, sink, csv.WriteOptions(quoting_style="needed"))
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower()
+    return next(
+        (suffix for suffix in sorted(FORMATS, key=len, reverse=True) if name.endswith(suffix)), path.suffix
+    )
+
+
+def _read_csv(path: Path) -> pa.Table:
+    from pyarrow import csv
+
+    return csv.read_csv(path)
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path)
+
+
+def _read_jsonl(path: Path) -> pa.Table:
+    from pyarrow import json
+
+    return json.read_json(path)
+
+
+def _read_arrow(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def _write_csv(table: pa.Table, path: Path) -> None:
+    path.write_bytes(csv_bytes(table))
+
+
+def _write_csv_gz(table: pa.Table, path: Path) -> None:
+    import gzip
+
+    path.write_bytes(gzip.compress(csv_bytes(table), mtime=0))
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path)
+
+
+def _write_jsonl(table: pa.Table, path: Path) -> None:
+    path.write_text("".join(f"{line}\n" for line in json_lines(table)), encoding="utf-8")
+
+
+def json_lines(table: pa.Table) -> list[str]:
+    """Return one JSON object a row; timestamps in ISO 8601, NaN as null."""
+    import json
+
+    return [json.dumps(plain_row(row), ensure_ascii=False) for row in table.to_pylist()]
+
+
+def plain_row(row: dict[str, object]) -> dict[str, object]:
+    """Return a row with only JSON values: ISO timestamps, null for NaN and infinity."""
+    import datetime as dt
+    import math
+
+    def plain(value: object) -> object:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        if isinstance(value, dt.datetime | dt.date):
+            return value.isoformat()
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return value
+
+    return {name: plain(value) for name, value in row.items()}
+
+
+def _write_arrow(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+
+
+_READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".csv": _read_csv,
+    ".csv.gz": _read_csv,
+    ".parquet": _read_parquet,
+    ".jsonl": _read_jsonl,
+    ".arrow": _read_arrow,
+}
+_WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
+    ".csv": _write_csv,
+    ".csv.gz": _write_csv_gz,
+    ".parquet": _write_parquet,
+    ".jsonl": _write_jsonl,
+    ".arrow": _write_arrow,
+}

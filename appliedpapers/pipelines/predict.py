@@ -1,0 +1,101 @@
+"""Predictions by hand: one file, or a stream of lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from appliedpapers.core import config as configs
+from appliedpapers.core import plugin as plugins
+from appliedpapers.core.bundle import BundleInfo, load_bundle
+from appliedpapers.core.device import resolve_device
+from appliedpapers.core.errors import DataError
+from appliedpapers.core.inference import predict_all
+from appliedpapers.core.tables import plain_row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from appliedpapers.core.model import Model
+
+DEFAULT_STORE = Path("mlruns")
+
+
+def load_model(
+    reference: str, *, device: str = "cpu", store_folder: Path = DEFAULT_STORE
+) -> tuple[Model, BundleInfo]:
+    """Load a model by reference: ``frets``, ``frets@champion``, ``frets@3``, or a bundle's folder.
+
+    Raises:
+        ConfigError: No such model, alias or version.
+        BundleError: The bundle is corrupt or was changed.
+    """
+    folder = Path(reference)
+    if not (folder / "bundle.json").is_file():
+        from appliedpapers.pipelines import registry, tracking
+
+        folder = registry.resolve(reference, tracking.open_store(store_folder)).bundle
+    return load_bundle(folder, resolve_device(device))
+
+
+def predict_file(
+    reference: str,
+    source: Path,
+    *,
+    files: Path | None = None,
+    device: str = "cpu",
+    store_folder: Path = DEFAULT_STORE,
+    assignments: Sequence[str] = (),
+) -> pa.Table:
+    """Predict for one file in any format that the plugin reads.
+
+    Args:
+        reference: The model.
+        source: The user's file.
+        files: Where the model may write big results.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        store_folder: Where MLflow's store lies.
+        assignments: ``a.b=c`` overrides that say how to read the file.
+
+    Raises:
+        DataError: The file breaks the contract; file, row and column are named.
+    """
+    model, info = load_model(reference, device=device, store_folder=store_folder)
+    task = plugins.find(info.plugin).task(info.task)
+    config = model.config
+    for assignment in assignments:
+        over = configs.parse_assignment(assignment)
+        config = configs.validate(type(config), configs.merge(config.model_dump(), over))
+    table = task.load("datasets").inputs(source, config)
+    return predict_all(model, table, source=source.name, files=files)
+
+
+def stream_lines(
+    reference: str, lines: Iterable[str], *, device: str = "cpu", store_folder: Path = DEFAULT_STORE
+) -> Iterator[str]:
+    """Feed JSON lines to a model's stream and yield JSON lines.
+
+    Raises:
+        ConfigError: The model does not stream.
+        DataError: A line is not a JSON object; its number is named.
+    """
+    model, _ = load_model(reference, device=device, store_folder=store_folder)
+    stream = model.stream()
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            for record in stream.step(_record(line, number)):
+                yield json.dumps(plain_row(record), ensure_ascii=False)
+
+
+def _record(line: str, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError(
+            f"stdin, line {number}: not JSON ({error}).", hint='Expected {"column": value}.'
+        ) from None
+    if not isinstance(record, dict):
+        raise DataError(f"stdin, line {number}: not a JSON object.", hint='Expected {"column": value}.')
+    return record

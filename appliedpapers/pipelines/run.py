@@ -1,0 +1,549 @@
+"""The life of a run: resolve, audit, fit, choose, open the test set, report, track, register."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import appliedpapers
+from appliedpapers.core import config as configs
+from appliedpapers.core import device as devices
+from appliedpapers.core import plugin as plugins
+from appliedpapers.core.bundle import load_bundle, save_bundle
+from appliedpapers.core.data import Dataset, LeakageFinding, leakage_audit
+from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Scored
+from appliedpapers.core.files import whole_file, write_json, write_text
+from appliedpapers.core.metrics import metric
+from appliedpapers.core.model import FitContext, Model
+from appliedpapers.core.progress import Progress, SilentProgress
+from appliedpapers.core.results import (
+    Contender,
+    Elsewhere,
+    RunFacts,
+    build_results,
+    read_results,
+    split_published,
+    write_results,
+)
+from appliedpapers.core.sources import SIMULATED, load_dataset
+
+if TYPE_CHECKING:
+    from appliedpapers.pipelines.tracking import RunLog, Store
+
+_REQUEST = "request.json"
+_RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a user asked for; stored with the run so that it can be resumed and repeated.
+
+    Attributes:
+        plugin: Plugin id.
+        task: Task name; None where the plugin has one.
+        preset: Name of the preset.
+        config: Resolved configuration.
+        dataset: Name of a published dataset, or ``"simulated"``.
+        data: The user's own file or folder instead.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``32``, ``bf16`` or ``16``.
+        devices: Processes that train together.
+        allow_leakage: Report a test score although rows cross splits.
+        accept_licence: Accept the dataset's terms.
+        init_from: A registered model or bundle to start from.
+        register: Register the model.
+        command: The command line, for the report.
+    """
+
+    plugin: str
+    config: configs.TaskConfig
+    task: str | None = None
+    preset: str = "default"
+    dataset: str | None = None
+    data: Path | None = None
+    device: str = "auto"
+    precision: str = "32"
+    devices: int = 1
+    allow_leakage: bool = False
+    accept_licence: bool = False
+    init_from: str | None = None
+    register: bool = True
+    command: str = field(default_factory=lambda: shlex.join(["apps", *sys.argv[1:]]))
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Name, version and alias that the registry gave to a model."""
+
+    name: str
+    version: int
+    alias: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind.
+
+    Attributes:
+        folder: The run's folder with report, results, figures and the bundle.
+        results: The results document.
+        report: The HTML report.
+        registered: Where the model stands in the registry; None with ``--no-register``.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    report: Path
+    registered: Registration | None = None
+
+
+def run(
+    request: RunRequest,
+    *,
+    runs: Path = Path("runs"),
+    store_folder: Path = Path("mlruns"),
+    resume: Path | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Live one run from data to registered model.
+
+    Args:
+        request: What to run.
+        runs: Folder in which the run's own folder is made.
+        store_folder: Where MLflow's store lies unless ``MLFLOW_TRACKING_URI`` says otherwise.
+        resume: Folder of an interrupted run of the same request.
+        progress: Where progress is shown.
+
+    Returns:
+        Paths and the results document.
+
+    Raises:
+        DataError: The data breaks the contract or leaks across splits.
+        RunError: Training failed.
+    """
+    return start(request, runs=runs, store_folder=store_folder, resume=resume, progress=progress).live()
+
+
+def start(
+    request: RunRequest,
+    *,
+    runs: Path = Path("runs"),
+    store_folder: Path = Path("mlruns"),
+    resume: Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Return the run before it lives, so that a caller knows its folder; see :func:`run`."""
+    return Run(request, runs, store_folder, resume, progress or SilentProgress())
+
+
+def resume_request(folder: Path) -> RunRequest:
+    """Read what an interrupted run was asked for.
+
+    Raises:
+        ConfigError: The folder is not a run, or the run is complete.
+    """
+    path = folder / _REQUEST
+    if not path.is_file():
+        raise ConfigError(f"{folder}: not a run's folder.", hint="Expected runs/<id> of an interrupted run.")
+    if (folder / _RESULTS).is_file():
+        raise ConfigError(f"{folder}: this run is complete.", hint=f"Its report is {folder / 'report.html'}.")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    task = plugins.find(values["plugin"]).task(values["task"])
+    values["config"] = configs.validate(task.load("config"), values["config"])
+    values["data"] = Path(values["data"]) if values["data"] else None
+    return RunRequest(**values)
+
+
+class Run:
+    """One run in progress: its folder, its clock and what it has learned so far."""
+
+    def __init__(
+        self, request: RunRequest, runs: Path, store_folder: Path, resume: Path | None, progress: Progress
+    ) -> None:
+        self.request = request
+        self.spec = plugins.find(request.plugin)
+        self.task = self.spec.task(request.task)
+        self.device = devices.resolve_device(request.device)
+        devices.check_precision(request.precision, self.device)
+        self.store_folder = store_folder
+        self.resuming = resume is not None
+        self.id = (
+            resume.name if resume else f"{datetime.now(UTC):%Y-%m-%d}-{self.spec.id}-{uuid.uuid4().hex[:4]}"
+        )
+        self.folder = resume or runs / self.id
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self.histories: dict[str, list[dict[str, float]]] = {}
+        self.warnings: list[str] = []
+        self.elsewhere: list[Elsewhere] = []
+        self.baseline_facts: dict[str, dict[str, str]] = {}
+        self.store: Store
+        self.log: RunLog | None = None
+
+    def live(self) -> RunResult:
+        """Live it from data to registered model."""
+        self._claim_folder()
+        evaluation: Evaluation = self.task.load("evaluation")
+        dataset = self._load()
+        findings = self._audit(dataset)
+        self._announce(dataset, findings)
+        from appliedpapers.pipelines import tracking
+
+        self.store = tracking.open_store(self.store_folder)
+        started = tracking.start_run(
+            self.store,
+            plugin=self.spec.id,
+            task=self.task.name,
+            config=self.request.config,
+            preset=self.request.preset,
+            dataset=dataset,
+            tags={"mlflow.runName": self.id},
+        )
+        with started as self.log:
+            name, model = self._fit_and_choose(evaluation, dataset)
+            baselines = self._fit_baselines(evaluation, dataset)
+            material = self._evaluate(evaluation, dataset, name, model, baselines)
+            bundle = self._save(material)
+            registered = self._register(evaluation, material, bundle)
+            report = self._write(material, findings)
+            return RunResult(self.folder, material.results, report, registered)
+
+    def _claim_folder(self) -> None:
+        write_json(self.folder / _REQUEST, _request_json(self.request))
+
+    def _load(self) -> Dataset:
+        request = self.request
+        with self._timed("data"):
+            try:
+                return load_dataset(
+                    self.task.load("datasets"),
+                    self.spec.id,
+                    request.config,
+                    dataset=request.dataset,
+                    data=request.data,
+                    accept_licence=request.accept_licence,
+                    progress=self.progress,
+                )
+            except DataError as error:
+                raise self._with_quarantine(error) from error
+
+    def _with_quarantine(self, error: DataError) -> DataError:
+        if error.violations is None:
+            return error
+        import pyarrow.parquet as pq
+
+        path = self.folder / "quarantine.parquet"
+        with whole_file(path) as aside:
+            pq.write_table(error.violations, aside)
+        rows = error.violations.num_rows
+        listed = f"{rows} bad {'value is' if rows == 1 else 'values are'} listed in {path}."
+        return DataError(
+            error.message, hint=f"{error.hint or ''} {listed}".strip(), violations=error.violations
+        )
+
+    def _audit(self, dataset: Dataset) -> list[LeakageFinding]:
+        findings = leakage_audit(dataset)
+        if findings and not self.request.allow_leakage:
+            raise DataError(
+                f"{dataset.name}: {findings[0].sentence()}.",
+                hint="A test score would be too good to be true. Mend the data, or add --allow-leakage.",
+            )
+        self.warnings += [f"leakage: {finding.sentence()}" for finding in findings]
+        return findings
+
+    def _announce(self, dataset: Dataset, findings: Sequence[LeakageFinding]) -> None:
+        synthetic = " (synthetic: true)" if dataset.provenance.synthetic else ""
+        say = self.progress.say
+        say(
+            f" {self.spec.id} · {dataset.name}{synthetic} · preset {self.request.preset} · "
+            f"{devices.describe_device(self.device)} · seed {self.request.config.seed}"
+        )
+        leaks = "no leakage found" if not findings else f"{len(findings)} leaks allowed"
+        say(
+            " "
+            + " · ".join(part for part in (f"data      {dataset.summary}", dataset.split_note, leaks) if part)
+        )
+        for note in dataset.notes:
+            say(f"           {note}")
+
+    def _context(self, name: str) -> FitContext:
+        history = self.histories.setdefault(name, [])
+
+        def log_metrics(metrics: Mapping[str, float], step: int, /) -> None:
+            history.append({"step": step, **metrics})
+            if self.log is not None:
+                self.log.log_metrics({f"{name}/{key}": value for key, value in metrics.items()}, step)
+
+        return FitContext(
+            folder=self.folder / "fit" / name,
+            seed=self.request.config.seed,
+            device=self.device,
+            precision=self.request.precision,
+            devices=self.request.devices,
+            resume=self.resuming,
+            progress=self.progress,
+            log_metrics=log_metrics,
+        )
+
+    def _fit_and_choose(self, evaluation: Evaluation, dataset: Dataset) -> tuple[str, Model]:
+        """Fit the configured model and its variants; the primary metric on valid chooses."""
+        model_class: type[Model] = self.task.load("model")
+        candidates = {self.spec.id: self.request.config, **evaluation.variants(self.request.config)}
+        init = self._initial_model()
+        fitted: dict[str, tuple[float, Model]] = {}
+        with self._timed("fit"):
+            for name, config in candidates.items():
+                devices.seed_everything(config.seed)
+                model = model_class(config).fit(dataset.train, dataset.valid, self._context(name), init=init)
+                value = 0.0
+                if len(candidates) > 1:
+                    scored = evaluation.score(
+                        evaluation.predict(model, dataset.valid), dataset.valid, dataset
+                    )
+                    value = _signed(evaluation, scored)
+                    self.progress.say(f" {name}: valid {evaluation.primary} {abs(value):.4g}")
+                fitted[name] = (value, model)
+        name = min(fitted, key=lambda key: fitted[key][0])
+        return name, fitted[name][1]
+
+    def _initial_model(self) -> Model | None:
+        if self.request.init_from is None:
+            return None
+        from appliedpapers.pipelines import registry, tracking
+
+        path = Path(self.request.init_from)
+        if not (path / "bundle.json").is_file():
+            path = registry.resolve(self.request.init_from, tracking.open_store(self.store_folder)).bundle
+        model, info = load_bundle(path, self.device)
+        if (info.plugin, info.task) != (self.spec.id, self.task.name):
+            raise ConfigError(
+                f"--init-from {self.request.init_from}: a model of {info.plugin} ({info.task}).",
+                hint=f"Expected one of {self.spec.id} ({self.task.name}).",
+            )
+        return model
+
+    def _fit_baselines(self, evaluation: Evaluation, dataset: Dataset) -> list[Baseline]:
+        baselines = list(evaluation.baselines(self.request.config, dataset))
+        if not baselines:
+            return []
+        self.progress.say(" baselines " + " · ".join(baseline.name for baseline in baselines))
+        with self._timed("baselines"):
+            for baseline in baselines:
+                devices.seed_everything(self.request.config.seed)
+                baseline.fit(dataset.train, dataset.valid, self._context(baseline.name))
+        return baselines
+
+    def _evaluate(
+        self, evaluation: Evaluation, dataset: Dataset, name: str, model: Model, baselines: Sequence[Baseline]
+    ) -> Material:
+        """Open the test set: once, after everything was chosen."""
+        config, test = self.request.config, dataset.test
+        with self._timed("evaluate"):
+            predictions = {name: evaluation.predict(model, test)}
+            predictions |= {baseline.name: baseline.predict(test) for baseline in baselines}
+            scored = {key: evaluation.score(value, test, dataset) for key, value in predictions.items()}
+        same, self.elsewhere = split_published(
+            evaluation.published(config, dataset),
+            dataset=dataset.name,
+            protocol=dataset.protocol,
+            config=config,
+        )
+        contenders = [Contender(name, "ours", scored[name], selected=True, seed=config.seed)]
+        contenders += [
+            Contender(item.name, item.kind, scored[item.name], attainable=item.attainable)
+            for item in baselines
+        ]
+        with self._timed("statistics"):
+            results = build_results(
+                self._facts(dataset),
+                contenders,
+                primary=evaluation.primary,
+                paired_test=evaluation.paired_test,
+                lag=evaluation.lag(config),
+                published=same,
+                warnings=self.warnings,
+                seed=config.seed,
+            )
+        self.baseline_facts = {item.name: dict(item.describe()) for item in baselines}
+        return Material(dataset, model, name, predictions, scored, results, self.histories, config)
+
+    def _facts(self, dataset: Dataset) -> RunFacts:
+        return RunFacts(
+            run_id=self.id,
+            plugin=self.spec.id,
+            task=self.task.name,
+            dataset=dataset.name,
+            synthetic=dataset.provenance.synthetic,
+            protocol=dataset.protocol,
+            preset=self.request.preset,
+            seeds=(self.request.config.seed,),
+            device=self.device,
+            test_size=dataset.test.num_rows,
+            test_fingerprint=dataset.test_fingerprint(),
+        )
+
+    def _save(self, material: Material) -> Path:
+        dataset = material.dataset
+        bundle = self.folder / "model"
+        save_bundle(
+            material.model,
+            bundle,
+            plugin=self.spec.id,
+            task=self.task.name,
+            dataset={
+                "name": dataset.name,
+                "protocol": dataset.protocol,
+                "synthetic": dataset.provenance.synthetic,
+                "fingerprint": dataset.fingerprint(),
+                "test_fingerprint": material.results["test_fingerprint"],
+            },
+        )
+        return bundle
+
+    def _register(self, evaluation: Evaluation, material: Material, bundle: Path) -> Registration | None:
+        assert self.log is not None
+        if not self.request.register:
+            return None
+        from appliedpapers.pipelines import registry
+
+        name = self.spec.registered_name(self.task)
+        with self._timed("register"):
+            uri = self.log.log_model(bundle, name, material.dataset.train.example())
+            version, alias = registry.register(
+                self.store,
+                name=name,
+                model_uri=uri,
+                run_id=self.log.run_id,
+                tags=self._gate_tags(evaluation, material),
+            )
+        material.results["model_version"] = version
+        return Registration(name, version, alias)
+
+    def _gate_tags(self, evaluation: Evaluation, material: Material) -> dict[str, str]:
+        row = headline(material.results)
+        return {
+            "apps.metric": evaluation.primary,
+            "apps.higher_is_better": str(row["higher_is_better"]).lower(),
+            "apps.value": repr(row["value"]),
+            "apps.low": repr(row["low"]),
+            "apps.high": repr(row["high"]),
+            "apps.test_fingerprint": str(material.results["test_fingerprint"]),
+            "apps.dataset": material.dataset.name,
+            "apps.protocol": material.dataset.protocol,
+            "apps.plugin": self.spec.id,
+            "apps.task": self.task.name,
+            "apps.preset": self.request.preset,
+        }
+
+    def _write(self, material: Material, findings: Sequence[LeakageFinding]) -> Path:
+        from appliedpapers.pipelines.report import write_model_card, write_report
+
+        assert self.log is not None
+        results = material.results
+        results["seconds"] = {key: round(value, 3) for key, value in self.seconds.items()}
+        results["peak_memory_mb"] = round(devices.peak_memory_mb(), 1)
+        facts = [*material.model.describe(), *self._baseline_lines()]
+        report = write_report(
+            self.folder,
+            material,
+            environment=environment(self.device),
+            command=self.request.command,
+            findings=[finding.sentence() for finding in findings],
+            published_elsewhere=self.elsewhere,
+            facts=facts,
+        )
+        write_model_card(
+            self.folder, material, environment=environment(self.device), command=self.request.command
+        )
+        write_text(self.folder / "config.yaml", configs.commented_yaml(self.request.config))
+        write_json(self.folder / "config.schema.json", type(self.request.config).model_json_schema())
+        # last: its presence says that the run is complete
+        write_results(self.folder / _RESULTS, results)
+        self.log.log_results(results)
+        self.log.log_artifacts(self.folder)
+        return report
+
+    def _baseline_lines(self) -> list[tuple[str, str]]:
+        return [
+            (f"{name}: {key}", value)
+            for name, values in self.baseline_facts.items()
+            for key, value in values.items()
+        ]
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+def headline(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the selected model's row of the primary metric over the whole test set."""
+    return next(
+        row for row in results["rows"] if row["selected"] and not row["slice"] and row["seed"] is None
+    )
+
+
+def environment(device: str) -> dict[str, str]:
+    """Return the versions that a figure depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"applied-papers": appliedpapers.__version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "lightgbm", "xgboost", "scikit-learn", "mlflow"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {**found, "platform": platform.platform(), "device": devices.describe_device(device)}
+
+
+def list_runs(folder: Path) -> list[dict[str, Any]]:
+    """Return the runs in a folder, newest first, interrupted ones included.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder.", hint="apps run ID makes the first run.")
+    requests = sorted(folder.glob(f"*/{_REQUEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [_summary(path) for path in requests]
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    request = json.loads(path.read_text(encoding="utf-8"))
+    summary = {
+        "id": path.parent.name,
+        "state": "interrupted",
+        "plugin": request["plugin"],
+        "dataset": request["data"] or request["dataset"] or SIMULATED,
+        "preset": request["preset"],
+        "score": "-",
+    }
+    results = path.parent / _RESULTS
+    if results.is_file():
+        row = headline(read_results(results))
+        summary |= {"state": "complete", "score": f"{row['metric']} {row['value']:.4g}"}
+    return summary
+
+
+def _signed(evaluation: Evaluation, scored: Scored) -> float:
+    value = scored.metrics[evaluation.primary].value
+    return -value if metric(evaluation.primary).higher_is_better else value
+
+
+def _request_json(request: RunRequest) -> dict[str, Any]:
+    values = {item.name: getattr(request, item.name) for item in fields(request)}
+    values["config"] = request.config.model_dump(mode="json")
+    values["data"] = None if request.data is None else str(request.data.resolve())
+    return values
