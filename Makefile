@@ -1,0 +1,57 @@
+PYTHON ?= python3
+VENV ?= .venv
+PLUGIN ?= frets
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+SOURCES = pyproject.toml constraints.txt
+
+.PHONY: help demo test acceptance lint types bench gpu docs clean
+
+help:
+	@echo "make demo        train, report, register, serve and score on the embedded dataset"
+	@echo "make test        run every test"
+	@echo "make acceptance  full runs on real data: PLUGIN=$(PLUGIN)"
+	@echo "make lint types  ruff and mypy"
+	@echo "make bench       benchmarks, peers and us side by side"
+	@echo "make gpu         smoke runs and benchmarks on a CUDA device"
+	@echo "make docs        regenerate the generated parts of the documentation"
+	@echo "make clean       remove what these commands made"
+
+$(VENV)/.demo: $(SOURCES)
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing applied-papers into $(VENV) (once; a few minutes)"
+	@$(PIP) "setuptools>=77" wheel
+	@$(PIP) --no-build-isolation -e ".[all]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@$(PIP) --no-build-isolation -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.demo
+	@$(VENV)/bin/python examples/demo.py
+
+test: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+acceptance: $(VENV)/.dev
+	$(VENV)/bin/python -m benchmarks.acceptance $(PLUGIN)
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.dev
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.dev
+	$(VENV)/bin/python benchmarks/cli_startup.py
+	$(VENV)/bin/python benchmarks/frets_step.py
+
+gpu: $(VENV)/.dev
+	$(VENV)/bin/python -m benchmarks.gpu
+
+docs: $(VENV)/.dev
+	$(VENV)/bin/python -m benchmarks.docs
+
+clean:
+	rm -rf demo-output runs mlruns build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
