@@ -1,0 +1,257 @@
+"""Figures of reports: one look, one meaning per colour, and no global state.
+
+Colours are Okabe and Ito's, which people with colour-blindness can tell apart. Figures stand on a light
+card in both themes of the report, so that what is drawn looks the same everywhere and prints well.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+OURS = "#0072B2"
+STRONGEST = "#D55E00"
+BASELINE = "#999999"
+TRUTH = "#009E73"
+FLAGGED = "#CC79A7"
+INK = "#1a1a1a"
+MUTED = "#5c5c5c"
+GRID = "#e3e3e3"
+
+WIDTH = 7.2
+HEIGHT = 3.6
+MANY_POINTS = 5_000
+
+_DPI = 144
+_MARK_INCHES = 0.18
+
+# matplotlib keeps its style in one global table: it is changed by one thread at a time
+_STYLE_LOCK = threading.Lock()
+
+Media = Literal["image/svg+xml", "image/png"]
+
+_STYLE: Mapping[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "normal",
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "image.cmap": "viridis",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "applied-papers",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A finished drawing.
+
+    Attributes:
+        name: File name without its ending; lower case, digits, hyphens and underscores.
+        title: What it shows, in a few words.
+        caption: One or two sentences for the reader.
+        alt: The finding, for who cannot see it.
+        data: The bytes of the file.
+        media: Their type.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    data: bytes
+    media: Media
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):
+            raise ValueError(f"figure name {self.name!r}: expected lower case, digits, hyphens, underscores")
+        if not self.alt.strip():
+            raise ValueError(f"figure {self.name} needs alt text that states the finding")
+
+    @property
+    def file_name(self) -> str:
+        """Name with its ending."""
+        return f"{self.name}.{'svg' if self.media == 'image/svg+xml' else 'png'}"
+
+
+def start(
+    width: float = WIDTH, height: float = HEIGHT, *, rows: int = 1, columns: int = 1, **layout: Any
+) -> tuple[Canvas, Any]:
+    """Start a figure in our style.
+
+    Args:
+        width: Inches; 7.2 fills the report's column.
+        height: Inches.
+        rows: Rows of axes.
+        columns: Columns of axes.
+        **layout: Passed to ``Figure.subplots``, such as ``sharex=True``.
+
+    Returns:
+        The canvas and its axes: one, or an array where there are several.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as Canvas
+
+    with _STYLE_LOCK, mpl.rc_context(dict(_STYLE)):
+        canvas = Canvas(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
+        axes = canvas.subplots(rows, columns, **layout)
+    return canvas, axes
+
+
+def finish(
+    fig: Canvas,
+    *,
+    name: str,
+    title: str,
+    alt: str,
+    caption: str = "",
+    synthetic: bool,
+    points: int | None = None,
+) -> Figure:
+    """Write a figure as SVG, or as PNG when it holds more than 5,000 points.
+
+    Args:
+        fig: The canvas from :func:`start`.
+        name: File name without ending.
+        title: What it shows.
+        alt: The finding in words.
+        caption: One or two sentences for the reader.
+        synthetic: True writes "synthetic data" on the figure.
+        points: How many points are drawn; None counts those of lines, collections and images.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    drawn = _count_points(fig) if points is None else points
+    if synthetic:
+        # outside the layout engine's reach: a figure may be full
+        fig.text(
+            0.995, 0.995, "synthetic data", ha="right", va="top", color=MUTED, fontsize=8, style="italic"
+        )
+    buffer = io.BytesIO()
+    with _STYLE_LOCK, mpl.rc_context(dict(_STYLE)):
+        if drawn > MANY_POINTS:
+            FigureCanvasAgg(fig).print_png(buffer, metadata={"Software": None})
+            return Figure(name, title, caption, alt, buffer.getvalue(), "image/png")
+        FigureCanvasSVG(fig).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    return Figure(name, title, caption, alt, buffer.getvalue(), "image/svg+xml")
+
+
+def label_end(axes: Any, x: float, y: float, text: str, color: str) -> None:
+    """Write a label right of a line's last point, in the line's colour: no legend is needed."""
+    axes.annotate(
+        text,
+        (x, y),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        color=color,
+        fontsize=9,
+        annotation_clip=False,
+    )
+
+
+def learning_curves(
+    histories: Mapping[str, list[dict[str, float]]], selected: str, *, synthetic: bool
+) -> Figure | None:
+    """Draw the metrics of each epoch; None when nothing has two epochs.
+
+    Args:
+        histories: Metrics of each epoch by model; keys such as ``train_mse`` and ``valid_mse``.
+        selected: The model that is drawn in the colour of ours.
+        synthetic: Whether the data are synthetic.
+    """
+    history = histories.get(selected, [])
+    names = [name for name in ("train", "valid") if any(_of(name, epoch) for epoch in history)]
+    if len(history) < 2 or not names:
+        return None
+    canvas, axes = start(height=2.8)
+    metric = ""
+    for name in names:
+        points = [(number, *found) for number, epoch in enumerate(history, 1) if (found := _of(name, epoch))]
+        epochs, labels, values = zip(*points, strict=True)
+        metric = metric or labels[0].removeprefix(f"{name}_")
+        axes.plot(epochs, values, color=OURS, linestyle="-" if name == "valid" else ":", marker=".", ms=4)
+        label_end(axes, epochs[-1], values[-1], name, OURS)
+    best = _best(history)
+    if best is not None:
+        axes.plot(*best, marker="o", ms=8, mfc="none", mec=OURS)
+        axes.annotate("best", best, xytext=(0, -14), textcoords="offset points", ha="center", color=MUTED)
+    axes.set(xlabel="epoch", ylabel=metric)
+    axes.margins(x=0.08, y=0.18)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    ending = f"; the best on valid is epoch {best[0]} of {len(history)}" if best else ""
+    return finish(
+        canvas,
+        name="learning-curves",
+        title="Learning curves",
+        caption=f"{metric} by epoch of {selected}{ending}.",
+        alt=f"Training of {selected}: {metric} by epoch{ending}.",
+        synthetic=synthetic,
+    )
+
+
+def _mark_synthetic(fig: Canvas) -> None:
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    engine = fig.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, 0, 1, 1 - _MARK_INCHES / fig.get_figheight()))
+    fig.text(0.995, 0.99, "synthetic data", ha="right", va="top", color=MUTED, fontsize=8, style="italic")
+
+
+def _of(part: str, epoch: Mapping[str, float]) -> tuple[str, float] | None:
+    for name, value in epoch.items():
+        if name == part or name.startswith(f"{part}_"):
+            return name, value
+    return None
+
+
+def _best(history: list[dict[str, float]]) -> tuple[int, float] | None:
+    from appliedpapers.core.metrics import metrics
+
+    values = [(number, *found) for number, epoch in enumerate(history, 1) if (found := _of("valid", epoch))]
+    if not values:
+        return None
+    about = metrics().get(values[0][1].removeprefix("valid_"))
+    sign = -1 if about is not None and about.higher_is_better else 1
+    number, _, value = min(values, key=lambda item: sign * item[2])
+    return number, value
+
+
+def _count_points(fig: Canvas) -> int:
+    total = 0
+    for axes in fig.axes:
+        for line in axes.lines:
+            total += np.size(line.get_xdata())
+        for collection in axes.collections:
+            total += np.size(collection.get_offsets()) // 2
+        total += (MANY_POINTS + 1) * len(axes.images)
+    return total

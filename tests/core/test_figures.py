@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from appliedpapers.core import figures as f
+
+
+def draw(points=10, **options):
+    canvas, axes = f.start()
+    axes.plot(np.arange(points), np.sin(np.arange(points)), color=f.OURS)
+    f.label_end(axes, points - 1, 0.0, "ours", f.OURS)
+    return f.finish(canvas, name="wave", title="Wave", alt="It goes up and down.", **options)
+
+
+def test_a_small_figure_is_svg_without_outside_resources():
+    figure = draw(synthetic=False)
+    text = figure.data.decode()
+    assert figure.media == "image/svg+xml"
+    assert figure.file_name == "wave.svg"
+    assert "<svg" in text
+    assert "<script" not in text
+    assert "url(http" not in text
+
+
+def test_synthetic_data_is_written_on_the_figure():
+    # glyphs are paths; the comment before them carries the text
+    assert b"<!-- synthetic data -->" in draw(synthetic=True).data
+    assert b"synthetic" not in draw(synthetic=False).data
+
+
+def test_many_points_become_png():
+    assert draw(points=f.MANY_POINTS + 1, synthetic=True).media == "image/png"
+
+
+def test_the_same_drawing_gives_the_same_bytes_from_any_thread():
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda _: draw(synthetic=True).data, range(6)))
+    assert len(set(drawn)) == 1
+
+
+def test_the_global_style_is_left_alone():
+    before = dict(mpl.rcParams)
+    draw(synthetic=True)
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(("name", "alt"), [("../up", "x"), ("a b", "x"), ("fine", " ")])
+def test_unsafe_names_and_missing_alt_text_are_refused(name, alt):
+    with pytest.raises(ValueError, match="figure"):
+        f.Figure(name, "t", "c", alt, b"", "image/png")
+
+
+def test_learning_curves_name_the_best_epoch():
+    history = [{"train_mse": 3.0, "valid_mse": 4.0}, {"train_mse": 2.0, "valid_mse": 2.5}, {"valid_mse": 3.0}]
+    figure = f.learning_curves({"ours": history}, "ours", synthetic=False)
+    assert figure is not None
+    assert "epoch 2 of 3" in figure.alt
+    higher = [{"valid_auc": 0.5}, {"valid_auc": 0.6}, {"valid_auc": 0.7}]
+    found = f.learning_curves({"ours": higher}, "ours", synthetic=False)
+    assert found is not None
+    assert "best on valid is epoch 3 of 3" in found.alt
+    assert f.learning_curves({"ours": history[:1]}, "ours", synthetic=False) is None
+    assert f.learning_curves({}, "ours", synthetic=False) is None
