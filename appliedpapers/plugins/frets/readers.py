@@ -1,0 +1,371 @@
+"""The user's own series: long, wide and headerless files, and tables that are already validated.
+
+Row numbers in messages are line numbers of the file: its first line, the header included, is row 1. In
+Parquet, which has no lines, the first record is row 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.schema import Violation, violations_table
+from appliedpapers.plugins.frets.cleaning import Imputation
+from appliedpapers.plugins.frets.observations import Observations, Sentinels, assemble
+from appliedpapers.plugins.frets.panel import SeriesPanel
+from appliedpapers.plugins.frets.tables import Cells, ColumnNames, Layout, is_readable, read_cells
+from appliedpapers.plugins.frets.timestamps import (
+    ISO_HINT,
+    MixedFormatsError,
+    fixed_step,
+    parse_timestamps,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_ROWS_NAMED = 5
+
+
+def read_panel(
+    path: Path,
+    *,
+    layout: Layout | Literal["auto"] = "auto",
+    columns: ColumnNames | None = None,
+    date_format: str | None = None,
+    freq: str | None = None,
+    start: str | None = None,
+    sentinels: Sentinels = "auto",
+    impute: Imputation | None = None,
+    season: int | None = None,
+    exogenous: Literal["refuse", "drop"] = "refuse",
+) -> SeriesPanel:
+    """Read a file of series, or a folder of files of one layout.
+
+    The order of rows and of columns changes nothing: series are sorted by name, rows by time.
+
+    Args:
+        path: ``.csv``, ``.txt``, ``.tsv`` (each also ``.gz``) or ``.parquet``; or a folder of such files.
+        layout: ``long`` (one row a value), ``wide`` (a date column and one column a series), ``headless``
+            (numbers alone, one column a series), or ``auto`` to tell them apart by the first line.
+        columns: Names of the columns of a long file.
+        date_format: strptime format of the dates, where they are not ISO 8601.
+        freq: pandas offset alias; inferred from the commonest step when None.
+        start: Timestamp of the first row of a headless file.
+        sentinels: ``"auto"`` finds values such as -9999, a list names them, None keeps them.
+        impute: How gaps inside a series are filled; None leaves them missing.
+        season: Steps of a season for ``impute="seasonal"``; by default a day, a week or a year by ``freq``.
+        exogenous: What to do with further columns of a long file; FreTS itself has no use for them.
+
+    Returns:
+        The panel; its notes tell of sentinels, gaps, imputations, ragged ends and series left out.
+
+    Raises:
+        DataError: The files break the contract; every bad cell is in ``violations``.
+        ConfigError: ``freq``, ``start`` or ``date_format`` is not valid.
+    """
+    names = columns or ColumnNames()
+    cells = [read_cells(file, layout, names) for file in _files(path)]
+    _require_one_layout(path, cells)
+    if cells[0].layout == "headless":
+        seen = _from_headless(cells, freq, start)
+    else:
+        seen = _from_dated(cells, names, date_format, exogenous)
+    return assemble(seen, freq=freq, sentinels=sentinels, method=impute, season=season)
+
+
+def panel_from_table(
+    table: pa.Table,
+    *,
+    freq: str | None = None,
+    sentinels: Sentinels = "auto",
+    impute: Imputation | None = None,
+    season: int | None = None,
+    source: str = "input",
+) -> SeriesPanel:
+    """Arrange a validated long table as a panel.
+
+    Args:
+        table: ``unique_id`` string, ``ds`` timestamp, ``y`` float64; further columns are ignored.
+        freq: pandas offset alias; inferred when None.
+        sentinels: As in :func:`read_panel`.
+        impute: As in :func:`read_panel`.
+        season: As in :func:`read_panel`.
+        source: What to call the table in messages; rows count from 1.
+
+    Raises:
+        DataError: Duplicate timestamps, timestamps off the calendar, or nothing but missing values.
+    """
+    import pyarrow as pa
+
+    if not table.num_rows:
+        raise DataError(f"{source}: it has no rows.", hint="Send at least one row a series.")
+    coded = table.column("unique_id").combine_chunks().dictionary_encode()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.combine_chunks()
+    known = [str(name) for name in coded.dictionary.to_pylist()]
+    rank = np.empty(len(known), np.int64)
+    rank[np.argsort(np.array(known, dtype=object), kind="stable")] = np.arange(len(known))
+    stamps = table.column("ds").cast(pa.timestamp("us")).cast(pa.int64()).to_numpy().view("M8[us]")
+    seen = Observations(
+        names=tuple(sorted(known)),
+        code=rank[coded.indices.to_numpy()],
+        stamps=stamps,
+        y=np.asarray(table.column("y").cast(pa.float64()).to_numpy(), np.float64),
+        files=(source,),
+        file=np.zeros(len(stamps), np.int64),
+        line=np.arange(1, len(stamps) + 1, dtype=np.int64),
+    )
+    return assemble(seen, freq=freq, sentinels=sentinels, method=impute, season=season)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder.", hint="Check the path.")
+    if path.is_file():
+        return [path]
+    found = sorted(item for item in path.iterdir() if is_readable(item))
+    if not found:
+        raise DataError(
+            f"{path}: the folder holds no file of series.",
+            hint="Expected .csv, .txt, .tsv or .parquet files.",
+        )
+    return found
+
+
+def _require_one_layout(path: Path, cells: list[Cells]) -> None:
+    other = next((item for item in cells if item.layout != cells[0].layout), None)
+    if other is not None:
+        raise DataError(
+            f"{path}: {cells[0].file} is {cells[0].layout} and {other.file} is {other.layout}.",
+            hint="Put files of one layout into a folder, or name the layout with --set data.layout=....",
+        )
+
+
+def _from_headless(cells: list[Cells], freq: str | None, start: str | None) -> Observations:
+    import pandas as pd
+
+    first = cells[0]
+    if len(cells) > 1:
+        raise DataError(
+            f"{first.file} and {len(cells) - 1} other files have no dates, so their order is unknown.",
+            hint="Give one file without header, or files with a date column.",
+        )
+    if freq is None or start is None:
+        raise DataError(
+            f"{first.file}: it has no header and no dates.",
+            hint="Say when it starts and how it steps, such as --start 1990-01-01 --freq B.",
+        )
+    try:
+        begin = pd.Timestamp(start)
+    except ValueError:
+        raise ConfigError(
+            f"option 'data.start': {start!r} is not a timestamp.", hint=f"{ISO_HINT}."
+        ) from None
+    length = len(first.frame)
+    fixed_step(freq)
+    try:
+        stamps = pd.date_range(begin, periods=length, freq=freq, unit="us").to_numpy()
+    except (ValueError, OverflowError) as error:
+        raise DataError(
+            f"{first.file}: {length:,} steps of '{freq}' from {start} leave the calendar ({error}).",
+            hint="Check --start and --freq.",
+        ) from None
+    bad: list[Violation] = []
+    columns = [str(name) for name in first.frame.columns]
+    values = np.column_stack([_numbers(first, name, bad) for name in columns])
+    _raise_bad(bad)
+    return _flattened(first, columns, stamps, values, 0)
+
+
+def _from_dated(
+    cells: list[Cells], names: ColumnNames, date_format: str | None, exogenous: Literal["refuse", "drop"]
+) -> Observations:
+    bad: list[Violation] = []
+    parts = []
+    for number, item in enumerate(cells):
+        if item.layout == "long":
+            parts.append(_from_long(item, number, names, date_format, exogenous, bad))
+        else:
+            parts.append(_from_wide(item, number, names, date_format, bad))
+    _raise_bad(bad)
+    return _joined(parts)
+
+
+def _from_long(
+    cells: Cells,
+    number: int,
+    names: ColumnNames,
+    date_format: str | None,
+    exogenous: Literal["refuse", "drop"],
+    bad: list[Violation],
+) -> Observations:
+    import pandas as pd
+
+    extra = [str(name) for name in cells.frame.columns if name not in (names.id, names.ds, names.y)]
+    if extra and exogenous == "refuse":
+        raise DataError(
+            f"{cells.file}: column '{extra[0]}' is none of {names.id}, {names.ds}, {names.y}; "
+            "FreTS has no exogenous inputs.",
+            hint="Remove it, or leave such columns out with --set data.exogenous=drop.",
+        )
+    ids = cells.frame[names.id]
+    absent = ids.isna().to_numpy()
+    _note_bad(bad, cells, names.id, absent, None, "the name of the series is missing")
+    stamps, zoned = _stamps(cells, names.ds, date_format, bad)
+    y = _numbers(cells, names.y, bad)
+    code, unique = pd.factorize(ids.astype("str"), sort=True)
+    notes = [f"columns left out on request: {', '.join(extra)}"] if extra else []
+    return Observations(
+        names=tuple(str(name) for name in unique),
+        code=code.astype(np.int64),
+        stamps=stamps,
+        y=y,
+        files=(cells.file,),
+        file=np.full(len(y), number),
+        line=cells.lines,
+        ds_name=names.ds,
+        notes=(*notes, *zoned),
+    )
+
+
+def _from_wide(
+    cells: Cells, number: int, names: ColumnNames, date_format: str | None, bad: list[Violation]
+) -> Observations:
+    columns = [str(name) for name in cells.frame.columns]
+    ds_name = names.ds if names.ds in columns else columns[0]
+    series = [name for name in columns if name != ds_name]
+    stamps, zoned = _stamps(cells, ds_name, date_format, bad)
+    values = np.column_stack([_numbers(cells, name, bad) for name in series])
+    seen = _flattened(cells, series, stamps, values, number)
+    return replace(seen, ds_name=ds_name, notes=zoned)
+
+
+def _flattened(
+    cells: Cells,
+    series: list[str],
+    stamps: NDArray[np.datetime64],
+    values: NDArray[np.float64],
+    number: int,
+) -> Observations:
+    order = sorted(range(len(series)), key=series.__getitem__)
+    rows, count = values.shape
+    return Observations(
+        names=tuple(series[position] for position in order),
+        code=np.tile(np.arange(count), rows),
+        stamps=np.repeat(stamps, count),
+        y=values[:, order].ravel(),
+        files=(cells.file,),
+        file=np.full(rows * count, number),
+        line=np.repeat(cells.lines, count),
+    )
+
+
+def _joined(parts: list[Observations]) -> Observations:
+    if len(parts) == 1:
+        return parts[0]
+    names = sorted({name for part in parts for name in part.names})
+    place = {name: position for position, name in enumerate(names)}
+    maps = [np.array([place[name] for name in part.names], np.int64) for part in parts]
+    return Observations(
+        names=tuple(names),
+        code=np.concatenate([mapping[part.code] for part, mapping in zip(parts, maps, strict=True)]),
+        stamps=np.concatenate([part.stamps for part in parts]),
+        y=np.concatenate([part.y for part in parts]),
+        files=tuple(part.files[0] for part in parts),
+        file=np.concatenate([part.file for part in parts]),
+        line=np.concatenate([part.line for part in parts]),
+        ds_name=parts[0].ds_name,
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+
+
+def _stamps(
+    cells: Cells, name: str, date_format: str | None, bad: list[Violation]
+) -> tuple[NDArray[np.datetime64], tuple[str, ...]]:
+    column = cells.frame[name]
+    if column.dtype.kind in "fb" or (column.dtype.kind in "iu" and date_format is None):
+        raise DataError(
+            f"{cells.file}, column '{name}': its values are {column.dtype}, not timestamps.",
+            hint=f"{ISO_HINT}. The date column is the one named '{name}', or the first of a wide file.",
+        )
+    try:
+        parsed = parse_timestamps(column, date_format)
+    except MixedFormatsError as error:
+        rows = np.flatnonzero(error.rows)
+        found = [_violation(cells, name, int(row), column, error.reason) for row in rows]
+        raise DataError(
+            f"{cells.file}, column '{name}': {error.reason}; first in row {cells.lines[rows[0]]}: "
+            f"'{column.iloc[int(rows[0])]}'.",
+            hint=f"{len(rows):,} rows are concerned. Write all dates in one way and name it, such as "
+            "--set data.date_format=%d.%m.%Y, or use ISO 8601.",
+            violations=violations_table(found),
+        ) from None
+    rule = "is not a timestamp" if date_format is None else f"is not a timestamp of the form {date_format}"
+    _note_bad(bad, cells, name, parsed.bad, column, rule)
+    return parsed.stamps, ("timestamps with an offset were converted to UTC",) if parsed.zoned else ()
+
+
+def _numbers(cells: Cells, name: str, bad: list[Violation]) -> NDArray[np.float64]:
+    import pandas as pd
+
+    column = cells.frame[name]
+    if column.dtype.kind in "fiu":
+        numbers = column.to_numpy(np.float64, na_value=np.nan)
+        wrong = np.isinf(numbers)
+    elif (
+        column.dtype.kind == "b" or column.dtype.kind in "mM" or isinstance(column.dtype, pd.DatetimeTZDtype)
+    ):
+        numbers = np.full(len(column), np.nan)
+        wrong = column.notna().to_numpy()
+    else:
+        text = column.astype("str").where(column.notna()).str.strip()
+        given = column.notna().to_numpy() & (text != "").to_numpy(bool)
+        numbers = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        wrong = given & ~np.isfinite(numbers)
+    _note_bad(bad, cells, name, wrong, column, "is not a finite number")
+    return numbers
+
+
+def _note_bad(
+    bad: list[Violation],
+    cells: Cells,
+    name: str,
+    wrong: NDArray[np.bool_],
+    column: pd.Series[Any] | None,
+    rule: str,
+) -> None:
+    bad.extend(_violation(cells, name, int(row), column, rule) for row in np.flatnonzero(wrong))
+
+
+def _violation(cells: Cells, name: str, row: int, column: pd.Series[Any] | None, rule: str) -> Violation:
+    cell = None if column is None else column.iloc[row]
+    # a missing cell is a float NaN whatever the type of its column
+    value = "" if cell is None or cell != cell else str(cell)
+    return Violation(cells.file, int(cells.lines[row]), name, value, rule)
+
+
+def _raise_bad(bad: list[Violation]) -> None:
+    if not bad:
+        return
+    bad.sort(key=lambda item: (item.file, item.row or 0))
+    first = bad[0]
+    rows = sorted({(item.file, item.row or 0) for item in bad})
+    several = len({file for file, _ in rows}) > 1
+    listed = ", ".join(f"{file} {row}" if several else str(row) for file, row in rows[:_ROWS_NAMED])
+    more = ", …" if len(rows) > _ROWS_NAMED else ""
+    expected = ISO_HINT if "timestamp" in first.rule else "Expected a number with a decimal point, or nothing"
+    expected = "Expected a name in each row" if "missing" in first.rule else expected
+    count = f"{len(rows):,} rows are bad: {listed}{more}" if len(rows) > 1 else "1 row is bad"
+    subject = f"'{first.value}' " if "missing" not in first.rule else ""
+    raise DataError(
+        f"{first.file}, column '{first.column}', row {first.row}: {subject}{first.rule}.",
+        hint=f"{expected}. {count}.",
+        violations=violations_table(bad),
+    )
