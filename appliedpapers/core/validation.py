@@ -141,7 +141,8 @@ def from_columns(
 
 
 def _loose_array(values: Sequence[Any], column: Column | None) -> pa.Array:
-    if column is not None and column.shape is None and column.dtype != "timestamp":
+    # typed construction is for text and booleans alone: Arrow would turn 3.7 into 3 and true into 1.0
+    if column is not None and column.shape is None and column.dtype in ("string", "bool"):
         try:
             return pa.array(values, column.arrow_type(), from_pandas=False)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
