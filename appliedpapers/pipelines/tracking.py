@@ -1,0 +1,427 @@
+"""The MLflow store and the runs in it. Import this module only where MLflow is needed: it takes 2 s."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from appliedpapers.core.errors import LockedError, RunError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from appliedpapers.core.config import TaskConfig
+    from appliedpapers.core.data import Dataset
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# a uv project in the working folder is the user's, not the model's
+os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+import mlflow  # noqa: E402
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Dataset as DatasetEntity  # noqa: E402
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+DATABASE = "mlflow.db"
+_FLUSH_EVERY_S = 5.0
+_PARAMS_A_WRITE = 100
+_METRICS_A_WRITE = 1000
+_LOCK_S = 120.0
+_DIGEST_LENGTH = 36
+_TAG_LENGTH = 8000
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow tracking store and model registry.
+
+    Attributes:
+        folder: Local folder for locks; the database and the artifacts lie here unless the store is remote.
+        tracking_uri: Address of the store.
+        artifact_root: Where new experiments keep artifacts; None leaves it to the server.
+        client: Client bound to the store; it does not touch MLflow's global active run.
+    """
+
+    folder: Path
+    tracking_uri: str
+    artifact_root: str | None
+    client: MlflowClient
+
+    def activate(self) -> None:
+        """Make this the store of MLflow's module-level functions, without exporting it to child processes."""
+        names = (URI_VARIABLE, "MLFLOW_REGISTRY_URI")
+        before = {name: os.environ.get(name) for name in names}
+        mlflow.set_tracking_uri(self.tracking_uri)
+        mlflow.set_registry_uri(self.tracking_uri)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    def experiment(self, name: str) -> str:
+        """Return the id of an experiment, which is created or restored when needed."""
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            location = f"{self.artifact_root}/{name}" if self.artifact_root else None
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location))
+            except MlflowException:
+                # another process may have created it meanwhile
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+
+def open_store(folder: Path = Path("mlruns")) -> Store:
+    """Open the MLflow store, creating it on the first call.
+
+    ``MLFLOW_TRACKING_URI`` overrides ``folder``. A SQLite store is created once, aside, under a file lock
+    and in WAL mode; an existing one is opened without a lock.
+
+    Args:
+        folder: Holds ``mlflow.db`` and ``artifacts/``.
+
+    Raises:
+        LockedError: Another process has been creating the store for two minutes.
+        RunError: The store cannot be opened.
+    """
+    uri = os.environ.get(URI_VARIABLE) or f"sqlite:///{folder.absolute() / DATABASE}"
+    database = _sqlite_path(uri)
+    root = None
+    if database is not None:
+        folder = database.parent
+        uri = f"sqlite:///{database}"
+        root = (folder / "artifacts").as_uri()
+        if not database.exists():
+            _create(database, root)
+    with store_errors(uri):
+        store = Store(folder.absolute(), uri, root, MlflowClient(uri, registry_uri=uri))
+        store.activate()
+    return store
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn MLflow's and the database's errors into ours.
+
+    Raises:
+        RunError: MLflow refused; the message names the store.
+    """
+    try:
+        yield
+    except (MlflowException, sqlite3.Error) as error:
+        reason = str(error).strip().splitlines()[0].removesuffix(".")
+        hint = "Check MLFLOW_TRACKING_URI, or that the folder is writable; apps doctor looks deeper."
+        if "out-of-date database schema" in str(error):
+            hint = f"It was made by another MLflow. Back it up, then: mlflow db upgrade {uri}"
+        raise RunError(f"MLflow store {uri}: {reason}.", hint=hint) from error
+
+
+@contextmanager
+def store_lock(store_folder: Path, name: str, timeout: float = _LOCK_S) -> Iterator[None]:
+    """Hold one of the store's file locks.
+
+    Raises:
+        LockedError: Another process held it for ``timeout`` seconds.
+        RunError: The folder is not writable.
+    """
+    from filelock import FileLock, Timeout
+
+    from appliedpapers.core.files import write_error
+
+    try:
+        store_folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(store_folder / f".{name}.lock", timeout=timeout):
+            yield
+    except Timeout:
+        raise LockedError(
+            f"{store_folder}: another process has held its {name} lock for {timeout:g} s.",
+            hint="Wait for it to end and run the same command again.",
+        ) from None
+    except OSError as error:
+        raise write_error(store_folder, error) from error
+
+
+class RunLog:
+    """What is written about one run. Metrics are buffered; everything else is written at once.
+
+    Attributes:
+        run_id: MLflow's id of the run.
+        store: The store that it lies in.
+    """
+
+    def __init__(self, store: Store, run_id: str, experiment_id: str) -> None:
+        self.store = store
+        self.run_id = run_id
+        self._experiment_id = experiment_id
+        self._buffer: list[Metric] = []
+        self._flushed = time.monotonic()
+        self._guard = Lock()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Record the metrics of one epoch; they reach the store within seconds and at the end of the run."""
+        now = int(time.time() * 1000)
+        with self._guard:
+            self._buffer += [Metric(key, float(value), now, step) for key, value in metrics.items()]
+            due = time.monotonic() - self._flushed >= _FLUSH_EVERY_S
+        if due or len(self._buffer) >= _METRICS_A_WRITE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the buffered metrics."""
+        with self._guard:
+            pending, self._buffer = self._buffer, []
+            self._flushed = time.monotonic()
+        with store_errors(self.store.tracking_uri):
+            for start in range(0, len(pending), _METRICS_A_WRITE):
+                self.store.client.log_batch(
+                    self.run_id, metrics=pending[start : start + _METRICS_A_WRITE], synchronous=True
+                )
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags of the run."""
+        entities = [RunTag(key, str(value)[:_TAG_LENGTH]) for key, value in tags.items()]
+        with store_errors(self.store.tracking_uri):
+            for start in range(0, len(entities), _PARAMS_A_WRITE):
+                chunk = entities[start : start + _PARAMS_A_WRITE]
+                self.store.client.log_batch(self.run_id, tags=chunk, synchronous=True)
+
+    def log_results(self, doc: Mapping[str, Any]) -> None:
+        """Log a results document: the selected model's overall figures as metrics, the whole as an artifact.
+
+        Metrics are called ``test.<metric>``, with ``.low`` and ``.high`` for their interval.
+        """
+        metrics: dict[str, float] = {}
+        for row in selected_rows(doc):
+            for suffix, key in (("", "value"), (".low", "low"), (".high", "high")):
+                if row.get(key) is not None:
+                    metrics[f"test.{row['metric']}{suffix}"] = row[key]
+        seconds = doc.get("seconds") or {}
+        metrics |= {f"seconds.{name}": value for name, value in seconds.items() if value is not None}
+        self.log_metrics(metrics)
+        self.flush()
+        with store_errors(self.store.tracking_uri):
+            self.store.client.log_dict(self.run_id, dict(doc), "results.json")
+
+    def log_artifacts(self, folder: Path) -> None:
+        """Copy a folder's files to the run's artifacts."""
+        with store_errors(self.store.tracking_uri):
+            self.store.client.log_artifacts(self.run_id, str(folder))
+
+    def log_model(self, bundle_folder: Path, name: str = "model", example: pa.Table | None = None) -> str:
+        """Log a bundle as an MLflow model made from code; nothing is pickled and nothing is inferred.
+
+        Args:
+            bundle_folder: A bundle.
+            name: Name of the logged model.
+            example: Rows as a user would send them; kept beside the model as JSON.
+
+        Returns:
+            The model's address, ``models:/m-…``.
+
+        Raises:
+            BundleError: The bundle is corrupt.
+            RunError: The store refused the model.
+        """
+        import shutil
+        import tempfile
+
+        from appliedpapers.pipelines.packaging import write_model
+
+        client = self.store.client
+        with store_errors(self.store.tracking_uri):
+            model = client.create_logged_model(self._experiment_id, name=name, source_run_id=self.run_id)
+            aside = Path(tempfile.mkdtemp(prefix="apps-model-"))
+            try:
+                write_model(
+                    bundle_folder,
+                    aside / "model",
+                    run_id=self.run_id,
+                    model_id=model.model_id,
+                    artifact_location=model.artifact_location,
+                    example=example,
+                )
+                client.log_model_artifacts(model.model_id, str(aside / "model"))
+            except BaseException:
+                client.finalize_logged_model(model.model_id, "FAILED")
+                raise
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            client.finalize_logged_model(model.model_id, "READY")
+            client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
+        return f"models:/{model.model_id}"
+
+
+@contextmanager
+def start_run(
+    store: Store,
+    *,
+    plugin: str,
+    task: str,
+    config: TaskConfig,
+    preset: str,
+    dataset: Dataset,
+    tags: Mapping[str, Any] | None = None,
+    fingerprint: str | None = None,
+) -> Iterator[RunLog]:
+    """Record one run in the experiment ``apps.<plugin>``.
+
+    The run ends as FINISHED, as FAILED when an exception leaves the block, or as KILLED when it was
+    interrupted.
+
+    Args:
+        store: Where to record.
+        plugin: Plugin id.
+        task: Task name.
+        config: Resolved configuration; its leaves become parameters such as ``model.horizon``.
+        preset: Name of the preset.
+        dataset: What the run is about; only facts about it are logged, no row.
+        tags: Further tags.
+        fingerprint: ``dataset.fingerprint()`` where it is known already.
+
+    Raises:
+        RunError: The store refused.
+    """
+    digest = fingerprint or dataset.fingerprint()
+    names = {"apps.plugin": plugin, "apps.task": task, "apps.preset": preset, "mlflow.user": user_name()}
+    title = "-".join((task, dataset.name, preset))
+    with store_errors(store.tracking_uri):
+        experiment = store.experiment(f"apps.{plugin}")
+        run_id = store.client.create_run(experiment, run_name=title, tags=names).info.run_id
+    run = RunLog(store, run_id, experiment)
+    status = "FAILED"
+    try:
+        _log_params(run, config)
+        _log_dataset(run, dataset, digest)
+        run.set_tags(tags or {})
+        yield run
+        run.flush()
+        status = "FINISHED"
+    except Exception:
+        raise
+    except BaseException:
+        status = "KILLED"
+        raise
+    finally:
+        _end(run, status)
+
+
+def selected_rows(doc: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows of a results document that speak of the registered model on the whole test set."""
+    rows: Sequence[Mapping[str, Any]] = doc.get("rows", ())
+    return [row for row in rows if row.get("selected") and not row.get("slice") and row.get("seed") is None]
+
+
+def user_name() -> str:
+    """Return who runs this, for tags."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return None
+    return Path(unquote(uri.removeprefix(prefix).partition("?")[0])).absolute()
+
+
+def _create(database: Path, artifact_root: str) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with store_lock(database.parent, "store"), store_errors(f"sqlite:///{database}"):
+        if database.exists():
+            return
+        # one that was interrupted half-way is started again
+        aside = database.with_name(f".{database.name}.part")
+        for leftover in database.parent.glob(f"{aside.name}*"):
+            leftover.unlink()
+        fresh = SqlAlchemyStore(f"sqlite:///{aside}", artifact_root)
+        fresh.engine.dispose()
+        # readers beside a writer; the mode is kept in the file. MLflow itself waits 20 s for a busy one
+        connection = sqlite3.connect(aside)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        os.replace(aside, database)
+
+
+def _log_params(run: RunLog, config: TaskConfig) -> None:
+    params = [Param(key, str(value)) for key, value in _leaves(config.model_dump(mode="json"))]
+    with store_errors(run.store.tracking_uri):
+        for start in range(0, len(params), _PARAMS_A_WRITE):
+            chunk = params[start : start + _PARAMS_A_WRITE]
+            run.store.client.log_batch(run.run_id, params=chunk, synchronous=True)
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _log_dataset(run: RunLog, dataset: Dataset, digest: str) -> None:
+    import json
+
+    provenance = dataset.provenance
+    entity = DatasetEntity(
+        name=dataset.name,
+        digest=digest[:_DIGEST_LENGTH],
+        source_type="applied-papers",
+        source=json.dumps({"source": provenance.source, "licence": provenance.licence}),
+        profile=json.dumps(
+            {
+                "fingerprint": digest,
+                "protocol": dataset.protocol,
+                "synthetic": provenance.synthetic,
+                "summary": dataset.summary,
+            }
+        ),
+    )
+    facts = {
+        "mlflow.data.context": "training",
+        "apps.protocol": dataset.protocol,
+        "apps.synthetic": str(provenance.synthetic).lower(),
+    }
+    entry = DatasetInput(entity, tags=[InputTag(key, value) for key, value in facts.items()])
+    with store_errors(run.store.tracking_uri):
+        run.store.client.log_inputs(run.run_id, datasets=[entry])
+
+
+def _end(run: RunLog, status: str) -> None:
+    import contextlib
+
+    if status == "FINISHED":
+        with store_errors(run.store.tracking_uri):
+            run.store.client.set_terminated(run.run_id, status)
+        return
+    # the error that ended the run matters more than one of the store
+    with contextlib.suppress(Exception):
+        run.flush()
+    with contextlib.suppress(Exception):
+        run.store.client.set_terminated(run.run_id, status)
