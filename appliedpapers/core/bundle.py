@@ -90,7 +90,8 @@ def save_bundle(
             dataset=dict(dataset or {}),
             files={str(part.relative_to(aside)): sha256_file(part) for part in parts},
         )
-        document = _to_json(info)
+        # through text, so that the seal is over what will be read back
+        document = json.loads(json.dumps(_to_json(info)))
         write_json(aside / _MANIFEST, {**document, _SEAL: _digest(document)})
     return info
 
@@ -112,7 +113,7 @@ def read_info(folder: Path) -> BundleInfo:
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise BundleError(
             f"{path}: format {version} is newer than {FORMAT_VERSION}.",
-            hint=f"It was written by applied-papers {document.get('package_version')}; upgrade to that version.",
+            hint=f"applied-papers {document.get('package_version')} wrote it; upgrade to that version.",
         )
     seal = document.pop(_SEAL, None)
     if seal != _digest(document):
@@ -171,7 +172,7 @@ def _verify(folder: Path, info: BundleInfo) -> None:
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
