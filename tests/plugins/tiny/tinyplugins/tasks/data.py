@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pc_csv
 
 from appliedpapers.core.data import Dataset
+from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import Column, TableSchema
 from appliedpapers.core.sources import DatasetCatalog
 from appliedpapers.core.validation import check
@@ -85,12 +87,13 @@ class Series(DatasetCatalog):
 
 
 def _read(path, lists):
-    import pyarrow.csv as pc_csv
-
-    table = pc_csv.read_csv(path)
-    for name in lists:
-        cells = [json.loads(cell) if cell else None for cell in table.column(name).to_pylist()]
-        table = table.set_column(table.column_names.index(name), name, pa.array(cells))
+    try:
+        table = pc_csv.read_csv(path)
+        for name in lists:
+            cells = [json.loads(cell) if cell else None for cell in table.column(name).to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, pa.array(cells))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path.name}: cannot be read ({error}).", hint="Expected CSV with lists.") from None
     return table
 
 
