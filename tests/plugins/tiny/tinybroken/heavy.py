@@ -1,0 +1,6 @@
+"""A configuration that drags a heavy library along."""
+
+import pandas  # noqa: F401
+from tinyplugins.rows.config import RowsConfig
+
+HeavyConfig = RowsConfig
