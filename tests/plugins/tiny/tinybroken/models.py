@@ -15,6 +15,7 @@ from tinyplugins.scenes.model import ScenesModel
 from tinyplugins.stream.model import StreamModel
 from tinyplugins.tasks.ahead import AheadModel
 
+from appliedpapers.core.conformance.subject import groups
 from appliedpapers.core.schema import Column, OutputSchema
 
 
