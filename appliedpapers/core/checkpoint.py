@@ -170,7 +170,7 @@ def _pack(tree: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     import torch
 
     if isinstance(tree, torch.Tensor):
-        name = path or "tensor"
+        name = f"{len(tensors)}{path}"  # keys may hold slashes: the number makes it unique
         tensors[name] = tree
         return {"$tensor": name}
     if isinstance(tree, float) and not math.isfinite(tree):
@@ -218,9 +218,10 @@ def restore_generators(states: Mapping[str, Tensor], device: str) -> None:
     gauss, spare = states["gauss"].tolist()
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     random.setstate((3, tuple(states["python"].tolist()), None if math.isnan(spare) else spare))
-    torch.set_rng_state(states["torch"])
+    # Clones, because torch 2.13 crashes on a state that is a view into a larger tensor.
+    torch.set_rng_state(states["torch"].clone())
     if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], torch.device(device))
+        torch.cuda.set_rng_state(states["cuda"].clone(), torch.device(device))
 
 
 def _serialise(tensors: Mapping[str, torch.Tensor]) -> bytes:

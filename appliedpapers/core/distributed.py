@@ -31,12 +31,13 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
-def start_fabric(device: str, precision: str) -> Fabric:
+def start_fabric(device: str, precision: str, *, routes: bool = False) -> Fabric:
     """Return a launched Fabric for this process.
 
     Args:
         device: A resolved device; with several processes each takes the CUDA device of its local rank.
         precision: ``"32"``, ``"bf16"`` or ``"16"``.
+        routes: Some steps leave some parameters unused.
 
     Raises:
         ConfigError: There are fewer CUDA devices than processes.
@@ -58,8 +59,7 @@ def start_fabric(device: str, precision: str) -> Fabric:
         accelerator="cuda" if cuda else "cpu",
         devices=local if world > 1 else alone,
         num_nodes=world // local,
-        # Networks that route (experts, drop paths) leave parameters unused in some steps.
-        strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
+        strategy=DDPStrategy(find_unused_parameters=routes) if world > 1 else "auto",
         precision=_PLUGIN_PRECISION[precision],
         plugins=[environment],
     )
@@ -107,17 +107,20 @@ def started_ranks(devices: int, target: Callable[..., None], *arguments: Any) ->
             worker.start()
         os.environ.update(variables)
         yield
+        _leave_group()  # together with the others, as NCCL wants it
         for worker in workers:
             worker.join(_GRACE_S)
     except RuntimeError as error:
         # A collective call breaks when its partner dies: the partner's failure is the cause.
         for worker in workers:
             worker.join(1.0)
-        failed = [rank for rank, worker in enumerate(workers, start=1) if worker.exitcode]
+        failed = {rank: worker.exitcode for rank, worker in enumerate(workers, start=1) if worker.exitcode}
         if not failed:
             raise
+        rank, code = next(iter(failed.items()))
         raise RunError(
-            f"training process {failed[0]} of {devices} failed.", hint="Its error is printed above."
+            f"training process {rank} of {devices} failed (exit code {code}).",
+            hint="Its error is printed above.",
         ) from error
     finally:
         _stop(workers)
@@ -142,11 +145,11 @@ def _run_rank(
 
 
 def _stop(workers: list[Any]) -> None:
-    _leave_group()
     for worker in workers:
         if worker.pid is not None and worker.is_alive():
             worker.terminate()
             worker.join()
+    _leave_group()
 
 
 def _leave_group() -> None:

@@ -38,10 +38,12 @@ class TrainTask(ABC):
     Attributes:
         network: All that is trained, moved to the device by :func:`fit`.
         monitor: The metric of :meth:`validate` that is minimised.
+        routes: Some steps leave some parameters unused (experts, drop paths); several processes must know.
     """
 
     network: nn.Module
     monitor: str = "valid_loss"
+    routes: bool = False
 
     @abstractmethod
     def optimizer(self) -> Optimizer:
@@ -94,7 +96,7 @@ def fit(task: TrainTask, settings: TrainingConfig, context: FitContext, name: st
     check_precision(context.precision, context.device)
     elsewhere = dataclasses.replace(context, progress=SilentProgress(), log_metrics=_drop)
     with started_ranks(context.devices, _fit_elsewhere, task, settings, elsewhere, name):
-        return FitLoop(task, settings, context, name, start_fabric(context.device, context.precision)).run()
+        return _run(task, settings, context, name)
 
 
 def shuffled_slices(rows: int, batch_size: int, order: torch.Generator) -> Iterator[Tensor]:
@@ -113,4 +115,9 @@ def _fit_elsewhere(task: TrainTask, settings: TrainingConfig, context: FitContex
     with torch.no_grad():
         for tensor in (*task.network.parameters(), *task.network.buffers()):
             tensor.data = tensor.data.clone()
-    FitLoop(task, settings, context, name, start_fabric(context.device, context.precision)).run()
+    _run(task, settings, context, name)
+
+
+def _run(task: TrainTask, settings: TrainingConfig, context: FitContext, name: str) -> History:
+    fabric = start_fabric(context.device, context.precision, routes=task.routes)
+    return FitLoop(task, settings, context, name, fabric).run()
