@@ -1,1 +1,10 @@
 """What one does with any plugin: run, track, report, score, serve."""
+
+import os as _os
+
+# MLflow reads these when it is imported, whichever pipeline imports it first
+_os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+_os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+_os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# a uv project in the working folder is the user's, not the model's
+_os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")

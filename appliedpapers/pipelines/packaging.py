@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import appliedpapers
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import BundleInfo, load_bundle, read_info
-from appliedpapers.core.errors import BundleError
+from appliedpapers.core.errors import BundleError, DataError
 from appliedpapers.core.files import sha256_file
 
 if TYPE_CHECKING:
@@ -42,11 +42,16 @@ class BundleAnswer:
             The output columns; timestamps as ISO 8601 text, arrays as nested lists, missing values as None.
 
         Raises:
-            DataError: The input breaks the model's contract.
+            MlflowException: The input breaks the model's contract; MLflow's server shows the message.
         """
+        from mlflow.exceptions import MlflowException
+
         from appliedpapers.core.inference import predict_all
 
-        return to_frame(predict_all(self._model, from_pyfunc(model_input, self._model.input_schema)))
+        try:
+            return to_frame(predict_all(self._model, from_pyfunc(model_input, self._model.input_schema)))
+        except DataError as error:
+            raise MlflowException.invalid_parameter_value(error.render()) from None
 
 
 def write_model(
@@ -179,7 +184,6 @@ def from_pyfunc(model_input: Any, schema: TableSchema) -> pa.Table:
     """
     import pandas as pd
 
-    from appliedpapers.core.errors import DataError
     from appliedpapers.core.validation import from_columns, from_records
 
     if isinstance(model_input, pd.DataFrame):

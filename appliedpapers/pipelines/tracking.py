@@ -1,20 +1,20 @@
-"""The MLflow store and the runs in it. Import this module only where MLflow is needed: it takes 2 s."""
+"""Runs in the MLflow store. Import this module only where MLflow is needed: it takes 2 s."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sqlite3
+import contextlib
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-from appliedpapers.core.errors import LockedError, RunError
+from mlflow.entities import Dataset as DatasetEntity
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+
+from appliedpapers.pipelines.tracking_store import Store, open_store, store_errors, store_lock, user_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,145 +22,22 @@ if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
     from appliedpapers.core.data import Dataset
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# a uv project in the working folder is the user's, not the model's
-os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+__all__ = [
+    "RunLog",
+    "Store",
+    "leaves",
+    "open_store",
+    "selected_rows",
+    "start_run",
+    "store_errors",
+    "store_lock",
+]
 
-import mlflow  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Dataset as DatasetEntity  # noqa: E402
-from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-
-logging.getLogger("mlflow").setLevel(logging.WARNING)
-
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
-DATABASE = "mlflow.db"
 _FLUSH_EVERY_S = 5.0
 _PARAMS_A_WRITE = 100
 _METRICS_A_WRITE = 1000
-_LOCK_S = 120.0
 _DIGEST_LENGTH = 36
 _TAG_LENGTH = 8000
-
-
-@dataclass(frozen=True)
-class Store:
-    """An MLflow tracking store and model registry.
-
-    Attributes:
-        folder: Local folder for locks; the database and the artifacts lie here unless the store is remote.
-        tracking_uri: Address of the store.
-        artifact_root: Where new experiments keep artifacts; None leaves it to the server.
-        client: Client bound to the store; it does not touch MLflow's global active run.
-    """
-
-    folder: Path
-    tracking_uri: str
-    artifact_root: str | None
-    client: MlflowClient
-
-    def activate(self) -> None:
-        """Make this the store of MLflow's module-level functions, without exporting it to child processes."""
-        names = (URI_VARIABLE, "MLFLOW_REGISTRY_URI")
-        before = {name: os.environ.get(name) for name in names}
-        mlflow.set_tracking_uri(self.tracking_uri)
-        mlflow.set_registry_uri(self.tracking_uri)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-    def experiment(self, name: str) -> str:
-        """Return the id of an experiment, which is created or restored when needed."""
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            location = f"{self.artifact_root}/{name}" if self.artifact_root else None
-            try:
-                return str(self.client.create_experiment(name, artifact_location=location))
-            except MlflowException:
-                # another process may have created it meanwhile
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        if found.lifecycle_stage != "active":
-            self.client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
-
-
-def open_store(folder: Path = Path("mlruns")) -> Store:
-    """Open the MLflow store, creating it on the first call.
-
-    ``MLFLOW_TRACKING_URI`` overrides ``folder``. A SQLite store is created once, aside, under a file lock
-    and in WAL mode; an existing one is opened without a lock.
-
-    Args:
-        folder: Holds ``mlflow.db`` and ``artifacts/``.
-
-    Raises:
-        LockedError: Another process has been creating the store for two minutes.
-        RunError: The store cannot be opened.
-    """
-    uri = os.environ.get(URI_VARIABLE) or f"sqlite:///{folder.absolute() / DATABASE}"
-    database = _sqlite_path(uri)
-    root = None
-    if database is not None:
-        folder = database.parent
-        uri = f"sqlite:///{database}"
-        root = (folder / "artifacts").as_uri()
-        if not database.exists():
-            _create(database, root)
-    with store_errors(uri):
-        store = Store(folder.absolute(), uri, root, MlflowClient(uri, registry_uri=uri))
-        store.activate()
-    return store
-
-
-@contextmanager
-def store_errors(uri: str) -> Iterator[None]:
-    """Turn MLflow's and the database's errors into ours.
-
-    Raises:
-        RunError: MLflow refused; the message names the store.
-    """
-    try:
-        yield
-    except (MlflowException, sqlite3.Error) as error:
-        reason = str(error).strip().splitlines()[0].removesuffix(".")
-        hint = "Check MLFLOW_TRACKING_URI, or that the folder is writable; apps doctor looks deeper."
-        if "out-of-date database schema" in str(error):
-            hint = f"It was made by another MLflow. Back it up, then: mlflow db upgrade {uri}"
-        raise RunError(f"MLflow store {uri}: {reason}.", hint=hint) from error
-
-
-@contextmanager
-def store_lock(store_folder: Path, name: str, timeout: float = _LOCK_S) -> Iterator[None]:
-    """Hold one of the store's file locks.
-
-    Raises:
-        LockedError: Another process held it for ``timeout`` seconds.
-        RunError: The folder is not writable.
-    """
-    from filelock import FileLock, Timeout
-
-    from appliedpapers.core.files import write_error
-
-    try:
-        store_folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(store_folder / f".{name}.lock", timeout=timeout):
-            yield
-    except Timeout:
-        raise LockedError(
-            f"{store_folder}: another process has held its {name} lock for {timeout:g} s.",
-            hint="Wait for it to end and run the same command again.",
-        ) from None
-    except OSError as error:
-        raise write_error(store_folder, error) from error
 
 
 class RunLog:
@@ -251,7 +128,9 @@ class RunLog:
 
         client = self.store.client
         with store_errors(self.store.tracking_uri):
-            model = client.create_logged_model(self._experiment_id, name=name, source_run_id=self.run_id)
+            # MLflow allows no dots here, and registered names have them
+            plain = name.replace(".", "-")
+            model = client.create_logged_model(self._experiment_id, name=plain, source_run_id=self.run_id)
             aside = Path(tempfile.mkdtemp(prefix="apps-model-"))
             try:
                 write_model(
@@ -333,61 +212,24 @@ def selected_rows(doc: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in rows if row.get("selected") and not row.get("slice") and row.get("seed") is None]
 
 
-def user_name() -> str:
-    """Return who runs this, for tags."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "unknown"
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
-        return None
-    return Path(unquote(uri.removeprefix(prefix).partition("?")[0])).absolute()
-
-
-def _create(database: Path, artifact_root: str) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    with store_lock(database.parent, "store"), store_errors(f"sqlite:///{database}"):
-        if database.exists():
-            return
-        # one that was interrupted half-way is started again
-        aside = database.with_name(f".{database.name}.part")
-        for leftover in database.parent.glob(f"{aside.name}*"):
-            leftover.unlink()
-        fresh = SqlAlchemyStore(f"sqlite:///{aside}", artifact_root)
-        fresh.engine.dispose()
-        # readers beside a writer; the mode is kept in the file. MLflow itself waits 20 s for a busy one
-        connection = sqlite3.connect(aside)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-        os.replace(aside, database)
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings as ``("a.b", value)``."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _log_params(run: RunLog, config: TaskConfig) -> None:
-    params = [Param(key, str(value)) for key, value in _leaves(config.model_dump(mode="json"))]
+    params = [Param(key, str(value)) for key, value in leaves(config.model_dump(mode="json"))]
     with store_errors(run.store.tracking_uri):
         for start in range(0, len(params), _PARAMS_A_WRITE):
             chunk = params[start : start + _PARAMS_A_WRITE]
             run.store.client.log_batch(run.run_id, params=chunk, synchronous=True)
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _log_dataset(run: RunLog, dataset: Dataset, digest: str) -> None:
-    import json
-
     provenance = dataset.provenance
     entity = DatasetEntity(
         name=dataset.name,
@@ -414,8 +256,6 @@ def _log_dataset(run: RunLog, dataset: Dataset, digest: str) -> None:
 
 
 def _end(run: RunLog, status: str) -> None:
-    import contextlib
-
     if status == "FINISHED":
         with store_errors(run.store.tracking_uri):
             run.store.client.set_terminated(run.run_id, status)
