@@ -1,0 +1,154 @@
+"""What a server says about its models: metadata, examples and the OpenAPI of the predicting routes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.responses import Response
+
+from appliedpapers.core.schema import TableSchema
+from appliedpapers.pipelines.serving_codec import records
+from appliedpapers.pipelines.serving_settings import ServedModel
+
+_EXAMPLE_ROWS = 1000
+_DATATYPES = {
+    "float64": "FP64",
+    "float32": "FP32",
+    "int64": "INT64",
+    "int32": "INT32",
+    "bool": "BOOL",
+    "string": "BYTES",
+    "timestamp": "BYTES",
+}
+
+
+def metadata(served: ServedModel) -> dict[str, Any]:
+    """Return what ``/v2/models/{name}`` says: the Open Inference fields, and our schemas beside them."""
+    model, info = served.model, served.info
+    return {
+        "name": served.name,
+        "versions": [served.version],
+        "platform": "applied-papers",
+        "inputs": _tensors(model.input_schema),
+        "outputs": _tensors(model.output_schema),
+        "summary": served.summary,
+        "plugin": info.plugin,
+        "task": info.task,
+        "cost": model.cost,
+        "streams": served.streams,
+        "dataset": info.dataset,
+        "package_version": info.package_version,
+        "input_schema": model.input_schema.to_json(),
+        "output_schema": model.output_schema.to_json(),
+        "json_schema": {
+            "input": model.input_schema.json_schema(),
+            "output": model.output_schema.json_schema(),
+        },
+    }
+
+
+def example_records(served: ServedModel, most: int = _EXAMPLE_ROWS) -> list[dict[str, Any]]:
+    """Return the example as JSON records; without one, a record of the columns' own examples."""
+    if served.example is not None:
+        rows = records(served.example.slice(0, most))
+        return [{name: _json_bytes(cell) for name, cell in row.items()} for row in rows]
+    return [{column.name: column.example for column in served.model.input_schema.columns if column.required}]
+
+
+def documented(served: ServedModel, summary: str, *, job: bool = False) -> dict[str, Any]:
+    """Return what FastAPI needs to describe a predicting route in OpenAPI."""
+    row, made = served.model.input_schema.json_schema(), served.model.output_schema.json_schema()
+    names = list(served.model.input_schema.names)
+    frames = {
+        "dataframe_split": {
+            "type": "object",
+            "required": ["columns", "data"],
+            "properties": {
+                "columns": {"type": "array", "items": {"type": "string"}, "example": names},
+                "data": {"type": "array", "items": {"type": "array"}},
+            },
+        },
+        "dataframe_records": {"type": "array", "items": row},
+        "instances": {"type": "array", "items": row},
+        "inputs": {"type": "object", "additionalProperties": {"type": "array"}},
+    }
+    body = {
+        "oneOf": [
+            {"type": "object", "required": [name], "properties": {name: shape}}
+            for name, shape in frames.items()
+        ]
+    }
+    answer = {
+        "type": "object",
+        "required": ["predictions"],
+        "properties": {"predictions": {"type": "array", "items": made}},
+    }
+    example = {"dataframe_records": example_records(served)}
+    refusal = {"description": "Problem", "content": {"application/problem+json": {"schema": _PROBLEM}}}
+    good = {"description": "Predictions", "content": {"application/json": {"schema": answer}}}
+    return {
+        "tags": ["jobs" if job else "predict"],
+        "summary": summary,
+        "response_class": Response,
+        "status_code": 202 if job else 200,
+        "responses": {
+            **({202: {"description": "Accepted; Location names the job"}} if job else {200: good}),
+            **{status: refusal for status in (400, 413, 415, 422, 503)},
+        },
+        "openapi_extra": {
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {"schema": body, "example": example},
+                    "text/csv": {"schema": {"type": "string"}},
+                },
+            }
+        },
+    }
+
+
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "hint": {"type": "string"},
+        "violations": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "row": {"type": ["integer", "null"]},
+                    "column": {"type": "string"},
+                    "value": {"type": "string"},
+                    "rule": {"type": "string"},
+                },
+            },
+        },
+        "violations_total": {"type": "integer"},
+    },
+}
+
+
+def _tensors(schema: TableSchema) -> Sequence[dict[str, Any]]:
+    return [
+        {
+            "name": column.name,
+            "datatype": "BYTES" if column.file else _DATATYPES[column.dtype],
+            "shape": [-1, *(axis or -1 for axis in column.shape or ())],
+        }
+        for column in schema.columns
+    ]
+
+
+def _json_bytes(cell: Any) -> Any:
+    return {"b64": base64.b64encode(cell).decode("ascii")} if isinstance(cell, bytes) else _iso(cell)
+
+
+def _iso(cell: Any) -> Any:
+    return cell.isoformat() if hasattr(cell, "isoformat") else cell

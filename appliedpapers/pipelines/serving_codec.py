@@ -1,0 +1,397 @@
+"""Request bodies to Arrow tables, Arrow tables to JSON records; pandas is never in the way.
+
+JSON comes in the shapes of MLflow's scoring server (``dataframe_split``, ``dataframe_records``,
+``instances``, ``inputs``) or as CSV, and leaves as ``{"predictions": [record, ...]}``. A cell of a file
+column is a path (text) or ``{"b64": "..."}`` (the file's bytes).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from appliedpapers.core.errors import DataError
+from appliedpapers.core.schema import Column, TableSchema, Violation, violations_error
+from appliedpapers.core.validation import from_columns
+from appliedpapers.pipelines.serving_problems import Refused, refuse, shorten
+
+SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_SHAPES_TEXT = f"Expected a JSON object with one of {', '.join(SHAPES)}."
+_DEEPEST = 16
+_NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+
+
+def media_type(content_type: str | None) -> str:
+    """Return ``application/json`` or ``text/csv``.
+
+    Raises:
+        Refused: 415, another media type or character set.
+    """
+    name, *parameters = [part.strip().lower() for part in (content_type or "").split(";")]
+    if name not in ("application/json", "text/csv"):
+        found = shorten(name) or "none"
+        raise refuse(
+            415,
+            "media-type",
+            f"Content-Type {found} is not understood.",
+            "Expected application/json or text/csv.",
+        )
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
+            raise refuse(415, "media-type", "Only UTF-8 is understood.", "Expected charset=utf-8.")
+    return name
+
+
+def parse_json(body: bytes | str) -> Any:
+    """Parse strict JSON: NaN and infinities are refused.
+
+    Raises:
+        Refused: 400, not JSON, not UTF-8, or nested too deeply.
+    """
+    try:
+        return json.loads(body, parse_constant=_no_constant)
+    except RecursionError:
+        raise refuse(400, "malformed", "The JSON is nested too deeply.", _SHAPES_TEXT) from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise refuse(400, "malformed", f"Not JSON: {error.msg} at {where}.", _SHAPES_TEXT) from None
+    except UnicodeDecodeError as error:
+        raise refuse(400, "malformed", f"Not UTF-8 at byte {error.start}.", "Expected UTF-8.") from None
+    except ValueError:
+        raise refuse(400, "malformed", "A number has too many digits.", "Expected numbers.") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise refuse(400, "malformed", f"{name} is not JSON.", "Write null for a missing value.")
+
+
+class Decoder:
+    """Turns bodies into loosely typed tables; :func:`appliedpapers.core.validation.check` then judges them.
+
+    Args:
+        schema: The model's input contract.
+        max_rows: Most rows of one request.
+        folders: Folders that paths in file columns may point into.
+    """
+
+    def __init__(self, schema: TableSchema, *, max_rows: int, folders: Sequence[Path] = ()) -> None:
+        self._schema = schema
+        self._max_rows = max_rows
+        self._folders = tuple(folder.resolve() for folder in folders)
+        self._files = [column for column in schema.columns if column.file is not None]
+        self._ragged = [column for column in schema.columns if column.ragged]
+
+    def table(self, body: bytes, content_type: str | None) -> pa.Table:
+        """Return the table that a body holds.
+
+        Raises:
+            Refused: 400 malformed, 415 media type, 422 too many rows.
+            DataError: The columns differ in length, or a file cell is not allowed.
+        """
+        if media_type(content_type) == "text/csv":
+            return self._checked(self._csv(body))
+        columns = json_columns(parse_json(body))
+        lengths = {len(values) for values in columns.values()}
+        if len(lengths) == 1:
+            self._limit(lengths.pop())
+        return self._checked(self.from_columns(columns))
+
+    def from_columns(self, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+        """Return the table of JSON columns, with the cells of file columns resolved."""
+        plain = dict(columns)
+        files = {column.name: plain.pop(column.name) for column in self._files if column.name in plain}
+        for column in self._ragged:
+            if column.name in plain and f"{column.name}_shape" not in plain:
+                plain[f"{column.name}_shape"] = [_shape(cell) for cell in plain[column.name]]
+        table = from_columns(plain, self._schema) if plain else None
+        for name, cells in files.items():
+            array = self._file_array(self._schema.column(name), cells)
+            if table is not None and len(array) != table.num_rows:
+                raise DataError("request: columns differ in length.", hint=f"See column '{name}'.")
+            table = pa.table({name: array}) if table is None else table.append_column(name, array)
+        return table if table is not None else pa.table({})
+
+    def _checked(self, table: pa.Table) -> pa.Table:
+        self._limit(table.num_rows)
+        for field in table.schema:
+            if _depth(field.type) > _DEEPEST:
+                raise refuse(
+                    400,
+                    "malformed",
+                    f"Column '{shorten(field.name)}' is nested too deeply.",
+                    f"Expected at most {_DEEPEST} levels.",
+                )
+        return table
+
+    def _limit(self, rows: int) -> None:
+        if rows > self._max_rows:
+            raise refuse(
+                422,
+                "too-many-rows",
+                f"The request has {rows} rows; at most {self._max_rows} are taken.",
+                "Send several requests, or score files with apps score run.",
+            )
+
+    def _file_array(self, column: Column, cells: Sequence[Any]) -> pa.Array:
+        violations = []
+        values: list[Any] = []
+        for number, cell in enumerate(cells, start=1):
+            try:
+                values.append(self._file_cell(cell))
+            except ValueError as error:
+                violations.append(Violation("request", number, column.name, shorten(str(cell)), str(error)))
+        kinds = {type(value) for value in values if value is not None}
+        if len(kinds) > 1:
+            violations.append(
+                Violation("request", None, column.name, "", "paths and bytes stand in one request; use one")
+            )
+        if violations:
+            raise violations_error(violations)
+        return pa.array(values, pa.binary() if kinds == {bytes} else pa.string())
+
+    def _file_cell(self, cell: Any) -> str | bytes | None:
+        if cell is None:
+            return None
+        if isinstance(cell, str):
+            return self._allowed(cell)
+        if isinstance(cell, Mapping) and set(cell) == {"b64"} and isinstance(cell["b64"], str):
+            try:
+                return base64.b64decode(cell["b64"], validate=True)
+            except (binascii.Error, ValueError):
+                raise ValueError("the base64 text cannot be decoded") from None
+        raise ValueError('not a path and not {"b64": "..."}')
+
+    def _allowed(self, path: str) -> str:
+        # one message for all reasons: a client must not learn which files exist
+        for folder in self._folders:
+            try:
+                candidate = (folder / path).resolve(strict=True)
+                if candidate.is_relative_to(folder) and candidate.is_file():
+                    return str(candidate)
+            except (OSError, ValueError, RuntimeError):
+                continue
+        raise ValueError("not a file in a folder that this server may read; the bytes can be sent as b64")
+
+    def _csv(self, body: bytes) -> pa.Table:
+        if not body.strip():
+            raise refuse(400, "malformed", "The CSV is empty.", "Expected a line of column names, then rows.")
+        try:
+            body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise refuse(400, "malformed", f"Not UTF-8 at byte {error.start}.", "Expected UTF-8.") from None
+        known = {column.name: pa.string() for column in self._schema.columns}
+        booleans = {c.name: pa.bool_() for c in self._schema.columns if c.dtype == "bool" and c.shape is None}
+        try:
+            table = _read_csv(body, known | booleans)
+        except pa.ArrowInvalid:
+            # a cell that is not a boolean: text keeps every cell, so that the check can name it
+            try:
+                table = _read_csv(body, known)
+            except pa.ArrowInvalid as error:
+                message = str(error).splitlines()[0].removeprefix("CSV parse error: ")
+                raise refuse(
+                    400, "malformed", f"Not CSV: {message}", "Expected a line of column names, then rows."
+                ) from None
+        self._limit(table.num_rows)
+        return self._typed_cells(table)
+
+    def _typed_cells(self, table: pa.Table) -> pa.Table:
+        for column in self._schema.columns:
+            if column.name not in table.column_names or table.column_names.count(column.name) > 1:
+                continue
+            if column.file is None and column.shape is None:
+                continue
+            cells = table.column(column.name).to_pylist()
+            position = table.column_names.index(column.name)
+            if column.file is not None:
+                array = self._file_array(column, cells)
+            else:
+                array = from_columns({column.name: [_json_cell(cell) for cell in cells]}, self._schema)[0]
+            table = table.set_column(position, column.name, array)
+        return table
+
+
+def json_columns(document: Any) -> dict[str, list[Any]]:
+    """Return the columns of a request in one of MLflow's JSON shapes.
+
+    Raises:
+        Refused: 400, none or several of the shapes, or a shape that is not kept.
+    """
+    if not isinstance(document, dict):
+        raise refuse(400, "malformed", f"A JSON {_kind(document)} at the top.", _SHAPES_TEXT)
+    given = [shape for shape in SHAPES if shape in document]
+    if len(given) != 1:
+        found = f"found {' and '.join(given)}" if given else "found none of them"
+        raise refuse(400, "malformed", f"One of {', '.join(SHAPES)} is expected; {found}.", _SHAPES_TEXT)
+    if document.get("params"):
+        raise refuse(
+            400, "malformed", "The model takes no params.", "Leave params out; choices belong to training."
+        )
+    shape, content = given[0], document[given[0]]
+    if shape == "dataframe_split":
+        return _split_columns(content)
+    if shape == "inputs" and isinstance(content, dict):
+        for name, values in content.items():
+            if not isinstance(values, list):
+                raise refuse(
+                    400,
+                    "malformed",
+                    f"inputs: column '{shorten(name)}' is not a list.",
+                    'Expected {"inputs": {"column": [value, ...]}}.',
+                )
+        return dict(content)
+    return _record_columns(shape, content)
+
+
+def _split_columns(content: Any) -> dict[str, list[Any]]:
+    expected = 'Expected {"dataframe_split": {"columns": ["a"], "data": [[1]]}}.'
+    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
+        raise refuse(400, "malformed", "dataframe_split: 'data' is not a list of rows.", expected)
+    names, rows = content.get("columns"), content["data"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise refuse(400, "malformed", "dataframe_split: 'columns' is not a list of names.", expected)
+    twice = [name for name in set(names) if names.count(name) > 1]
+    if twice:
+        raise refuse(
+            400, "malformed", f"dataframe_split: column '{shorten(twice[0])}' stands twice.", expected
+        )
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, list) or len(row) != len(names):
+            found = f"{len(row)} cells" if isinstance(row, list) else f"a {_kind(row)}"
+            raise refuse(
+                400, "malformed", f"dataframe_split, row {number}: {found}, not {len(names)} cells.", expected
+            )
+    if not rows:
+        return {name: [] for name in names}
+    return {name: list(cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def _record_columns(shape: str, content: Any) -> dict[str, list[Any]]:
+    expected = f'Expected {{"{shape}": [{{"column": value, ...}}, ...]}}.'
+    if not isinstance(content, list):
+        raise refuse(400, "malformed", f"{shape}: a {_kind(content)}, not a list of objects.", expected)
+    names: dict[str, None] = {}
+    for number, record in enumerate(content, start=1):
+        if not isinstance(record, dict):
+            raise refuse(
+                400, "malformed", f"{shape}, row {number}: a {_kind(record)}, not an object.", expected
+            )
+        names.update(dict.fromkeys(record))
+    return {name: [record.get(name) for record in content] for name in names}
+
+
+def records(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of a prediction as plain values; arrays of fixed shape are nested lists."""
+    columns = {name: _plain(table.column(name)) for name in table.column_names}
+    names = list(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def to_json(document: Any) -> bytes:
+    """Return JSON bytes; NaN and infinities become null, timestamps ISO 8601, bytes base64."""
+    try:
+        return json.dumps(document, allow_nan=False, default=_json_value, separators=(",", ":")).encode()
+    except ValueError:
+        return to_json_finite(document)
+
+
+def to_json_finite(document: Any) -> bytes:
+    """Return JSON bytes of a document that holds NaN or infinities."""
+    return json.dumps(_finite(document), allow_nan=False, default=_json_value, separators=(",", ":")).encode()
+
+
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        return [
+            None if not valid else cell
+            for chunk in column.chunks
+            for cell, valid in zip(_tensor_cells(chunk), chunk.is_valid().to_pylist(), strict=True)
+        ]
+    return list(column.to_pylist())
+
+
+def _tensor_cells(chunk: pa.FixedShapeTensorArray) -> list[Any]:
+    if chunk.null_count:
+        shape = chunk.type.shape
+        return [cell and np.reshape(cell, shape).tolist() for cell in chunk.storage.to_pylist()]
+    return list(chunk.to_numpy_ndarray().tolist())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.encodebytes(value).decode("ascii")
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return str(value)
+
+
+def _read_csv(body: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+    return arrow_csv.read_csv(
+        io.BytesIO(body),
+        read_options=arrow_csv.ReadOptions(use_threads=False),
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=types, null_values=_NULLS, strings_can_be_null=True
+        ),
+    )
+
+
+def _json_cell(cell: str | None) -> Any:
+    try:
+        return None if cell is None else parse_json(cell)
+    except Refused:
+        return cell
+
+
+def _shape(cell: Any) -> list[int] | None:
+    try:
+        return None if cell is None else list(np.shape(cell))
+    except ValueError:
+        return None
+
+
+def _depth(kind: pa.DataType) -> int:
+    depth, level = 0, [kind]
+    while level:
+        level = [child.type for item in level for child in _children(item)]
+        depth += 1
+        if depth > _DEEPEST:
+            break
+    return depth
+
+
+def _children(kind: pa.DataType) -> list[pa.Field]:
+    return [kind.field(position) for position in range(kind.num_fields)]
+
+
+def _kind(value: Any) -> str:
+    names: list[tuple[Callable[[Any], bool], str]] = [
+        (lambda item: item is None, "null"),
+        (lambda item: isinstance(item, bool), "boolean"),
+        (lambda item: isinstance(item, int | float), "number"),
+        (lambda item: isinstance(item, str), "string"),
+        (lambda item: isinstance(item, list), "list"),
+    ]
+    return next((name for fits, name in names if fits(value)), "object")
