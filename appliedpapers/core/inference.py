@@ -34,7 +34,13 @@ class Prediction:
 
 
 def predict_usable(
-    model: Model, table: pa.Table, *, source: str = "input", files: Path | None = None, first_row: int = 1
+    model: Model,
+    table: pa.Table,
+    *,
+    source: str = "input",
+    files: Path | None = None,
+    first_row: int = 1,
+    listed: int = 10_000,
 ) -> Prediction:
     """Predict for the rows and groups that keep the contract and name the others.
 
@@ -44,12 +50,13 @@ def predict_usable(
         source: Name of the file or request, for messages.
         files: Where the model may write big results.
         first_row: Number of the first row in messages.
+        listed: Most broken values that are listed.
 
     Raises:
         DataError: A column is missing or unknown, or there is no row at all.
         RunError: The model broke its own output schema.
     """
-    checked = check(table, model.input_schema, source=source, first_row=first_row)
+    checked = check(table, model.input_schema, source=source, first_row=first_row, listed=listed)
     usable, rejected = checked.table, checked.rejected
     rows = np.delete(np.arange(table.num_rows, dtype=np.int64), rejected)
     violations = list(checked.violations)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from appliedpapers.core.arrays import Problems, check_arrays
+from appliedpapers.core.casting import Rows, cast_scalars, one_array
 from appliedpapers.core.errors import DataError, did_you_mean
 from appliedpapers.core.schema import Column, TableSchema, Violation, violations_error
 
 _MAX_LISTED = 10_000
+_MAX_SHOWN = 80
+_CELLS_PER_CAST = 1024
+_BOOLS = {"true": True, "false": False, "1": True, "0": False}
 _WORDS = {
     "float64": "a number",
     "float32": "a number",
@@ -33,7 +37,7 @@ class Validated:
     Attributes:
         table: The rows that keep the contract, cast to the schema; whole groups are left out where one
             of their rows is bad.
-        violations: Every broken value, at most 10,000.
+        violations: Every broken value, at most as many as were asked for.
         rejected: Row numbers (from 0) that are not in ``table``.
     """
 
@@ -52,7 +56,14 @@ class Validated:
         return self.table
 
 
-def check(table: pa.Table, schema: TableSchema, *, source: str = "input", first_row: int = 1) -> Validated:
+def check(
+    table: pa.Table,
+    schema: TableSchema,
+    *,
+    source: str = "input",
+    first_row: int = 1,
+    listed: int = _MAX_LISTED,
+) -> Validated:
     """Check ``table`` against ``schema``.
 
     Args:
@@ -60,11 +71,12 @@ def check(table: pa.Table, schema: TableSchema, *, source: str = "input", first_
         schema: The contract.
         source: Name of the file or request, for messages.
         first_row: Number of the first row in messages.
+        listed: Most violations that are listed; all are counted in ``rejected``.
 
     Raises:
         DataError: A required column is absent, or an unknown one is present where that is forbidden.
     """
-    _check_names(table.column_names, schema, source)
+    check_names(table.column_names, schema, source)
     if table.num_rows == 0:
         raise DataError(f"{source}: no rows.", hint="Expected at least one row below the column names.")
     bad = np.zeros(table.num_rows, dtype=bool)
@@ -79,7 +91,7 @@ def check(table: pa.Table, schema: TableSchema, *, source: str = "input", first_
         for rule, rows in problems:
             bad[rows] = True
             raw = table.column(column.name)
-            room = max(_MAX_LISTED - len(violations), 0)
+            room = max(listed - len(violations), 0)
             violations += [
                 Violation(
                     source,
@@ -131,16 +143,10 @@ def from_columns(
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{source}: columns differ in length.", hint=f"Found {lengths}.")
-    known = set(schema.names)
-    return pa.table(
-        {
-            name: _loose_array(values, schema.column(name) if name in known else None)
-            for name, values in columns.items()
-        }
-    )
+    return pa.table({name: _loose_array(values) for name, values in columns.items()})
 
 
-def _loose_array(values: Sequence[Any], column: Column | None) -> pa.Array:
+def _loose_array(values: Sequence[Any]) -> pa.Array:
     # typed construction is for text and booleans alone: Arrow would turn 3.7 into 3 and true into 1.0
     if column is not None and column.shape is None and column.dtype in ("string", "bool"):
         try:
@@ -158,7 +164,12 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def _check_names(present: Sequence[str], schema: TableSchema, source: str) -> None:
+def check_names(present: Sequence[str], schema: TableSchema, source: str) -> None:
+    """Check the column names of a table alone.
+
+    Raises:
+        DataError: A required column is absent, one stands twice, or an unknown one is forbidden.
+    """
     duplicated = sorted({name for name in present if list(present).count(name) > 1})
     if duplicated:
         raise DataError(
@@ -180,37 +191,42 @@ def _check_names(present: Sequence[str], schema: TableSchema, source: str) -> No
         )
 
 
-Problems = list[tuple[str, np.ndarray[Any, np.dtype[np.int64]]]]
+def _checked(raw: pa.Array | None, column: Column, table: pa.Table) -> tuple[dict[str, pa.Array], Problems]:
+    shape_name = f"{column.name}_shape"
+    if raw is None:
+        empty = {column.name: pa.nulls(table.num_rows, column.arrow_type())}
+        if column.ragged:
+            empty[shape_name] = pa.nulls(table.num_rows, pa.list_(pa.int32()))
+        return empty, []
+    if column.shape is None:
+        values, problems = _check_column(raw, column)
+        return {column.name: values}, problems
+    shapes = (
+        table.column(shape_name).to_pylist() if column.ragged and shape_name in table.column_names else None
+    )
+    cells = check_arrays(raw, column, shapes)
+    arrays = {column.name: cells.values}
+    return (arrays if cells.shapes is None else {**arrays, shape_name: cells.shapes}), cells.problems
 
 
-def _check_column(raw: pa.ChunkedArray, column: Column) -> tuple[pa.Array, Problems]:
-    flat = raw.combine_chunks() if isinstance(raw, pa.ChunkedArray) else raw
-    if isinstance(flat, pa.ChunkedArray):
-        flat = flat.chunk(0) if flat.num_chunks else pa.array([], flat.type)
+def _check_column(raw: pa.Array, column: Column) -> tuple[pa.Array, Problems]:
     if column.file is not None:
-        return _check_file(flat, column)
-    if column.shape is not None:
-        return _check_arrays(flat, column)
-    if pa.types.is_dictionary(flat.type):
-        flat = flat.dictionary_decode()
-    values, uncast = _cast(flat, column)
+        return _check_file(raw, column)
+    values, uncast = cast_scalars(raw, column)
     problems: Problems = []
     if len(uncast):
         problems.append((f"{{value}} is not {_WORDS[column.dtype]}", uncast))
     return values, problems + _check_values(values, column, uncast)
 
 
-def _check_values(values: pa.Array, column: Column, uncast: np.ndarray[Any, Any]) -> Problems:
+def _check_values(values: pa.Array, column: Column, uncast: Rows) -> Problems:
     problems: Problems = []
-    missing = pc.is_null(values, nan_is_null=True)
-    if not column.nullable:
-        absent = np.setdiff1d(_true_rows(missing), uncast)
+    if not column.nullable and values.null_count:
+        absent = np.setdiff1d(_true_rows(pc.is_null(values)), uncast)
         if len(absent):
             problems.append(("the value is missing", absent))
     if column.dtype in ("float64", "float32"):
-        infinite = _true_rows(pc.is_inf(values))
-        if len(infinite):
-            problems.append(("infinity is not a number that can be used", infinite))
+        problems += _some("infinity is not a number that can be used", pc.is_inf(values))
     if column.minimum is not None:
         problems += _some(f"{{value}} is below {column.minimum:g}", pc.less(values, column.minimum))
     if column.maximum is not None:
@@ -221,137 +237,16 @@ def _check_values(values: pa.Array, column: Column, uncast: np.ndarray[Any, Any]
     return problems
 
 
-def _cast(values: pa.Array, column: Column) -> tuple[pa.Array, np.ndarray[Any, Any]]:
-    target = column.arrow_type()
-    none = np.empty(0, dtype=np.int64)
-    if values.type == target:
-        return values, none
-    if _castable(values.type, column):
-        try:
-            return values.cast(target), none
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            pass
-    cells = [_cell(value, column) for value in values.to_pylist()]
-    bad = np.array([row for row, (_, ok) in enumerate(cells) if not ok], dtype=np.int64)
-    return pa.array([value for value, _ in cells], target), bad
-
-
-def _castable(found: pa.DataType, column: Column) -> bool:
-    if pa.types.is_null(found):
-        return True
-    if column.dtype in ("float64", "float32", "int64", "int32"):
-        return bool(pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_string(found))
-    if column.dtype == "timestamp":
-        return bool(pa.types.is_timestamp(found) and found.tz is None) or bool(pa.types.is_date(found))
-    if column.dtype == "string":
-        return bool(
-            pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_integer(found)
-        )
-    return bool(pa.types.is_boolean(found))
-
-
-def _cell(value: Any, column: Column) -> tuple[Any, bool]:
-    if value is None:
-        return None, True
-    try:
-        return _convert(value, column), True
-    except (TypeError, ValueError, OverflowError):
-        return None, False
-
-
-def _convert(value: Any, column: Column) -> Any:
-    if column.dtype == "timestamp":
-        return _timestamp(value)
-    if column.dtype == "string":
-        return _text(value)
-    if isinstance(value, bool) is not (column.dtype == "bool"):
-        raise TypeError(value)
-    if column.dtype == "bool":
-        return value
-    number = float(value)
-    if column.dtype.startswith("int"):
-        if not number.is_integer():
-            raise ValueError(value)
-        whole = int(value) if isinstance(value, int) else int(number)
-        pa.scalar(whole, column.arrow_type())
-        return whole
-    return number
-
-
-def _timestamp(value: Any) -> Any:
-    import datetime as dt
-
-    if isinstance(value, dt.datetime):
-        parsed = value
-    elif isinstance(value, dt.date):
-        parsed = dt.datetime(value.year, value.month, value.day)
-    elif isinstance(value, str):
-        parsed = dt.datetime.fromisoformat(value)
-    else:
-        raise TypeError(value)
-    if parsed.tzinfo is not None:
-        parsed = parsed.astimezone(dt.UTC).replace(tzinfo=None)
-    return parsed
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value
-
-
 def _check_file(values: pa.Array, column: Column) -> tuple[pa.Array, Problems]:
     kind = values.type
-    if pa.types.is_binary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_null(kind):
+        values, kind = values.cast(pa.string()), pa.string()
+    if pa.types.is_large_binary(kind):
+        values, kind = values.cast(pa.binary()), pa.binary()
+    if pa.types.is_binary(kind) or pa.types.is_string(kind):
         return values, ([] if column.nullable else _some("the value is missing", pc.is_null(values)))
     rows = np.arange(len(values), dtype=np.int64)
     return pa.nulls(len(values), pa.string()), [("{value} is neither a path nor bytes", rows)]
-
-
-def _check_arrays(values: pa.Array, column: Column) -> tuple[pa.Array, Problems]:
-    target = column.arrow_type()
-    if values.type == target:
-        return values, _array_values(values, column)
-    if isinstance(values.type, pa.FixedShapeTensorType):
-        values = pa.array([cell.tolist() for cell in values.to_numpy_ndarray()])
-    rows: list[Any] = []
-    bad: list[int] = []
-    for number, cell in enumerate(values.to_pylist()):
-        array = _array_cell(cell, column)
-        if array is None and (cell is not None or not column.nullable):
-            bad.append(number)
-        rows.append(array)
-    wanted = " x ".join("any" if axis is None else str(axis) for axis in column.shape or ())
-    problems: Problems = [(f"not an array of {wanted} numbers", np.array(bad, dtype=np.int64))] if bad else []
-    storage = target if column.ragged else target.storage_type
-    filler = None if column.ragged or column.nullable else [0] * column.size
-    cast = pa.array([filler if row is None else row.ravel().tolist() for row in rows], storage)
-    return (cast if column.ragged else pa.ExtensionArray.from_storage(target, cast)), problems
-
-
-def _array_values(values: pa.Array, column: Column) -> Problems:
-    if column.ragged or column.nullable or not column.dtype.startswith("float"):
-        return []
-    cells = np.asarray(values.storage.flatten()).reshape(len(values), -1)
-    rows = np.flatnonzero(~np.isfinite(cells).all(axis=1))
-    return [("the array holds values that are not finite", rows)] if len(rows) else []
-
-
-def _array_cell(cell: Any, column: Column) -> np.ndarray[Any, Any] | None:
-    if cell is None:
-        return None
-    try:
-        array = np.asarray(cell, dtype=column.dtype)
-    except (TypeError, ValueError):
-        return None
-    shape = column.shape or ()
-    if not column.ragged and array.shape == (math.prod(axis or 0 for axis in shape),):
-        array = array.reshape([axis or 0 for axis in shape])
-    fits = array.ndim == len(shape) and all(
-        axis in (None, size) for axis, size in zip(shape, array.shape, strict=True)
-    )
-    finite = not column.dtype.startswith("float") or bool(np.isfinite(array).all())
-    return array if fits and finite else None
 
 
 def _some(rule: str, mask: pa.Array) -> Problems:
@@ -363,13 +258,24 @@ def _true_rows(mask: pa.Array) -> np.ndarray[Any, Any]:
     return np.flatnonzero(np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False)))
 
 
-def _say(rule: str, raw: pa.ChunkedArray, row: Any) -> str:
-    return rule.replace("{value}", repr(raw[int(row)].as_py())) if "{value}" in rule else rule
+def _violation(cell: Any, rule: str, source: str, row: int, column: str) -> Violation:
+    said = rule.replace("{value}", _short(repr(cell)))
+    return Violation(source, row, column, _short(str(cell)), said)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
 
 
 def _whole_groups(
     table: pa.Table, group_by: tuple[str, ...], bad: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    keys = list(zip(*(table.column(name).to_pylist() for name in group_by), strict=True))
-    broken = {keys[int(row)] for row in np.flatnonzero(bad)}
-    return np.fromiter((key in broken for key in keys), dtype=bool, count=len(keys))
+    codes = np.zeros(table.num_rows, dtype=np.int64)
+    for name in group_by:
+        keys = pc.dictionary_encode(one_array(table.column(name)), null_encoding="encode")
+        # renumbered after each column, so that the product of two numberings cannot overflow
+        codes = codes * len(keys.dictionary) + keys.indices.to_numpy()
+        codes = np.unique(codes, return_inverse=True)[1] if len(group_by) > 1 else codes
+    broken = np.zeros(int(codes.max()) + 1, dtype=bool)
+    broken[codes[bad]] = True
+    return broken[codes]

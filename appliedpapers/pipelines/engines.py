@@ -1,0 +1,289 @@
+"""The unit of work of batch scoring, and the engines that give it chunks."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from appliedpapers.core.bundle import load_bundle
+from appliedpapers.core.errors import DataError, RunError
+from appliedpapers.core.files import whole_file
+from appliedpapers.core.inference import predict_usable
+from appliedpapers.core.schema import Violation, violations_table
+from appliedpapers.pipelines.score_chunks import Chunk
+from appliedpapers.pipelines.score_input import Rows
+from appliedpapers.pipelines.score_manifest import (
+    FILES,
+    PREDICTIONS,
+    QUARANTINE,
+    FailedItem,
+    PartOrigin,
+    PartRecord,
+    StoredFile,
+)
+
+if TYPE_CHECKING:
+    from appliedpapers.core.model import Model
+
+_HOPELESS = 64
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class NamedChunk:
+    """A chunk, and the name of the part that it becomes.
+
+    Attributes:
+        name: By job, model, rows and fingerprints.
+        chunk: The rows; paths in file columns are absolute.
+        given: The paths as the input writes them, by absolute path.
+    """
+
+    name: str
+    chunk: Chunk
+    given: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Outcome:
+    """What became of the rows of a chunk; violations carry positions in the chunk as row numbers."""
+
+    tables: list[pa.Table] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    rejected: int = 0
+    failed: list[FailedItem] = field(default_factory=list)
+
+
+class BatchScorer:
+    """Scores one chunk: predicts, and writes its part, its quarantine and its files.
+
+    A chunk is the only thing that travels to it and a :class:`PartRecord` the only thing that comes back, so
+    that it may live in another process.
+
+    Args:
+        bundle: The model, loaded when the first chunk comes.
+        label: Its name and version, for records.
+        output: The output folder.
+        device: A resolved device.
+    """
+
+    def __init__(self, bundle: Path, label: str, output: Path, device: str = "cpu") -> None:
+        self.bundle = bundle
+        self.label = label
+        self.output = output
+        self.device = device
+        self._scored_any = False
+
+    @cached_property
+    def model(self) -> Model:
+        """The model."""
+        return load_bundle(self.bundle, self.device)[0]
+
+    def __call__(self, work: NamedChunk) -> PartRecord:
+        """Score ``work`` and write its part.
+
+        Raises:
+            RunError: Nothing can be written, or the model fails on everything.
+        """
+        name, chunk = work.name, work.chunk
+        files = self.output / FILES / name
+        outcome = self._score(chunk, files)
+        table, stored_files = self._collect(outcome.tables, files)
+        table = _restore_keys(table, self.model.output_schema.keys, work.given)
+        violations = [*chunk.broken, *(_placed(item, chunk) for item in outcome.violations)]
+        quarantine = self._write(QUARANTINE, name, violations_table(violations)) if violations else None
+        predictions = self._write(PREDICTIONS, name, table)
+        return PartRecord(
+            name=name,
+            model=self.label,
+            origins=tuple(
+                PartOrigin(
+                    str(origin.fragment.path),
+                    origin.fragment.fingerprint,
+                    len(origin.rows),
+                    int(origin.rows.min()) if len(origin.rows) else None,
+                    int(origin.rows.max()) if len(origin.rows) else None,
+                )
+                for origin in chunk.origins
+            ),
+            rows_in=chunk.table.num_rows + len(chunk.broken),
+            rows_out=table.num_rows,
+            rejected=outcome.rejected + len(chunk.broken),
+            failed=tuple(outcome.failed),
+            predictions=predictions,
+            quarantine=quarantine,
+            files=stored_files,
+        )
+
+    def _score(self, chunk: Chunk, files: Path) -> _Outcome:
+        outcome = _Outcome()
+        if not chunk.table.num_rows:
+            return outcome
+        files.mkdir(parents=True, exist_ok=True)
+        starts = np.append(chunk.starts, chunk.table.num_rows)
+        keep = self._set_aside_absent_files(chunk, outcome)
+        for first, last in _spans(keep):
+            self._score_items(chunk, starts, first, last, files, outcome)
+        if not any(files.iterdir()):
+            files.rmdir()
+        return outcome
+
+    def _score_items(
+        self, chunk: Chunk, starts: Rows, first: int, last: int, files: Path, outcome: _Outcome
+    ) -> None:
+        """Predict items ``first`` to ``last``; where that raises, halve until the culprits stand alone."""
+        begin, end = int(starts[first]), int(starts[last])
+        try:
+            prediction = predict_usable(
+                self.model,
+                chunk.table.slice(begin, end - begin),
+                source=chunk.locate(begin)[0],
+                files=files,
+                first_row=begin,
+                listed=(end - begin) * len(self.model.input_schema.columns),
+            )
+        except Exception as error:
+            if _disk_refuses(error):
+                raise
+            if last - first > 1:
+                middle = (first + last) // 2
+                self._score_items(chunk, starts, first, middle, files, outcome)
+                self._score_items(chunk, starts, middle, last, files, outcome)
+            else:
+                self._note_failure(chunk, begin, end, error, outcome)
+            return
+        outcome.violations += prediction.violations
+        outcome.rejected += len(prediction.rejected)
+        if prediction.table is not None:
+            self._scored_any = True
+            outcome.tables.append(prediction.table)
+
+    def _note_failure(self, chunk: Chunk, begin: int, end: int, error: Exception, outcome: _Outcome) -> None:
+        names = self.model.input_schema.group_by or self.model.input_schema.names[:1]
+        key = ", ".join(str(chunk.table.column(name)[begin].as_py()) for name in names)
+        if isinstance(error, DataError):
+            outcome.violations.append(Violation("", begin, ", ".join(names), key, error.message))
+            outcome.rejected += end - begin
+            return
+        file, row = chunk.locate(begin)
+        outcome.failed.append(FailedItem(file, row, key, f"{type(error).__name__}: {error}"))
+        if not self._scored_any and len(outcome.failed) >= _HOPELESS:
+            raise RunError(
+                f"the model failed on each of the first {_HOPELESS} items: {outcome.failed[0].error}",
+                hint="Nothing was scored. Check that the model fits these inputs (apps predict, --debug).",
+            ) from error
+
+    def _set_aside_absent_files(
+        self, chunk: Chunk, outcome: _Outcome
+    ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Return which items have all the files that they name."""
+        keep = np.ones(len(chunk.starts), dtype=bool)
+        for column in self.model.input_schema.columns:
+            if column.file is None or column.name not in chunk.table.column_names:
+                continue
+            cells = chunk.table.column(column.name)
+            if not pa.types.is_string(cells.type):
+                continue
+            for position, cell in enumerate(cells.to_pylist()):
+                if cell is not None and not Path(cell).exists():
+                    keep[np.searchsorted(chunk.starts, position, side="right") - 1] = False
+                    outcome.violations.append(
+                        Violation("", position, column.name, cell, f"{cell!r}: no such file")
+                    )
+        lengths = np.diff(np.append(chunk.starts, chunk.table.num_rows))
+        outcome.rejected += int(lengths[~keep].sum())
+        return keep
+
+    def _collect(self, tables: list[pa.Table], files: Path) -> tuple[pa.Table, tuple[StoredFile, ...]]:
+        expected = self.model.output_schema.arrow_schema()
+        if not tables:
+            return expected.empty_table(), ()
+        table = _conform(pa.concat_tables(tables, promote_options="permissive"), expected)
+        if not files.is_dir():
+            return table, ()
+        return self._place_files(table, files)
+
+    def _place_files(self, table: pa.Table, files: Path) -> tuple[pa.Table, tuple[StoredFile, ...]]:
+        """Make paths of written files relative to the output folder and record those files."""
+        prefix = files.relative_to(self.output).as_posix()
+        stored: dict[str, StoredFile] = {}
+        for place, name in enumerate(table.column_names):
+            if not pa.types.is_string(table.schema.field(name).type):
+                continue
+            cells = table.column(name).to_pylist()
+            named = {cell for cell in cells if cell is not None}
+            if not named or not all(cell and (files / cell).is_file() for cell in named):
+                continue
+            for cell in named:
+                stored[cell] = StoredFile.of(files / cell, self.output)
+            paths = [None if cell is None else f"{prefix}/{cell}" for cell in cells]
+            table = table.set_column(place, table.schema.field(name), pa.array(paths, pa.string()))
+        return table, tuple(stored[cell] for cell in sorted(stored))
+
+    def _write(self, folder: str, name: str, table: pa.Table) -> StoredFile:
+        import pyarrow.parquet as pq
+
+        path = self.output / folder / f"{name}.parquet"
+        with whole_file(path) as aside:
+            pq.write_table(table, aside, compression="zstd")
+        return StoredFile.of(path, self.output)
+
+
+def score_locally(scorer: BatchScorer, work: Iterable[NamedChunk]) -> Iterator[PartRecord]:
+    """Score chunks one after the other in this process."""
+    for item in work:
+        yield scorer(item)
+
+
+def _spans(keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _placed(violation: Violation, chunk: Chunk) -> Violation:
+    if violation.row is None:
+        return replace(violation, file=chunk.origins[0].fragment.name)
+    file, row = chunk.locate(violation.row)
+    return replace(violation, file=file, row=row)
+
+
+def _restore_keys(table: pa.Table, keys: Sequence[str], given: Mapping[str, str]) -> pa.Table:
+    for name in keys if given else ():
+        place = table.column_names.index(name)
+        kind = table.schema.field(place).type
+        if pa.types.is_string(kind):
+            cells = [given.get(cell, cell) for cell in table.column(place).to_pylist()]
+            table = table.set_column(place, name, pa.array(cells, kind))
+    return table
+
+
+def _conform(table: pa.Table, expected: pa.Schema) -> pa.Table:
+    """Give the columns of the output schema their types, so that all parts read as one table."""
+    for wanted in expected:
+        place = table.column_names.index(wanted.name)
+        if table.schema.field(place).type != wanted.type:
+            try:
+                column = table.column(place).cast(wanted.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise RunError(
+                    f"the model returned column '{wanted.name}' as {table.schema.field(place).type}, "
+                    f"its schema says {wanted.type}.",
+                    hint="This is a defect of the plugin; apps check finds it.",
+                ) from error
+            table = table.set_column(place, pa.field(wanted.name, wanted.type), column)
+    return table
+
+
+def _disk_refuses(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__
+    return False

@@ -1,0 +1,282 @@
+"""Batch scoring: a second run does nothing, a killed run continues, a changed input is scored again alone."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from appliedpapers.core.bundle import read_info
+from appliedpapers.core.device import resolve_device
+from appliedpapers.core.errors import ConfigError, LockedError
+from appliedpapers.core.files import sha256_file
+from appliedpapers.core.progress import Progress, SilentProgress
+from appliedpapers.pipelines.engines import BatchScorer
+from appliedpapers.pipelines.score_chunks import fitting_rows
+from appliedpapers.pipelines.score_input import find_fragments
+from appliedpapers.pipelines.score_manifest import FORMAT_VERSION, MANIFEST, PREDICTIONS, QUARANTINE, Ledger
+from appliedpapers.pipelines.score_work import Tally, Work, execute, rehearse
+
+DEFAULT_BATCH_ROWS = 262_144
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What came of a scoring run; ``dataclasses.asdict`` is its JSON form.
+
+    Attributes:
+        model: Name of the model.
+        version: Its version, or the digest of a bundle that is not registered.
+        output: The output folder.
+        predictions: Folder of the Parquet parts.
+        manifest: The manifest; None after a dry run.
+        quarantine: Folder of the Parquet parts with every broken value; None where nothing broke.
+        rows_in: Input rows.
+        rows_out: Output rows.
+        rejected: Input rows that are in no prediction because they (or their group) broke the contract.
+        failed: Items whose prediction raised: file, row, key, error.
+        parts_written: Parts written by this run; after a dry run, those that a run would write.
+        parts_kept: Parts that were there already.
+        seconds: Wall time.
+        rows_per_second: Rows scored by this run per second; 0 where it scored none.
+        exit_code: 0, 1 with failed items, 4 with rejected rows under ``strict``.
+        dry_run: Nothing was predicted or written.
+        notes: Sentences worth reading.
+    """
+
+    model: str
+    version: str
+    output: str
+    predictions: str
+    manifest: str | None
+    quarantine: str | None
+    rows_in: int
+    rows_out: int
+    rejected: int
+    failed: tuple[dict[str, Any], ...]
+    parts_written: int
+    parts_kept: int
+    seconds: float
+    rows_per_second: float
+    exit_code: int
+    dry_run: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """The model of a run: its alias was resolved to one version."""
+
+    name: str
+    version: str
+    alias: str | None
+    uri: str
+    bundle: Path
+    digest: str
+
+    @property
+    def label(self) -> str:
+        """Name and version."""
+        return f"{self.name}@{self.version}"
+
+
+def score_run(
+    model: str,
+    inputs: Sequence[str],
+    output: Path,
+    *,
+    store_folder: Path = Path("mlruns"),
+    job: str = "",
+    device: str = "cpu",
+    strict: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+    batch_rows: int = DEFAULT_BATCH_ROWS,
+    progress: Progress | None = None,
+) -> ScoreSummary:
+    """Score files and write Parquet parts, quarantined values, files and a manifest below ``output``.
+
+    Parts are named by a hash of job, model version, rows and fingerprints, so that the same command does
+    nothing the second time, continues after a kill, and scores a changed input alone. Parts of inputs that
+    this run does not name are left as they are.
+
+    Args:
+        model: A registered model (``frets@champion``, ``frets@3``) or a bundle's folder.
+        inputs: Files, folders and globs of Parquet, CSV, JSON lines and Arrow files.
+        output: The output folder; one run at a time.
+        store_folder: Where MLflow's store lies.
+        job: Name of the job that this run belongs to; another job never takes over its parts.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        strict: Exit code 4 when a row was rejected; the outputs stay.
+        limit: Score about this many rows; a group is never cut.
+        dry_run: Check everything, predict and write nothing.
+        batch_rows: Most rows that are in memory together; one part each.
+        progress: Where progress is shown.
+
+    Raises:
+        ConfigError: An option is wrong, the model is unknown, or the output cannot be a folder.
+        DataError: An input is missing, empty or unreadable, lacks a column, or a group reappears.
+        LockedError: Another run works on ``output``.
+        RunError: The disk is full, or the model fails on everything.
+    """
+    started = time.monotonic()
+    progress = progress or SilentProgress()
+    _check_options(limit, batch_rows)
+    device = resolve_device(device)
+    scored = resolve_model(model, store_folder)
+    info = read_info(scored.bundle)
+    work = Work(
+        fragments=find_fragments(inputs, output),
+        info=info,
+        identity=(FORMAT_VERSION, job, scored.name, scored.version, scored.digest),
+        rows=fitting_rows(info.input_schema, batch_rows),
+        limit=limit,
+        say=progress.say,
+    )
+    scorer = BatchScorer(scored.bundle, scored.label, output, device)
+    if dry_run:
+        tally = rehearse(work, Ledger.open(output))
+        return _summary(scored, output, work, tally, started, strict=strict, dry_run=True)
+    with _locked(output):
+        ledger = Ledger.open(output)
+        tally = execute(work, ledger, scorer, progress)
+        if tally.written or not ledger.lists(tally.parts, [str(item.path) for item in work.fragments]):
+            ledger.close(_manifest(scored, job, work, tally, ledger))
+        else:
+            work.note(f"nothing to do: {len(tally.parts)} parts in {output} are up to date")
+        return _summary(scored, output, work, tally, started, strict=strict)
+
+
+def resolve_model(reference: str, store_folder: Path) -> ScoredModel:
+    """Resolve a bundle's folder or a registered name to one version.
+
+    Raises:
+        ConfigError: No such model.
+    """
+    folder = Path(reference).expanduser()
+    if (folder / "bundle.json").is_file():
+        digest = sha256_file(folder / "bundle.json")
+        return ScoredModel(folder.resolve().name, digest[:12], None, str(folder.resolve()), folder, digest)
+    from appliedpapers.pipelines import registry, tracking
+
+    found = registry.resolve(reference, tracking.open_store(store_folder))
+    digest = sha256_file(found.bundle / "bundle.json")
+    return ScoredModel(found.name, str(found.version), found.alias, found.uri, found.bundle, digest)
+
+
+def _check_options(limit: int | None, rows: int) -> None:
+    for name, value in (("--limit", limit), ("--batch-rows", rows)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} {value} is too small.", hint="Expected 1 or more.")
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(output / _LOCK, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise LockedError(
+            f"{output}: another scoring run is working on it.",
+            hint="Wait for it, or choose another --output.",
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{output}: cannot be written ({error.strerror or error}).",
+            hint="Give --output a writable folder.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _manifest(model: ScoredModel, job: str, work: Work, tally: Tally, ledger: Ledger) -> dict[str, Any]:
+    """Describe the output folder: this run's parts, and those of inputs that it did not name."""
+    current = {str(fragment.path) for fragment in work.fragments}
+    parts = {part.name: part for part in tally.parts}
+    for name in sorted(ledger.finished - parts.keys()):
+        part = ledger.parts[name]
+        if not part.touches(current):
+            parts[name] = part
+    rows = Counter[str]()
+    for part in tally.parts:
+        rows.update({origin.input: origin.rows for origin in part.origins})
+    inputs = [item for path, item in ledger.inputs.items() if path not in current]
+    inputs += [
+        {
+            "path": str(fragment.path),
+            "fingerprint": fragment.fingerprint,
+            "size": fragment.size,
+            "rows": rows[str(fragment.path)],
+        }
+        for fragment in work.fragments
+    ]
+    return {
+        "version": FORMAT_VERSION,
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "job": job,
+        "model": {
+            "name": model.name,
+            "version": model.version,
+            "alias": model.alias,
+            "uri": model.uri,
+            "digest": model.digest,
+            "plugin": work.info.plugin,
+            "task": work.info.task,
+        },
+        "limit": work.limit,
+        "counts": {
+            "rows_in": sum(part.rows_in for part in parts.values()),
+            "rows_out": sum(part.rows_out for part in parts.values()),
+            "rejected": sum(part.rejected for part in parts.values()),
+            "failed": sum(len(part.failed) for part in parts.values()),
+        },
+        "inputs": inputs,
+        "units": {key: names for key, names in ledger.units.items() if parts.keys() >= set(names)},
+        "parts": [asdict(part) for part in parts.values()],
+    }
+
+
+def _summary(
+    model: ScoredModel,
+    output: Path,
+    work: Work,
+    tally: Tally,
+    started: float,
+    *,
+    strict: bool,
+    dry_run: bool = False,
+) -> ScoreSummary:
+    seconds = time.monotonic() - started
+    failed = tuple(asdict(item) for part in tally.parts for item in part.failed)
+    rejected = sum(part.rejected for part in tally.parts) + tally.waiting_rejected
+    quarantined = any(part.quarantine for part in tally.parts)
+    return ScoreSummary(
+        model=model.name,
+        version=model.version,
+        output=str(output),
+        predictions=str(output / PREDICTIONS),
+        manifest=None if dry_run else str(output / MANIFEST),
+        quarantine=str(output / QUARANTINE) if quarantined else None,
+        rows_in=sum(part.rows_in for part in tally.parts) + tally.waiting_rows,
+        rows_out=sum(part.rows_out for part in tally.parts),
+        rejected=rejected,
+        failed=failed,
+        parts_written=tally.written,
+        parts_kept=len(tally.parts) - (0 if dry_run else tally.written),
+        seconds=seconds,
+        rows_per_second=tally.written_rows / seconds,
+        exit_code=1 if failed else 4 if strict and rejected else 0,
+        dry_run=dry_run,
+        notes=tuple(work.notes),
+    )

@@ -1,0 +1,332 @@
+"""Cutting a stream of rows into chunks of whole items: rows, or groups that stay together."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from appliedpapers.core.errors import DataError
+from appliedpapers.core.schema import Column, TableSchema, Violation
+from appliedpapers.core.validation import check_names, convert_or_keep
+from appliedpapers.pipelines.score_input import Fragment, Piece, Rows, read
+
+SORTED_IN_MEMORY = 1_000_000
+_ROW_BYTES_BUDGET = 256 << 20
+_FILE_CELL_BYTES = 1 << 20
+_RAGGED_CELL_BYTES = 1 << 16
+_PLAIN_CELL_BYTES = 32
+_RECENT_KEYS = 1 << 16
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Rows of a chunk that come from one fragment: ``rows`` are their numbers in it, from 1."""
+
+    fragment: Fragment
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that are scored together; no item is cut in two.
+
+    Attributes:
+        table: The rows, loosely typed.
+        starts: Position of the first row of each item.
+        origins: Where the rows come from, in their order.
+        broken: Lines of the input that are not rows.
+    """
+
+    table: pa.Table
+    starts: Rows
+    origins: tuple[Origin, ...]
+    broken: tuple[Violation, ...] = ()
+
+    def locate(self, position: int) -> tuple[str, int]:
+        """Return the file and the row number in it of a row of the table."""
+        for origin in self.origins:
+            if position < len(origin.rows):
+                return origin.fragment.name, int(origin.rows[position])
+            position -= len(origin.rows)
+        raise IndexError(position)
+
+    def head(self, rows: int) -> Chunk:
+        """Return the items that begin within the first ``rows`` rows."""
+        later = self.starts[self.starts >= rows]
+        end = int(later[0]) if len(later) else self.table.num_rows
+        origins, left = [], end
+        for origin in self.origins:
+            origins.append(Origin(origin.fragment, origin.rows[:left]))
+            left -= len(origins[-1].rows)
+        return Chunk(self.table.slice(0, end), self.starts[self.starts < end], tuple(origins), self.broken)
+
+
+def fitting_rows(schema: TableSchema, wanted: int) -> int:
+    """Return how many rows a batch has: ``wanted``, or fewer where rows are wide."""
+    return max(1, min(wanted, _ROW_BYTES_BUDGET // sum(_cell_bytes(column) for column in schema.columns)))
+
+
+def cut(
+    fragments: Sequence[Fragment],
+    schema: TableSchema,
+    *,
+    rows: int,
+    alone: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[Chunk]:
+    """Yield the rows of ``fragments`` in chunks whose bounds depend on the content alone.
+
+    Without ``group_by`` a chunk never reaches over a file. With it, a group that continues in the next file
+    is joined. A single file of up to a million rows may have its groups interleaved: it is sorted in memory.
+
+    Args:
+        fragments: The files, in order.
+        schema: The model's input schema.
+        rows: Rows of a chunk; a group that is longer stays whole.
+        alone: Every item is a chunk of its own.
+        say: Told when an input was sorted.
+
+    Raises:
+        DataError: A file lacks a column or cannot be read, or a group reappears after it ended.
+    """
+    size = 1 if alone else rows
+    buffer = _Buffer(schema)
+    for fragment in fragments:
+        pieces = _named(read(fragment, schema, rows), fragment, schema)
+        if schema.group_by and len(fragments) == 1:
+            pieces = _grouped(pieces, fragment, schema, say)
+        for piece in pieces:
+            starts, keys = buffer.items(piece.table)
+            joined = int(starts[0]) if len(starts) else piece.table.num_rows
+            buffer.add(fragment, Piece(piece.table.slice(0, joined), piece.rows[:joined]), starts[:0], [])
+            if len(starts) and buffer.owner is not fragment:
+                yield from buffer.take(size, everything=True)
+            rest = Piece(piece.table.slice(joined), piece.rows[joined:], piece.broken)
+            buffer.add(fragment, rest, starts - joined, keys)
+            yield from buffer.take(size)
+        if not schema.group_by:
+            yield from buffer.take(size, everything=True)
+    yield from buffer.take(size, everything=True)
+
+
+class _Buffer:
+    """Rows that wait for their item or their chunk to be complete."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        self._schema = schema
+        self._seen = _SeenKeys()
+        self._open_key: Key | None = None
+        self._parts: list[tuple[Fragment, pa.Table, Rows]] = []
+        self._starts = np.empty(0, dtype=np.int64)
+        self._broken: list[Violation] = []
+        self._length = 0
+        self.owner: Fragment | None = None
+
+    def items(self, table: pa.Table) -> tuple[Rows, list[Key]]:
+        """Return where items begin and the keys of groups; rows before continue the open group."""
+        if not self._schema.group_by:
+            return np.arange(table.num_rows, dtype=np.int64), []
+        starts, keys = find_runs(table, self._schema)
+        if self._length and keys and keys[0] == self._open_key:
+            return starts[1:], keys[1:]
+        if not self._length and table.num_rows:
+            # rows without a key that nothing precedes go with the first group; the check rejects them
+            starts, keys = (starts, keys) if keys else (np.zeros(1, dtype=np.int64), [()])
+            starts[0] = 0
+        return starts, keys
+
+    def add(self, fragment: Fragment, piece: Piece, starts: Rows, keys: Sequence[Key]) -> None:
+        """Append rows; ``starts`` are the positions in ``piece`` where items with ``keys`` begin."""
+        for start, key in zip(starts, keys, strict=False):
+            if self._seen.add(key):
+                self._refuse(fragment, piece, int(start), key)
+            self._open_key = key
+        if len(starts) or self.owner is None:
+            self.owner = fragment
+        if piece.table.num_rows or piece.broken:
+            self._parts.append((fragment, piece.table, piece.rows))
+        self._starts = np.concatenate([self._starts, starts + self._length])
+        self._length += piece.table.num_rows
+        self._broken += piece.broken
+
+    def take(self, size: int, *, everything: bool = False) -> Iterator[Chunk]:
+        """Yield the chunks that are complete, or with ``everything`` all that is there."""
+        while self._parts:
+            bounds = self._starts[1:]
+            if everything:
+                bounds = np.append(bounds, self._length)
+            if not everything and (not len(bounds) or bounds[-1] < size):
+                return
+            fitting = bounds[bounds <= size]
+            yield self._pop(int(fitting[-1] if len(fitting) else bounds[0]))
+
+    def _pop(self, end: int) -> Chunk:
+        tables: list[pa.Table] = []
+        origins: list[Origin] = []
+        left = end
+        while self._parts and (left or self._parts[0][1].num_rows == 0):
+            fragment, table, rows = self._parts.pop(0)
+            if table.num_rows > left:
+                self._parts.insert(0, (fragment, table.slice(left), rows[left:]))
+                table, rows = table.slice(0, left), rows[:left]
+            left -= table.num_rows
+            tables.append(table)
+            if origins and origins[-1].fragment is fragment:
+                origins[-1] = Origin(fragment, np.concatenate([origins[-1].rows, rows]))
+            else:
+                origins.append(Origin(fragment, rows))
+        chunk = Chunk(join(tables), self._starts[self._starts < end], tuple(origins), tuple(self._broken))
+        self._starts = self._starts[self._starts >= end] - end
+        self._length -= end
+        self._broken = []
+        return chunk
+
+    def _refuse(self, fragment: Fragment, piece: Piece, start: int, key: Key) -> None:
+        names = ", ".join(self._schema.group_by)
+        values = ", ".join(map(str, key))
+        raise DataError(
+            f"{fragment.name}, row {int(piece.rows[start])}: group {names} = {values} ended and reappears.",
+            hint="The rows of a group must stand together: sort the input by the group, or use --sort.",
+        )
+
+
+class _SeenKeys:
+    """Which keys came by: eight bytes each, in sorted runs that double in size."""
+
+    def __init__(self) -> None:
+        self._recent: set[int] = set()
+        self._sorted: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
+
+    def add(self, key: Key) -> bool:
+        """Remember ``key`` and return whether it was there before."""
+        digest = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest())
+        if digest in self._recent or any(_contains(run, digest) for run in self._sorted):
+            return True
+        self._recent.add(digest)
+        if len(self._recent) >= _RECENT_KEYS:
+            run = np.sort(np.fromiter(self._recent, np.uint64, len(self._recent)))
+            while self._sorted and len(self._sorted[-1]) <= len(run):
+                run = np.sort(np.concatenate([self._sorted.pop(), run]))
+            self._sorted.append(run)
+            self._recent = set()
+        return False
+
+
+def _contains(run: np.ndarray[Any, np.dtype[np.uint64]], digest: int) -> bool:
+    place = int(np.searchsorted(run, np.uint64(digest)))
+    return place < len(run) and int(run[place]) == digest
+
+
+def find_runs(table: pa.Table, schema: TableSchema) -> tuple[Rows, list[Key]]:
+    """Return the positions where the group changes, and the key of each run.
+
+    A row whose key is missing does not end a run: it is a bad row, not a group.
+    """
+    codes, distinct = zip(
+        *(_codes(table.column(name), schema.column(name)) for name in schema.group_by), strict=True
+    )
+    stacked = np.stack(codes)
+    keyed = np.flatnonzero((stacked >= 0).all(axis=0))
+    if not len(keyed):
+        return keyed, []
+    stacked = stacked[:, keyed]
+    changed = np.flatnonzero(np.append(True, (stacked[:, 1:] != stacked[:, :-1]).any(axis=0)))
+    keys = [
+        tuple(values[code] for values, code in zip(distinct, stacked[:, place], strict=True))
+        for place in changed
+    ]
+    return keyed[changed], keys
+
+
+def _codes(column: pa.ChunkedArray, wanted: Column) -> tuple[Rows, list[Any]]:
+    """Number the values of a column, -1 for missing; what reads as the same value has the same number."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.string())
+    encoded = column.combine_chunks().dictionary_encode()
+    values: dict[Any, int] = {}
+    as_checked = str if wanted.dtype == "string" else functools.partial(convert_or_keep, column=wanted)
+    translate = [
+        values.setdefault(as_checked(value), len(values)) for value in encoded.dictionary.to_pylist()
+    ]
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.append(np.array(translate, dtype=np.int64), -1)[codes], list(values)
+
+
+def join(tables: Sequence[pa.Table]) -> pa.Table:
+    """Concatenate tables that were typed loosely and apart; columns that do not agree become text."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        kinds: dict[str, set[Any]] = {}
+        for table in tables:
+            for field in table.schema:
+                kinds.setdefault(field.name, set()).add(field.type)
+        mixed = {name for name, types in kinds.items() if len(types) > 1}
+        return pa.concat_tables([_as_text(table, mixed) for table in tables], promote_options="permissive")
+
+
+def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
+    for place, name in enumerate(table.column_names):
+        if name in names:
+            cells = [
+                cell if cell is None or isinstance(cell, str) else str(cell)
+                for cell in table.column(name).to_pylist()
+            ]
+            table = table.set_column(place, name, pa.array(cells, pa.string()))
+    return table
+
+
+def _named(pieces: Iterable[Piece], fragment: Fragment, schema: TableSchema) -> Iterator[Piece]:
+    for number, piece in enumerate(pieces):
+        if number == 0:
+            check_names(piece.table.column_names, schema, fragment.name)
+        yield piece
+
+
+def _grouped(
+    pieces: Iterator[Piece], fragment: Fragment, schema: TableSchema, say: Callable[[str], None]
+) -> Iterator[Piece]:
+    """Bring interleaved groups together when the whole fragment is small enough to be sorted in memory."""
+    gathered: list[Piece] = []
+    rows = size = 0
+    for piece in pieces:
+        gathered.append(piece)
+        rows += piece.table.num_rows
+        size += piece.table.nbytes
+        if rows > SORTED_IN_MEMORY or size > _ROW_BYTES_BUDGET:
+            yield from itertools.chain(gathered, pieces)
+            return
+    whole = Piece(
+        join([piece.table for piece in gathered]),
+        np.concatenate([piece.rows for piece in gathered]),
+        tuple(broken for piece in gathered for broken in piece.broken),
+    )
+    starts, keys = find_runs(whole.table, schema)
+    first: dict[Key, int] = {}
+    ranks = [first.setdefault(key, len(first)) for key in keys]
+    if len(first) == len(keys):
+        yield from gathered
+        return
+    say(f"{fragment.name}: groups are interleaved; sorted in memory ({rows:,} rows)")
+    lengths = np.diff(np.append(np.append(0, starts[1:]), rows))
+    order = np.argsort(np.repeat(ranks, lengths), kind="stable")
+    yield Piece(whole.table.take(pa.array(order)), whole.rows[order], whole.broken)
+
+
+def _cell_bytes(column: Column) -> int:
+    if column.file is not None:
+        return _FILE_CELL_BYTES
+    if column.ragged:
+        return _RAGGED_CELL_BYTES
+    return 8 * column.size if column.shape else _PLAIN_CELL_BYTES

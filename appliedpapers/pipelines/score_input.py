@@ -1,0 +1,347 @@
+"""Inputs of a scoring run: which files they are, their fingerprints, and their rows in pieces."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.schema import TableSchema, Violation
+from appliedpapers.core.validation import from_records
+
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+_FORMATS = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "jsonl",
+    ".ndjson": "jsonl",
+    ".ndjson.gz": "jsonl",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+}
+_KNOWN = (
+    "Parquet (.parquet), CSV (.csv, .csv.gz), JSON lines (.jsonl, .ndjson, .gz) or Arrow (.arrow, .feather)"
+)
+_BLOCK_BYTES = 1 << 22
+_HASHED_BYTES = 64 << 20
+_LINES_PER_PIECE = 8192
+_BROKEN_TEXT = 200
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """One input file.
+
+    Attributes:
+        name: The path as the user gave it, for messages.
+        path: Where it lies.
+        kind: ``parquet``, ``csv``, ``jsonl`` or ``arrow``.
+        size: Its bytes.
+        fingerprint: By :func:`fingerprint`.
+    """
+
+    name: str
+    path: Path
+    kind: str
+    size: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of a fragment.
+
+    Attributes:
+        table: The rows, loosely typed.
+        rows: Their numbers in the file, from 1.
+        broken: Lines that are not rows at all, such as a CSV line with a field too many.
+    """
+
+    table: pa.Table
+    rows: Rows
+    broken: tuple[Violation, ...] = field(default=())
+
+
+def find_fragments(inputs: Sequence[str], output: Path) -> list[Fragment]:
+    """Return the files that paths, folders and globs name, each once, in a fixed order.
+
+    Files below ``output`` that a folder or a glob happens to name are left out.
+
+    Raises:
+        ConfigError: No input at all, or a file below ``output`` was named outright.
+        DataError: A path or glob names nothing, a file is empty, unreadable or of an unknown format.
+    """
+    if not inputs:
+        raise ConfigError(
+            "no input was given.", hint="Give --input with a file or a glob such as 'data/*.parquet'."
+        )
+    inside = output.resolve()
+    fragments: dict[Path, Fragment] = {}
+    for given in inputs:
+        for name in _expand(given):
+            path = Path(name).resolve()
+            if path.is_relative_to(inside):
+                if name == given:
+                    raise ConfigError(f"{name}: lies in the output folder.", hint="Choose another --output.")
+                continue
+            if path not in fragments:
+                fragments[path] = _fragment(name, path)
+    if not fragments:
+        raise DataError(
+            f"{', '.join(inputs)}: only files of the output folder.", hint="Choose another --output."
+        )
+    return list(fragments.values())
+
+
+def fingerprint(path: Path) -> str:
+    """Return what tells whether a file (or folder) changed.
+
+    Files up to 64 MB are hashed; of bigger ones size and time of modification are taken, and so of the files
+    in a folder. An absent file has the fingerprint ``absent``.
+    """
+    try:
+        status = path.stat()
+        if path.is_dir():
+            listing = [
+                (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns)
+                for file in sorted(path.rglob("*"))
+                if file.is_file()
+            ]
+            return "folder:" + hashlib.sha256(repr(listing).encode()).hexdigest()
+        if status.st_size > _HASHED_BYTES:
+            return f"stat:{status.st_size}:{status.st_mtime_ns}"
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "absent"
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}).", hint="Check its permissions."
+        ) from None
+
+
+def read(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
+    """Yield the rows of a fragment in pieces, reading no more than is asked for.
+
+    Args:
+        fragment: The file.
+        schema: What the rows should look like; text formats are read as text where a cast could fail.
+        rows: Most rows of a piece.
+
+    Raises:
+        DataError: The file is truncated, not of its format, not UTF-8, or holds no row.
+    """
+    empty = True
+    try:
+        for piece in _READERS[fragment.kind](fragment, schema, rows):
+            empty = empty and not piece.table.num_rows and not piece.broken
+            yield piece
+    except (pa.ArrowException, EOFError, UnicodeDecodeError, csv.Error, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")[:_BROKEN_TEXT] if str(error) else type(error).__name__
+        raise DataError(
+            f"{fragment.name}: cannot be read as {fragment.kind} ({reason}).",
+            hint="It is truncated, damaged, not UTF-8 or of another format. Replace it and run again.",
+        ) from error
+    if empty:
+        raise DataError(f"{fragment.name}: no rows.", hint="Expected at least one row; leave the file out.")
+
+
+def _expand(given: str) -> list[str]:
+    path = Path(given).expanduser()
+    if path.is_dir():
+        found = sorted(
+            str(file)
+            for file in path.rglob("*")
+            if file.is_file() and _format(file) and not _hidden(file.relative_to(path))
+        )
+        if not found:
+            raise DataError(f"{given}: no file that can be read.", hint=f"Expected {_KNOWN}.")
+        return found
+    if path.exists():
+        return [str(path) if given.startswith("~") else given]
+    if not glob.has_magic(given):
+        raise DataError(f"{given}: no such file.", hint="Check the path given to --input.")
+    found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if not found:
+        raise DataError(f"{given}: matches no file.", hint="Check the glob given to --input, and quote it.")
+    return found
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _format(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((kind for suffix, kind in _FORMATS.items() if name.endswith(suffix)), None)
+
+
+def _fragment(name: str, path: Path) -> Fragment:
+    kind = _format(path)
+    if kind is None:
+        raise DataError(f"{name}: unknown format '{path.suffix or path.name}'.", hint=f"Expected {_KNOWN}.")
+    size = path.stat().st_size
+    if not size:
+        raise DataError(f"{name}: empty file.", hint="Expected at least one row; leave the file out.")
+    return Fragment(name, path, kind, size, fingerprint(path))
+
+
+def _read_parquet(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
+    import pyarrow.parquet as pq
+
+    first = 1
+    with pq.ParquetFile(fragment.path, pre_buffer=False, buffer_size=_BLOCK_BYTES) as file:
+        for batch in file.iter_batches(batch_size=rows, use_threads=False):
+            yield _plain(pa.Table.from_batches([batch]), first)
+            first += batch.num_rows
+
+
+def _read_arrow(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
+    first = 1
+    with pa.memory_map(str(fragment.path)) as source:
+        for batch in _arrow_batches(source):
+            for start in range(0, batch.num_rows, rows):
+                part = batch.slice(start, rows)
+                yield _plain(pa.Table.from_batches([part]), first)
+                first += part.num_rows
+
+
+def _arrow_batches(source: Any) -> Iterator[Any]:
+    if source.read(6) == b"ARROW1":
+        reader = pa.ipc.open_file(source)
+        yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
+    else:
+        source.seek(0)
+        yield from pa.ipc.open_stream(source)
+
+
+def _plain(table: pa.Table, first: int) -> Piece:
+    return Piece(
+        table.replace_schema_metadata(None), np.arange(first, first + table.num_rows, dtype=np.int64)
+    )
+
+
+def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
+    import pyarrow.csv as pc_csv
+
+    with _open_text(fragment) as text:
+        names = next(csv.reader(text), [])
+    skipped: list[tuple[int, Violation]] = []
+
+    def set_aside(row: Any) -> str:
+        number = int(row.number) - 1
+        rule = f"{row.actual_columns} fields, expected {row.expected_columns}"
+        broken = Violation(fragment.name, number, "", row.text[:_BROKEN_TEXT], rule)
+        skipped.append((number, broken))
+        return "skip"
+
+    # every cell as text: a cell that is not a number must not end the reading, the check will name it
+    reader = pc_csv.open_csv(
+        str(fragment.path),
+        read_options=pc_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+        parse_options=pc_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=set_aside),
+        convert_options=pc_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
+        ),
+    )
+    first = 1
+    for batch in reader:
+        numbers, used = _numbers(first, batch.num_rows, [number for number, _ in skipped])
+        broken, skipped[:] = tuple(item for _, item in skipped[:used]), skipped[used:]
+        first = int(numbers[-1]) + 1 if len(numbers) else first + used
+        yield Piece(_nested(pa.Table.from_batches([batch]), schema), numbers, broken)
+    if skipped:
+        table = pa.table({name: pa.array([], pa.string()) for name in reader.schema.names})
+        yield Piece(table, np.empty(0, dtype=np.int64), tuple(item for _, item in skipped))
+
+
+def _numbers(first: int, count: int, skipped: Sequence[int]) -> tuple[Rows, int]:
+    """Return the numbers of ``count`` rows from ``first`` on, and how many of ``skipped`` came before."""
+    numbers = np.arange(first, first + count, dtype=np.int64)
+    used = 0
+    for gap in skipped:
+        if count and gap > numbers[-1]:
+            break
+        numbers[numbers >= gap] += 1
+        used += 1
+    return numbers, used
+
+
+def _nested(table: pa.Table, schema: TableSchema) -> pa.Table:
+    """Parse the JSON that stands for an array in a CSV cell; what is not JSON stays for the check to name."""
+    for column in schema.columns:
+        if column.shape is not None and column.name in table.column_names:
+            cells = [_parsed(cell) for cell in table.column(column.name).to_pylist()]
+            try:
+                values = pa.array(cells)
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
+                continue
+            table = table.set_column(table.column_names.index(column.name), column.name, values)
+    return table
+
+
+def _parsed(cell: str | None) -> Any:
+    try:
+        return None if cell is None else json.loads(cell)
+    except ValueError:
+        return cell
+
+
+def _read_jsonl(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
+    records: list[Mapping[str, Any]] = []
+    numbers: list[int] = []
+    broken: list[Violation] = []
+
+    pieces = 0
+
+    def piece() -> Piece:
+        if not records and not pieces:
+            raise DataError(f"{broken[0].sentence()}.", hint=f'Expected {{"{schema.names[0]}": value, ...}}.')
+        table = from_records(records, schema, source=fragment.name)
+        # the first piece shows whether a column is there at all; later its absence is that of single values
+        for column in schema.columns if pieces else ():
+            if column.required and column.name not in table.column_names:
+                table = table.append_column(column.name, pa.nulls(len(records)))
+        return Piece(table, np.array(numbers, dtype=np.int64), tuple(broken))
+
+    with _open_text(fragment) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.isspace():
+                continue
+            record = _parsed(line)
+            if isinstance(record, Mapping):
+                records.append(record)
+                numbers.append(number)
+            else:
+                text = line.strip()[:_BROKEN_TEXT]
+                broken.append(Violation(fragment.name, number, "", text, "the line is not a JSON object"))
+            if len(records) + len(broken) >= min(rows, _LINES_PER_PIECE):
+                yield piece()
+                pieces += 1
+                records, numbers, broken = [], [], []
+    if records or broken:
+        yield piece()
+
+
+def _open_text(fragment: Fragment) -> IO[str]:
+    if fragment.path.suffix.lower() == ".gz":
+        return gzip.open(fragment.path, "rt", encoding="utf-8-sig", newline="")
+    return fragment.path.open(encoding="utf-8-sig", newline="")
+
+
+_READERS = {"parquet": _read_parquet, "arrow": _read_arrow, "csv": _read_csv, "jsonl": _read_jsonl}
