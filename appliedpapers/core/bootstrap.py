@@ -288,13 +288,17 @@ def _p_value(drawn: Floats, independent: float) -> float:
     known = drawn[np.isfinite(drawn)]
     if known.size < max(2, 0.5 * drawn.size):
         return math.nan
+    spread, centre = float(known.std(ddof=1)), abs(float(known.mean()))
+    normal = centre / spread if spread > 0 else (math.inf if centre > 0 else 0.0)
+    below, above = int((known <= 0).sum()), int((known >= 0).sum())
     if known.size < _FEW_DRAWS:
-        spread = float(known.std(ddof=1))
-        z = abs(float(known.mean())) / spread if spread > 0 else (0.0 if not known.any() else math.inf)
+        z = normal
     else:
-        below, above = int((known <= 0).sum()), int((known >= 0).sum())
         share = min((1 + min(below, above)) / (known.size + 1), 0.5)
         z = -float(ndtri(share))
+        if min(below, above) == 0:
+            # no draw reaches zero: counting says only "less than one in so many", the shape says how much
+            z = max(z, normal)
     narrowed = z / math.sqrt(independent / (independent - 1))
     p = 2 * stdtr(independent - 1, -narrowed)
     return float(p)

@@ -27,45 +27,18 @@ INK = "#1a1a1a"
 MUTED = "#5c5c5c"
 GRID = "#e3e3e3"
 
-WIDTH = 7.2
-HEIGHT = 3.6
+WIDTH = 6.4
+HEIGHT = 3.3
 MANY_POINTS = 5_000
 
+_READABLE = {STRONGEST: "#B04E00", BASELINE: "#666666", TRUTH: "#007556", FLAGGED: "#A14580"}
 _DPI = 144
 _MARK_INCHES = 0.18
 
-# matplotlib keeps its style in one global table: it is changed by one thread at a time
-_STYLE_LOCK = threading.Lock()
+# the salt that makes SVG ids repeatable is global in matplotlib: it is set by one thread at a time
+_SALT_LOCK = threading.Lock()
 
 Media = Literal["image/svg+xml", "image/png"]
-
-_STYLE: Mapping[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "normal",
-    "axes.titlelocation": "left",
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "lines.linewidth": 1.6,
-    "legend.frameon": False,
-    "image.cmap": "viridis",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "applied-papers",
-}
 
 
 @dataclass(frozen=True)
@@ -106,7 +79,7 @@ def start(
     """Start a figure in our style.
 
     Args:
-        width: Inches; 7.2 fills the report's column.
+        width: Inches; 6.4 fills the report's column.
         height: Inches.
         rows: Rows of axes.
         columns: Columns of axes.
@@ -115,12 +88,16 @@ def start(
     Returns:
         The canvas and its axes: one, or an array where there are several.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
-    with _STYLE_LOCK, mpl.rc_context(dict(_STYLE)):
-        canvas = Canvas(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
-        axes = canvas.subplots(rows, columns, **layout)
+    canvas = Canvas(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
+    axes = canvas.subplots(rows, columns, **layout)
+    for one in canvas.axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.spines[["left", "bottom"]].set(color=MUTED, linewidth=0.8)
+        one.grid(color=GRID, linewidth=0.7)
+        one.set_axisbelow(True)
+        one.tick_params(colors=MUTED, labelsize=8.5)
     return canvas, axes
 
 
@@ -151,28 +128,35 @@ def finish(
 
     drawn = _count_points(fig) if points is None else points
     if synthetic:
-        # outside the layout engine's reach: a figure may be full
-        fig.text(
-            0.995, 0.995, "synthetic data", ha="right", va="top", color=MUTED, fontsize=8, style="italic"
-        )
+        _mark_synthetic(fig)
+    for axes in fig.axes:
+        _finish_axes(axes)
     buffer = io.BytesIO()
-    with _STYLE_LOCK, mpl.rc_context(dict(_STYLE)):
-        if drawn > MANY_POINTS:
-            FigureCanvasAgg(fig).print_png(buffer, metadata={"Software": None})
-            return Figure(name, title, caption, alt, buffer.getvalue(), "image/png")
+    if drawn > MANY_POINTS:
+        FigureCanvasAgg(fig).print_png(buffer, metadata={"Software": None})
+        return Figure(name, title, caption, alt, buffer.getvalue(), "image/png")
+    with _SALT_LOCK, mpl.rc_context({"svg.hashsalt": "applied-papers"}):
         FigureCanvasSVG(fig).print_svg(buffer, metadata={"Date": None, "Creator": None})
     return Figure(name, title, caption, alt, buffer.getvalue(), "image/svg+xml")
 
 
+def text_colour(color: str) -> str:
+    """Return the shade of one of our colours that has a contrast of 4.5:1 on white."""
+    return _READABLE.get(color, color)
+
+
 def label_end(axes: Any, x: float, y: float, text: str, color: str) -> None:
-    """Write a label right of a line's last point, in the line's colour: no legend is needed."""
+    """Write a label right of a line's last point, in the line's colour: no legend is needed.
+
+    Text takes a darker shade where the colour itself is too pale to be read on white.
+    """
     axes.annotate(
         text,
         (x, y),
         xytext=(5, 0),
         textcoords="offset points",
         va="center",
-        color=color,
+        color=text_colour(color),
         fontsize=9,
         annotation_clip=False,
     )
@@ -192,7 +176,7 @@ def learning_curves(
     names = [name for name in ("train", "valid") if any(_of(name, epoch) for epoch in history)]
     if len(history) < 2 or not names:
         return None
-    canvas, axes = start(height=2.8)
+    canvas, axes = start(height=2.6)
     metric = ""
     for name in names:
         points = [(number, *found) for number, epoch in enumerate(history, 1) if (found := _of(name, epoch))]
@@ -203,7 +187,7 @@ def learning_curves(
     best = _best(history)
     if best is not None:
         axes.plot(*best, marker="o", ms=8, mfc="none", mec=OURS)
-        axes.annotate("best", best, xytext=(0, -14), textcoords="offset points", ha="center", color=MUTED)
+        axes.annotate("best", best, xytext=(0, 9), textcoords="offset points", ha="center", color=MUTED)
     axes.set(xlabel="epoch", ylabel=metric)
     axes.margins(x=0.08, y=0.18)
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -216,6 +200,18 @@ def learning_curves(
         alt=f"Training of {selected}: {metric} by epoch{ending}.",
         synthetic=synthetic,
     )
+
+
+def _finish_axes(axes: Any) -> None:
+    title = axes.get_title()
+    if title:
+        axes.set_title("")
+        axes.set_title(title, loc="left", fontsize=10.5, color=INK)
+    for text in (axes.xaxis.label, axes.yaxis.label):
+        text.set(fontsize=9.5, color=INK)
+    legend = axes.get_legend()
+    if legend is not None:
+        legend.set_frame_on(False)
 
 
 def _mark_synthetic(fig: Canvas) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +17,7 @@ import numpy as np
 from appliedpapers.core.bootstrap import N_BOOT, intervals, paired_difference
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.evaluation import Kind, MetricScores, PairedTest, PublishedFigure, Scored
+from appliedpapers.core.files import write_json
 from appliedpapers.core.metrics import metric
 from appliedpapers.core.verdict import Row
 from appliedpapers.core.verdict import verdict as verdict
@@ -192,11 +192,7 @@ def validate_results(document: Mapping[str, Any]) -> None:
 def write_results(path: Path, document: Mapping[str, Any]) -> None:
     """Validate and write the document; the file appears whole."""
     validate_results(document)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    aside.write_text(
-        json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    os.replace(aside, path)
+    write_json(path, document)
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from appliedpapers.core import figures as f
 
@@ -65,3 +66,10 @@ def test_learning_curves_name_the_best_epoch():
     assert "best on valid is epoch 3 of 3" in found.alt
     assert f.learning_curves({"ours": history[:1]}, "ours", synthetic=False) is None
     assert f.learning_curves({}, "ours", synthetic=False) is None
+
+
+@pytest.mark.parametrize("color", [f.OURS, f.STRONGEST, f.BASELINE, f.TRUTH, f.FLAGGED, f.INK, f.MUTED])
+def test_labels_can_be_read_on_white(color):
+    channels = np.array(to_rgb(f.text_colour(color)))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.5
