@@ -17,8 +17,6 @@ from appliedpapers.core.schema import Column, TableSchema, Violation, violations
 
 _MAX_LISTED = 10_000
 _MAX_SHOWN = 80
-_CELLS_PER_CAST = 1024
-_BOOLS = {"true": True, "false": False, "1": True, "0": False}
 _WORDS = {
     "float64": "a number",
     "float32": "a number",
@@ -84,22 +82,16 @@ def check(
     arrays: dict[str, Any] = {}
     for column in schema.columns:
         if column.name not in table.column_names:
-            arrays[column.name] = pa.nulls(table.num_rows, column.arrow_type())
+            arrays |= _absent(column, table.num_rows)
             continue
-        values, problems = _check_column(table.column(column.name), column)
-        arrays[column.name] = values
+        raw = one_array(table.column(column.name))
+        checked_column, problems = _checked(raw, column, table)
+        arrays |= checked_column
         for rule, rows in problems:
             bad[rows] = True
-            raw = table.column(column.name)
             room = max(listed - len(violations), 0)
             violations += [
-                Violation(
-                    source,
-                    int(row) + first_row,
-                    column.name,
-                    str(raw[int(row)].as_py()),
-                    _say(rule, raw, row),
-                )
+                _violation(raw[int(row)].as_py(), rule, source, int(row) + first_row, column.name)
                 for row in rows[:room]
             ]
     for name in table.column_names:
@@ -147,12 +139,7 @@ def from_columns(
 
 
 def _loose_array(values: Sequence[Any]) -> pa.Array:
-    # typed construction is for text and booleans alone: Arrow would turn 3.7 into 3 and true into 1.0
-    if column is not None and column.shape is None and column.dtype in ("string", "bool"):
-        try:
-            return pa.array(values, column.arrow_type(), from_pandas=False)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            pass
+    # the type is left open: told that whole numbers come, Arrow would turn 3.7 into 3
     try:
         return pa.array(values, from_pandas=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
@@ -183,7 +170,7 @@ def check_names(present: Sequence[str], schema: TableSchema, source: str) -> Non
             if close.startswith("Did you mean"):
                 hint += f" Rename {close.removeprefix('Did you mean ').removesuffix('?')}?"
             raise DataError(f"{source}: column '{column.name}' is missing.", hint=hint)
-    carried = {f"{column.name}_shape" for column in schema.columns if column.ragged}
+    carried = {_shape_name(column) for column in schema.columns if column.ragged}
     refused = [name for name in unknown if name not in carried]
     if refused and schema.extra == "forbid":
         raise DataError(
@@ -191,13 +178,16 @@ def check_names(present: Sequence[str], schema: TableSchema, source: str) -> Non
         )
 
 
-def _checked(raw: pa.Array | None, column: Column, table: pa.Table) -> tuple[dict[str, pa.Array], Problems]:
-    shape_name = f"{column.name}_shape"
-    if raw is None:
-        empty = {column.name: pa.nulls(table.num_rows, column.arrow_type())}
-        if column.ragged:
-            empty[shape_name] = pa.nulls(table.num_rows, pa.list_(pa.int32()))
-        return empty, []
+def _absent(column: Column, rows: int) -> dict[str, pa.Array]:
+    nulls = {column.name: pa.nulls(rows, column.arrow_type())}
+    return nulls | ({_shape_name(column): pa.nulls(rows, pa.list_(pa.int32()))} if column.ragged else {})
+
+
+def _shape_name(column: Column) -> str:
+    return f"{column.name}_shape"
+
+
+def _checked(raw: pa.Array, column: Column, table: pa.Table) -> tuple[dict[str, pa.Array], Problems]:
     if column.shape is None:
         values, problems = _check_column(raw, column)
         return {column.name: values}, problems
@@ -206,7 +196,7 @@ def _checked(raw: pa.Array | None, column: Column, table: pa.Table) -> tuple[dic
     )
     cells = check_arrays(raw, column, shapes)
     arrays = {column.name: cells.values}
-    return (arrays if cells.shapes is None else {**arrays, shape_name: cells.shapes}), cells.problems
+    return (arrays if cells.shapes is None else {**arrays, _shape_name(column): cells.shapes}), cells.problems
 
 
 def _check_column(raw: pa.Array, column: Column) -> tuple[pa.Array, Problems]:

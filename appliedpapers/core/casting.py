@@ -1,0 +1,158 @@
+"""Casting columns of scalars: at once where Arrow can, else cell by cell to name the bad ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from appliedpapers.core.schema import Column
+
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+_NONE = np.empty(0, dtype=np.int64)
+
+
+def one_array(values: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Return a column as one array of a plain type: chunks joined, dictionaries decoded, one kind of text."""
+    if isinstance(values, pa.ChunkedArray):
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        joined = values.combine_chunks()
+        values = pa.concat_arrays(joined.chunks) if isinstance(joined, pa.ChunkedArray) else joined
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
+        return values.cast(pa.string())
+    return values
+
+
+def cast_scalars(values: pa.Array, column: Column) -> tuple[pa.Array, Rows]:
+    """Cast to the column's type.
+
+    Args:
+        values: What :func:`one_array` returned.
+        column: A column of scalars.
+
+    Returns:
+        The cast values, with null for NaN and for what cannot be cast, and the rows that cannot be cast.
+    """
+    values = _without_nan(values)
+    target = column.arrow_type()
+    if values.type == target:
+        return values, _NONE
+    cast = _whole_column(values, column, target)
+    if cast is not None:
+        return _without_nan(cast), _NONE
+    cells = [_cell(value, column) for value in values.to_pylist()]
+    bad = np.array([row for row, (_, ok) in enumerate(cells) if not ok], dtype=np.int64)
+    return _without_nan(pa.array([value for value, _ in cells], target)), bad
+
+
+def _without_nan(values: pa.Array) -> pa.Array:
+    if not pa.types.is_floating(values.type):
+        return values
+    nan = pc.is_nan(values)
+    return pc.if_else(nan, None, values) if pc.any(nan).as_py() else values
+
+
+def _whole_column(values: pa.Array, column: Column, target: pa.DataType) -> pa.Array | None:
+    found = values.type
+    try:
+        if pa.types.is_null(found):
+            return values.cast(target)
+        if column.dtype == "timestamp":
+            return _timestamps(values, target)
+        if column.dtype == "string":
+            return values.cast(target) if pa.types.is_integer(found) else None
+        numeric = pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found)
+        if column.dtype != "bool" and (numeric or pa.types.is_string(found)):
+            return values.cast(target)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        pass
+    return None
+
+
+def _timestamps(values: pa.Array, target: pa.DataType) -> pa.Array | None:
+    found = values.type
+    if pa.types.is_timestamp(found):
+        # the cast takes a zone away by going to UTC; nanoseconds are cut, which cannot overflow
+        return values.cast(target, safe=found.unit != "ns")
+    if pa.types.is_date(found):
+        return values.cast(target)
+    if not pa.types.is_string(found):
+        return None
+    try:
+        return values.cast(target)
+    except pa.ArrowInvalid:
+        return values.cast(pa.timestamp("us", tz="UTC")).cast(target)
+
+
+def _cell(value: Any, column: Column) -> tuple[Any, bool]:
+    if value is None:
+        return None, True
+    try:
+        return _convert(value, column), True
+    except (TypeError, ValueError, OverflowError):
+        return None, False
+
+
+def _convert(value: Any, column: Column) -> Any:
+    if column.dtype == "timestamp":
+        return _timestamp(value)
+    if column.dtype == "string":
+        return _text(value)
+    if column.dtype == "bool":
+        return _truth(value)
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        raise TypeError(value)
+    if column.dtype.startswith("float"):
+        return float(value)
+    whole = _whole(value)
+    pa.scalar(whole, column.arrow_type())
+    return whole
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str):
+        try:
+            # not through float, which rounds above 2^53
+            return int(value)
+        except ValueError:
+            pass
+    number = float(value)
+    if not number.is_integer():
+        raise ValueError(value)
+    return int(number)
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise TypeError(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _timestamp(value: Any) -> dt.datetime:
+    if isinstance(value, dt.datetime):
+        parsed = value
+    elif isinstance(value, dt.date):
+        parsed = dt.datetime(value.year, value.month, value.day)
+    elif isinstance(value, str):
+        parsed = dt.datetime.fromisoformat(value.strip())
+    else:
+        raise TypeError(value)
+    if parsed.tzinfo is not None:
+        parsed = parsed.astimezone(dt.UTC).replace(tzinfo=None)
+    return parsed
