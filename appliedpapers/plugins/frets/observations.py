@@ -85,25 +85,45 @@ def assemble(
         raise _duplicates(seen, cell)
     values = np.full(length * count, np.nan)
     values[cell] = seen.y
-    values, sentence = remove_sentinels(values.reshape(length, count), sentinels)
-    notes = [*seen.notes, *([sentence] if sentence else [])]
+    panel = SeriesPanel(
+        seen.names,
+        calendar.ds,
+        values.reshape(length, count),
+        calendar.freq,
+        tuple(dict.fromkeys(seen.notes)),
+    )
+    return clean_panel(panel, sentinels=sentinels, method=method, season=season, source=seen.source)
+
+
+def clean_panel(
+    panel: SeriesPanel,
+    *,
+    sentinels: Sentinels = "auto",
+    method: Imputation | None = None,
+    season: int | None = None,
+    source: str = "input",
+) -> SeriesPanel:
+    """Make sentinels missing, leave out series without values, fill gaps on request, and note all of it.
+
+    Raises:
+        DataError: Every value is missing.
+    """
+    values, sentence = remove_sentinels(panel.values, sentinels)
+    notes = [*panel.notes, *([sentence] if sentence else [])]
     kept = np.asarray(~np.isnan(values).all(axis=0))
     if not kept.any():
-        raise DataError(
-            f"{seen.source}: every value is missing.", hint="Expected numbers in at least one series."
-        )
-    left_out = [name for name, keep in zip(seen.names, kept, strict=True) if not keep]
+        raise DataError(f"{source}: every value is missing.", hint="Expected numbers in at least one series.")
+    left_out = [name for name, keep in zip(panel.unique_ids, kept, strict=True) if not keep]
     notes += _listed([f"series '{name}' left out: every value is missing" for name in left_out])
-    names = tuple(name for name, keep in zip(seen.names, kept, strict=True) if keep)
+    names = tuple(name for name, keep in zip(panel.unique_ids, kept, strict=True) if keep)
     used = np.flatnonzero(~np.isnan(values).all(axis=1))
     span = slice(int(used[0]), int(used[-1]) + 1)
-    values, ds = values[span][:, kept], calendar.ds[span]
+    values, ds = values[span][:, kept], panel.ds[span]
     notes += _gap_notes(values, names, ds)
     if method is not None and (gaps := int(inner_gaps(values).sum())):
-        values = impute(values, method, season or season_of(calendar.freq))
-        still = int(inner_gaps(values).sum())
-        notes.append(f"{gaps - still:,} missing steps imputed ({method})")
-    return SeriesPanel(names, ds, np.ascontiguousarray(values), calendar.freq, tuple(notes))
+        values = impute(values, method, season or season_of(panel.freq))
+        notes.append(f"{gaps:,} missing steps imputed ({method})")
+    return SeriesPanel(names, ds, np.ascontiguousarray(values), panel.freq, tuple(notes))
 
 
 def season_of(freq: str) -> int:

@@ -1,0 +1,282 @@
+"""The datasets of the forecasting task: published files, the simulator, and the user's own series."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from appliedpapers.core.data import Dataset, Provenance
+from appliedpapers.core.files import sha256_file
+from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset, RemoteFile
+from appliedpapers.plugins.frets.cleaning import find_sentinels
+from appliedpapers.plugins.frets.config import FretsConfig
+from appliedpapers.plugins.frets.observations import Sentinels, clean_panel
+from appliedpapers.plugins.frets.panel import SeriesPanel
+from appliedpapers.plugins.frets.readers import panel_from_table, read_panel
+from appliedpapers.plugins.frets.simulator import Faults, Simulated, simulate
+from appliedpapers.plugins.frets.splits import (
+    ETT_HOURLY,
+    Cut,
+    NamedProtocol,
+    chronological,
+    cut_panel,
+    rolling,
+)
+from appliedpapers.plugins.frets.tables import ColumnNames, is_readable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_RAW = "https://raw.githubusercontent.com"
+_ETT_CITATION = "Zhou et al., Informer, AAAI 2021, arXiv 2012.07436"
+
+PUBLISHED = (
+    PublishedDataset(
+        id="etth1",
+        title="Electricity transformer, hourly: 6 loads and the oil temperature, 2016 to 2018",
+        files=(
+            RemoteFile(
+                "ETTh1.csv",
+                f"{_RAW}/zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/ETTh1.csv",
+                "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
+                2_589_657,
+            ),
+        ),
+        licence="CC BY-ND 4.0",
+        citation=_ETT_CITATION,
+    ),
+    PublishedDataset(
+        id="exchange",
+        title="Exchange rates of eight countries, business-daily, 1990 to 2016",
+        files=(
+            RemoteFile(
+                "exchange_rate.txt.gz",
+                f"{_RAW}/laiguokun/multivariate-time-series-data/7f402f185cc2435b5e66aed13a3b560ed142e023"
+                "/exchange_rate/exchange_rate.txt.gz",
+                "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2e9d",
+                177_142,
+            ),
+        ),
+        licence="none stated",
+        citation="Lai et al., Modeling long- and short-term temporal patterns, SIGIR 2018, arXiv 1703.07015",
+    ),
+    PublishedDataset(
+        id="covid",
+        title="COVID-19 counts of 55 US counties, daily, February to December 2020",
+        files=(
+            RemoteFile(
+                "covid.csv",
+                f"{_RAW}/aikunyi/FreTS/6de28ab19f83955087e2690cdfbb29b065ab0b9c/dataset/covid.csv",
+                "2c89d879dd73a603230e9db989b3fda41aae6222dc366daa816335f47ea470e4",
+                169_665,
+            ),
+        ),
+        licence="Apache-2.0 (repository)",
+        citation="Yi et al., Frequency-domain MLPs, NeurIPS 2023, arXiv 2311.06184",
+    ),
+    PublishedDataset(
+        id="illness",
+        title="US influenza-like illness, weekly, 2002 to 2020",
+        files=(
+            RemoteFile(
+                "national_illness.csv",
+                f"{_RAW}/naymatkhaana/llm4cast/cada698e9727e5077e2361e8729a0752fd4d420f"
+                "/dataset/illness/national_illness.csv",
+                "b390a69589dd8e0a41ac816ff90843f1b0007d13c90885bed62efe0278484fb2",
+                66_650,
+            ),
+        ),
+        licence="US CDC public figures; repository MIT",
+        citation="US Centers for Disease Control and Prevention, FluView",
+    ),
+)
+
+# the exchange file has no dates; business days are labels, not the true calendar
+_READING: dict[str, dict[str, Any]] = {"exchange": {"layout": "headless", "freq": "B", "start": "1990-01-01"}}
+_MINMAX_SHARES = {"covid": (0.6, 0.2)}
+_WORDS = {
+    "h": "hourly",
+    "D": "daily",
+    "B": "business-daily",
+    "MS": "monthly",
+    "ME": "monthly",
+    "min": "by the minute",
+}
+
+
+class FretsDatasets(DatasetCatalog[FretsConfig]):
+    """Four published sets whose bytes we can check, the simulated load, and everything that users bring."""
+
+    published = PUBLISHED
+    formats = (
+        "CSV, text (also .gz) or Parquet: long (unique_id, ds, y), wide (a date column and one column a "
+        "series), or numbers alone with --freq and --start; a file or a folder"
+    )
+
+    def simulated(self, config: FretsConfig) -> Dataset:
+        """Simulate electricity load (data card ``simulated-load``)."""
+        wanted = config.data.simulator
+        faults = Faults(**wanted.model_dump(exclude={"series", "steps"}))
+        simulated = simulate(config.seed, wanted.series, wanted.steps, faults=faults)
+        # a panel cannot hold a repeated hour: the table is refused as a file with one would be
+        panel = (
+            panel_from_table(_as_logged(simulated), freq=simulated.panel.freq, source="simulated load")
+            if faults.duplicated_hour
+            else simulated.panel
+        )
+        panel = clean_panel(
+            panel,
+            sentinels=sentinel_policy(config),
+            method=config.data.impute,
+            season=config.data.season,
+            source="simulated load",
+        )
+        provenance = Provenance("appliedpapers.plugins.frets.simulator", "Apache-2.0", synthetic=True)
+        return build_dataset(panel, config, name=SIMULATED, provenance=provenance)
+
+    def from_user(self, path: Path, config: FretsConfig) -> Dataset:
+        """Read the user's own series."""
+        panel = read_user_panel(path, config)
+        files = [path] if path.is_file() else sorted(item for item in path.iterdir() if is_readable(item))
+        provenance = Provenance(
+            source=path.name,
+            licence="not stated (the user's own data)",
+            synthetic=False,
+            sha256={file.name: sha256_file(file) for file in files},
+        )
+        return build_dataset(panel, config, name=path.name, provenance=provenance, own=True)
+
+    def from_published(self, entry: PublishedDataset, folder: Path, config: FretsConfig) -> Dataset:
+        """Open a published file, whose bytes were checked."""
+        file = entry.files[0]
+        panel = read_panel(
+            folder / file.path,
+            **_READING.get(entry.id, {}),
+            sentinels=sentinel_policy(config),
+            impute=config.data.impute,
+            season=config.data.season,
+        )
+        provenance = Provenance(
+            source=str(file.url),
+            licence=entry.licence,
+            synthetic=False,
+            sha256={file.path: file.sha256},
+            citation=entry.citation,
+        )
+        return build_dataset(panel, config, name=entry.id, provenance=provenance)
+
+
+DATASETS = FretsDatasets()
+
+
+def read_user_panel(path: Path, config: FretsConfig) -> SeriesPanel:
+    """Read a file or folder by the options of ``config.data``.
+
+    Raises:
+        DataError: The files break the contract.
+    """
+    data = config.data
+    return read_panel(
+        path,
+        layout=data.layout,
+        columns=ColumnNames(data.columns.id, data.columns.ds, data.columns.y),
+        date_format=data.date_format,
+        freq=data.freq,
+        start=data.start,
+        sentinels=sentinel_policy(config),
+        impute=data.impute,
+        season=data.season,
+        exogenous=data.exogenous,
+    )
+
+
+def sentinel_policy(config: FretsConfig) -> Sentinels:
+    """Return what the readers do with sentinels; None keeps them."""
+    policy = config.data.sentinels
+    return None if policy == "keep" else policy
+
+
+def build_dataset(
+    panel: SeriesPanel, config: FretsConfig, *, name: str, provenance: Provenance, own: bool = False
+) -> Dataset:
+    """Cut a panel by the protocol of ``config`` and describe it.
+
+    Args:
+        panel: The cleaned series.
+        config: Resolved configuration.
+        name: Id of the dataset, or name of the user's file.
+        provenance: Where it comes from.
+        own: The user's own data, for which ``auto`` means ``rolling``.
+
+    Raises:
+        DataError: The history is too short; needed and available lengths are named.
+    """
+    protocol = _protocol(config, own)
+    lookback, horizon = config.model.lookback, config.model.horizon
+    cut = _cut(len(panel.ds), config, protocol, name)
+    parts = cut_panel(panel, cut, protocol=protocol, lookback=lookback, horizon=horizon, source=name)
+    kept = config.data.sentinels == "keep" and bool(find_sentinels(panel.values))
+    used = parts.test.panel
+    return Dataset(
+        name=name,
+        # figures made with sentinels kept are never compared with figures made without
+        protocol=f"{protocol}+sentinels-kept" if kept else protocol,
+        provenance=provenance,
+        train=parts.train,
+        valid=parts.valid,
+        test=parts.test,
+        summary=f"{len(used.unique_ids):,} series × {len(panel.ds):,} steps, {_in_words(panel.freq)}",
+        split_note=cut.note() + _unused(len(panel.ds), cut),
+        notes=(*panel.notes, *parts.notes, *_missing_note(used)),
+    )
+
+
+def _as_logged(simulated: Simulated) -> pa.Table:
+    import pyarrow as pa
+
+    ds, values = simulated.table()
+    names = np.array(simulated.panel.unique_ids)
+    return pa.table(
+        {
+            "unique_id": pa.array(np.tile(names, len(ds)), pa.string()),
+            "ds": pa.array(np.repeat(ds, len(names)), pa.timestamp("us")),
+            "y": values.ravel(),
+        }
+    )
+
+
+def _protocol(config: FretsConfig, own: bool) -> NamedProtocol:
+    chosen = config.data.protocol
+    if chosen == "auto":
+        return "rolling" if own else "ltsf-zscore"
+    return chosen
+
+
+def _cut(length: int, config: FretsConfig, protocol: NamedProtocol, name: str) -> Cut:
+    if protocol == "rolling":
+        data, model = config.data, config.model
+        return rolling(length, model.lookback, model.horizon, n_windows=data.n_windows, step=data.step)
+    if protocol == "authors-minmax":
+        return chronological(length, *_MINMAX_SHARES.get(name, (0.7, 0.1)))
+    return Cut(*ETT_HOURLY) if name == "etth1" else chronological(length, 0.7, 0.2)
+
+
+def _unused(length: int, cut: Cut) -> str:
+    return f", last {length - cut.test:,} steps not used" if cut.test < length else ""
+
+
+def _missing_note(panel: SeriesPanel) -> tuple[str, ...]:
+    missing = int(np.isnan(panel.values).sum())
+    if not missing:
+        return ()
+    return (
+        f"{missing:,} values are missing; windows that touch one are left out, or fill them with data.impute",
+    )
+
+
+def _in_words(freq: str) -> str:
+    if freq.startswith("W-") or freq == "7D":
+        return "weekly"
+    return _WORDS.get(freq, f"every {freq}")
