@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from appliedpapers.core.schema import Column
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
+_PART = 4_096
 _NONE = np.empty(0, dtype=np.int64)
 
 
@@ -46,9 +47,17 @@ def cast_scalars(values: pa.Array, column: Column) -> tuple[pa.Array, Rows]:
     cast = _whole_column(values, column, target)
     if cast is not None:
         return _without_nan(cast), _NONE
-    cells = [_cell(value, column) for value in values.to_pylist()]
-    bad = np.array([row for row, (_, ok) in enumerate(cells) if not ok], dtype=np.int64)
-    return _without_nan(pa.array([value for value, _ in cells], target)), bad
+    # one bad cell must not make a million others go the slow way
+    parts, bad = [], [_NONE]
+    for start in range(0, len(values), _PART):
+        part = values.slice(start, _PART)
+        whole = _whole_column(part, column, target)
+        if whole is None:
+            cells = [_cell(value, column) for value in part.to_pylist()]
+            whole = pa.array([value for value, _ in cells], target)
+            bad.append(np.flatnonzero([not ok for _, ok in cells]) + start)
+        parts.append(whole)
+    return _without_nan(pa.concat_arrays(parts)), np.concatenate(bad)
 
 
 def _without_nan(values: pa.Array) -> pa.Array:

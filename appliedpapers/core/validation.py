@@ -191,9 +191,8 @@ def _checked(raw: pa.Array, column: Column, table: pa.Table) -> tuple[dict[str, 
     if column.shape is None:
         values, problems = _check_column(raw, column)
         return {column.name: values}, problems
-    shapes = (
-        table.column(shape_name).to_pylist() if column.ragged and shape_name in table.column_names else None
-    )
+    carried = column.ragged and _shape_name(column) in table.column_names
+    shapes = table.column(_shape_name(column)).to_pylist() if carried else None
     cells = check_arrays(raw, column, shapes)
     arrays = {column.name: cells.values}
     return (arrays if cells.shapes is None else {**arrays, _shape_name(column): cells.shapes}), cells.problems

@@ -138,7 +138,8 @@ def results(subject: Subject) -> str:
     baselines = evaluation.baselines(config, dataset)
     require(bool(baselines), "at least one baseline must be there")
     scored = evaluation.score(evaluation.predict(subject.model, dataset.test), dataset.test, dataset)
-    require(evaluation.primary in scored.metrics, f"the primary metric {evaluation.primary} is not scored")
+    primary = evaluation.primary_for(dataset)
+    require(primary in scored.metrics, f"the primary metric {primary} is not scored")
     for name in scored.metrics:
         metric(name)
     contenders = [Contender(subject.spec.title, "ours", scored, selected=True)]
@@ -150,13 +151,13 @@ def results(subject: Subject) -> str:
     document = build_results(
         _facts(subject),
         contenders,
-        primary=evaluation.primary,
+        primary=primary,
         paired_test=evaluation.paired_test,
-        lag=evaluation.lag(config),
+        lag=evaluation.lag(config, dataset),
         n_boot=_RESAMPLES,
     )
     first = document["rows"][0]
-    require(first["value"] is not None, f"{evaluation.primary} is not a finite number")
+    require(first["value"] is not None, f"{primary} is not a finite number")
     return f"{first['metric']} {first['value']:.4g}, {len(baselines)} baselines"
 
 
