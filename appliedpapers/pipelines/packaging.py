@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from appliedpapers.core.schema import TableSchema
 
 CODE_FILE = Path(__file__).with_name("mlflow_model.py")
-BUNDLE_PART = Path("artifacts") / "bundle"
 _LOADER = "mlflow.pyfunc.loaders.code_model"
 
 
@@ -114,6 +113,7 @@ def verify_model(folder: Path) -> Path:
         document = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
         flavor = document["flavors"]["python_function"]
         loader, code = flavor["loader_module"], Path(flavor["model_code_path"]).name
+        bundle = folder / str(flavor["artifacts"]["bundle"]["path"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
         raise BundleError(f"{folder}: not a model of Applied Papers.", hint=hint) from None
     if loader != _LOADER or code != CODE_FILE.name or not (folder / code).is_file():
@@ -121,9 +121,9 @@ def verify_model(folder: Path) -> Path:
     found = sha256_file(folder / code)
     if found not in accepted_code():
         raise BundleError(f"{folder / code}: not the code file of Applied Papers ({found[:8]}…).", hint=hint)
-    if not (folder / BUNDLE_PART).is_dir():
+    if not bundle.is_dir() or not bundle.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{folder}: it holds no bundle.", hint=hint)
-    return folder / BUNDLE_PART
+    return bundle
 
 
 def accepted_code() -> frozenset[str]:

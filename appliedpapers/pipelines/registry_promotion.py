@@ -76,7 +76,7 @@ def promote(
         reason = compare(candidate, champion, metric=metric, new_benchmark=new_benchmark)
         before = champion.number if champion else None
         move = record(store, model, "promote", before, candidate.number, reason)
-        if model.aliases.get(CHALLENGER) == str(candidate.number):
+        if int(model.aliases.get(CHALLENGER, 0)) == candidate.number:
             store.client.delete_registered_model_alias(model.name, CHALLENGER)
     return move
 

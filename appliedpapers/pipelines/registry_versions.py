@@ -167,7 +167,7 @@ def resolve(ref: str, store: Store) -> ModelRef:
     with store_errors(store.tracking_uri):
         model = find_model(store, name)
         number, alias = _select(model, selector)
-        found = store.client.get_model_version(model.name, str(number))
+        found = _get_version(store.client, model, number)
         location = store.client.get_model_version_download_uri(model.name, str(number))
     bundle = verify_model(_local_folder(store, model.name, number, location))
     return ModelRef(model.name, number, alias, f"{_SCHEME}{model.name}/{number}", bundle, found.run_id)
@@ -254,6 +254,16 @@ def _select(model: Any, selector: str) -> tuple[int, str | None]:
             raise ConfigError(f"{model.name} has no alias '{selector}'.", hint=hint)
         return int(number), selector
     return int(selector), None
+
+
+def _get_version(client: MlflowClient, model: Any, number: int) -> Any:
+    try:
+        return client.get_model_version(model.name, str(number))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    numbers = ", ".join(str(item.number) for item in versions_of(client, model)) or "none"
+    raise ConfigError(f"{model.name} has no version {number}.", hint=f"Versions: {numbers}.")
 
 
 def _local_folder(store: Store, name: str, number: int, location: str) -> Path:
