@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -163,41 +163,45 @@ def label_end(axes: Any, x: float, y: float, text: str, color: str) -> None:
 
 
 def learning_curves(
-    histories: Mapping[str, list[dict[str, float]]], selected: str, *, synthetic: bool
+    history: Sequence[Mapping[str, float]], model: str, *, metric: str, synthetic: bool
 ) -> Figure | None:
-    """Draw the metrics of each epoch; None when nothing has two epochs.
+    """Draw the training and the validation metric of each epoch; None with fewer than two epochs.
+
+    The two share their axes when they are the same quantity, otherwise each has its own.
 
     Args:
-        histories: Metrics of each epoch by model; keys such as ``train_mse`` and ``valid_mse``.
-        selected: The model that is drawn in the colour of ours.
+        history: Metrics of each epoch; keys such as ``train_loss`` and ``valid_mse``.
+        model: Whose they are.
+        metric: The metric that is shown where several were recorded.
         synthetic: Whether the data are synthetic.
     """
-    history = histories.get(selected, [])
-    names = [name for name in ("train", "valid") if any(_of(name, epoch) for epoch in history)]
+    names = [name for part in ("train", "valid") if (name := _recorded(history, part, metric))]
     if len(history) < 2 or not names:
         return None
-    canvas, axes = start(height=2.6)
-    metric = ""
-    for name in names:
-        points = [(number, *found) for number, epoch in enumerate(history, 1) if (found := _of(name, epoch))]
-        epochs, labels, values = zip(*points, strict=True)
-        metric = metric or labels[0].removeprefix(f"{name}_")
-        axes.plot(epochs, values, color=OURS, linestyle="-" if name == "valid" else ":", marker=".", ms=4)
-        label_end(axes, epochs[-1], values[-1], name, OURS)
-    best = _best(history)
-    if best is not None:
-        axes.plot(*best, marker="o", ms=8, mfc="none", mec=OURS)
-        axes.annotate("best", best, xytext=(0, 9), textcoords="offset points", ha="center", color=MUTED)
-    axes.set(xlabel="epoch", ylabel=metric)
-    axes.margins(x=0.08, y=0.18)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    ending = f"; the best on valid is epoch {best[0]} of {len(history)}" if best else ""
+    apart = len({_quantity(name) for name in names}) > 1
+    canvas, drawn = start(height=2.6, columns=2 if apart else 1, squeeze=False)
+    ending = ""
+    for name, axes in zip(names, drawn[0] if apart else [drawn[0][0]] * len(names), strict=True):
+        points = [(number, epoch[name]) for number, epoch in enumerate(history, 1) if name in epoch]
+        epochs, values = zip(*points, strict=True)
+        valid = name.startswith("valid")
+        axes.plot(epochs, values, color=OURS, linestyle="-" if valid else ":", marker=".", ms=4)
+        label_end(axes, epochs[-1], values[-1], name.partition("_")[0], OURS)
+        axes.set(xlabel="epoch", ylabel=_quantity(name))
+        axes.margins(x=0.08, y=0.18)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if valid:
+            best = _best(points, _quantity(name))
+            axes.plot(*best, marker="o", ms=8, mfc="none", mec=OURS)
+            axes.annotate("best", best, xytext=(0, 9), textcoords="offset points", ha="center", color=MUTED)
+            ending = f"; the best {name.replace('_', ' ')} is at epoch {best[0]} of {len(history)}"
+    shown = " and ".join(name.replace("_", " ") for name in names)
     return finish(
         canvas,
         name="learning-curves",
         title="Learning curves",
-        caption=f"{metric} by epoch of {selected}{ending}.",
-        alt=f"Training of {selected}: {metric} by epoch{ending}.",
+        caption=f"{shown} by epoch{ending}.".capitalize(),
+        alt=f"Training of {model}: {shown} by epoch{ending}.",
         synthetic=synthetic,
     )
 
@@ -223,23 +227,22 @@ def _mark_synthetic(fig: Canvas) -> None:
     fig.text(0.995, 0.99, "synthetic data", ha="right", va="top", color=MUTED, fontsize=8, style="italic")
 
 
-def _of(part: str, epoch: Mapping[str, float]) -> tuple[str, float] | None:
-    for name, value in epoch.items():
-        if name == part or name.startswith(f"{part}_"):
-            return name, value
-    return None
+def _recorded(history: Sequence[Mapping[str, float]], part: str, metric: str) -> str | None:
+    known = dict.fromkeys(name for epoch in history for name in epoch if name.split("_")[0] == part)
+    wanted = (f"{part}_{metric}", f"{part}_loss")
+    return next((name for name in (*wanted, *known) if name in known), None)
 
 
-def _best(history: list[dict[str, float]]) -> tuple[int, float] | None:
+def _quantity(name: str) -> str:
+    return name.partition("_")[2] or name
+
+
+def _best(points: Sequence[tuple[int, float]], quantity: str) -> tuple[int, float]:
     from appliedpapers.core.metrics import metrics
 
-    values = [(number, *found) for number, epoch in enumerate(history, 1) if (found := _of("valid", epoch))]
-    if not values:
-        return None
-    about = metrics().get(values[0][1].removeprefix("valid_"))
+    about = metrics().get(quantity)
     sign = -1 if about is not None and about.higher_is_better else 1
-    number, _, value = min(values, key=lambda item: sign * item[2])
-    return number, value
+    return min(points, key=lambda point: sign * point[1])
 
 
 def _count_points(fig: Canvas) -> int:

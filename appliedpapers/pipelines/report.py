@@ -70,7 +70,6 @@ def write_report(
         identity=_identity(results),
         table=table,
         tested=bool(results["tests"]),
-        primary=primary_metric(results),
         ours_bar=next(line.bar for line in table.lines if line.note == "selected"),
         reading=_reading(results),
         figures=_embedded(figures),
@@ -145,7 +144,12 @@ def _draw(evaluation: Evaluation, material: Material) -> list[Figure]:
     from appliedpapers.core.figures import learning_curves
 
     figures = list(evaluation.figures(material))
-    curves = learning_curves(material.histories, material.model_name, synthetic=material.results["synthetic"])
+    curves = learning_curves(
+        material.histories.get(material.model_name, []),
+        material.model_name,
+        metric=primary_metric(material.results),
+        synthetic=material.results["synthetic"],
+    )
     return [*figures, curves] if curves else figures
 
 
@@ -196,7 +200,10 @@ def _identity(results: Mapping[str, Any]) -> list[str]:
 
 def _reading(results: Mapping[str, Any]) -> str:
     """Say how the table is to be read."""
-    parts = ["± is half of the 95 % interval over resampled test units; bars show the whole interval."]
+    parts = [
+        "± is half of the 95 % interval over resampled test units; bars show the whole interval, "
+        "the thin line is ours."
+    ]
     test = strongest_baseline(results)
     if test is not None:
         name = test["metric"]
@@ -210,7 +217,7 @@ def _reading(results: Mapping[str, Any]) -> str:
     bounds = [line.model for line in results_table(results).lines if line.role == "bound"]
     if bounds:
         listed = ", ".join(bounds)
-        parts.append(f"A bound that no forecast can reach without the truth, not a competitor: {listed}.")
+        parts.append(f"A bound that no model can reach without the truth, not a competitor: {listed}.")
     return " ".join(parts)
 
 

@@ -55,17 +55,29 @@ def test_unsafe_names_and_missing_alt_text_are_refused(name, alt):
         f.Figure(name, "t", "c", alt, b"", "image/png")
 
 
+def curves(history, metric="mse"):
+    return f.learning_curves(history, "ours", metric=metric, synthetic=False)
+
+
 def test_learning_curves_name_the_best_epoch():
     history = [{"train_mse": 3.0, "valid_mse": 4.0}, {"train_mse": 2.0, "valid_mse": 2.5}, {"valid_mse": 3.0}]
-    figure = f.learning_curves({"ours": history}, "ours", synthetic=False)
-    assert figure is not None
-    assert "epoch 2 of 3" in figure.alt
-    higher = [{"valid_auc": 0.5}, {"valid_auc": 0.6}, {"valid_auc": 0.7}]
-    found = f.learning_curves({"ours": higher}, "ours", synthetic=False)
-    assert found is not None
-    assert "best on valid is epoch 3 of 3" in found.alt
-    assert f.learning_curves({"ours": history[:1]}, "ours", synthetic=False) is None
-    assert f.learning_curves({}, "ours", synthetic=False) is None
+    assert "best valid mse is at epoch 2 of 3" in curves(history).alt
+    higher = [{"valid_loss": 3.0, "valid_auc": 0.5}, {"valid_loss": 1.0, "valid_auc": 0.6}]
+    assert "best valid auc is at epoch 2 of 2" in curves(higher, "auc").alt
+    assert "best valid loss" in curves(higher, "accuracy").alt
+
+
+def test_different_quantities_get_axes_of_their_own():
+    figure = curves([{"train_loss": 1.0, "valid_mse": 4.0, "lr": 0.1}, {"train_loss": 0.5, "valid_mse": 3.0}])
+    assert b"<!-- loss -->" in figure.data
+    assert b"<!-- mse -->" in figure.data
+    assert b"axes_2" in figure.data
+
+
+def test_one_epoch_or_nothing_recorded_gives_no_curve():
+    assert curves([{"train_loss": 1.0}]) is None
+    assert curves([{"lr": 1.0}, {"lr": 0.5}]) is None
+    assert curves([]) is None
 
 
 @pytest.mark.parametrize("color", [f.OURS, f.STRONGEST, f.BASELINE, f.TRUTH, f.FLAGGED, f.INK, f.MUTED])

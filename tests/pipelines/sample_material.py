@@ -120,7 +120,7 @@ def sample(*, ours: float = 0.187, dataset_name: str = "simulated load", extra: 
     )  # fmt: skip
     history = [
         {
-            "train_mse": 0.16 + 0.2 * 0.6**epoch,
+            "train_loss": 0.16 + 0.2 * 0.6**epoch,
             "valid_mse": 0.184 + 0.12 * 0.5**epoch + 0.004 * max(0, epoch - 4),
         }
         for epoch in range(1, 9)
