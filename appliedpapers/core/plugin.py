@@ -55,9 +55,20 @@ class TaskSpec:
     evaluation: str
 
     def load(self, part: Literal["config", "datasets", "model", "evaluation"]) -> Any:
-        """Import one part."""
-        module, _, attribute = getattr(self, part).partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        """Import one part.
+
+        Raises:
+            PluginError: The module or the attribute is not there, or a library that it imports is not.
+        """
+        place = getattr(self, part)
+        module, _, attribute = place.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(
+                f"{part} of task '{self.name}', {place}, cannot be imported ({error}).",
+                hint="apps list shows the state of every plugin; apps doctor looks deeper.",
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -177,7 +188,8 @@ def _inspect(name: str, points: list[importlib.metadata.EntryPoint]) -> Found:
         return Found(name, "broken", None, f"claimed by {claimed}; uninstall one", distributions)
     try:
         spec = points[0].load()
-    except Exception as error:
+    # a module may even call sys.exit when it is imported
+    except (Exception, SystemExit) as error:
         return Found(name, "broken", None, f"{type(error).__name__}: {error}", distributions)
     return _judge(name, spec, distributions)
 
@@ -194,7 +206,20 @@ def _judge(name: str, spec: Any, distributions: tuple[str, ...]) -> Found:
     if spec.api_version != API_VERSION:
         reason = f"written for api_version {spec.api_version}, this is {API_VERSION}"
         return Found(name, "incompatible", spec, reason, distributions)
-    missing = [module for module in spec.requires if importlib.util.find_spec(module) is None]
+    names = [task.name for task in spec.tasks]
+    if not names or len(set(names)) < len(names):
+        return Found(
+            name, "broken", spec, f"tasks must be there and differ in name, found {names}", distributions
+        )
+    missing = [module for module in spec.requires if not _importable(module)]
     if missing:
         return Found(name, "missing-extra", spec, f"needs {', '.join(missing)}", distributions)
     return Found(name, "ok", spec, "", distributions)
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    # the parent of a dotted name is absent, or a module was marked as absent
+    except (ImportError, ValueError):
+        return False
