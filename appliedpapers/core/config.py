@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -129,7 +129,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
         raise ConfigError(
             f"--set {text}: the value is not YAML.", hint="Quote it, such as --set 'a.b=[1, 2]'."
         ) from None
-    if isinstance(value, str):
+    if isinstance(value, str) and not raw.strip().startswith(("'", '"')):
         value = _number_or_text(value)
     for key in reversed(path.split(".")):
         value = {key: value}
@@ -178,14 +178,27 @@ def _first_problem(config_class: type[BaseModel], error: ValidationError) -> Con
 
 
 def _siblings(config_class: type[BaseModel], path: list[str]) -> list[str]:
-    current: Any = config_class
+    sections = [config_class]
     for part in path:
-        if not (
-            isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields
-        ):
-            return []
-        current = current.model_fields[part].annotation
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+        below = [
+            section.model_fields[part].annotation for section in sections if part in section.model_fields
+        ]
+        # a tag of a union, or a number in a list, stands between an option and its section
+        if below:
+            sections = [kind for annotation in below for kind in _sections(annotation)]
+        elif len(sections) > 1:
+            sections = [section for section in sections if part in _tags(section)] or sections
+    return sorted({name for section in sections for name in section.model_fields})
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections(argument)]
+
+
+def _tags(section: type[BaseModel]) -> set[Any]:
+    return {tag for info in section.model_fields.values() for tag in get_args(info.annotation)}
 
 
 def _fields(config_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -201,11 +214,11 @@ def _comment_lines(section: BaseModel, indent: int) -> Iterator[str]:
     pad = "  " * indent
     for name, info in type(section).model_fields.items():
         value = getattr(section, name)
-        if isinstance(value, BaseModel):
+        if isinstance(value, BaseModel) and type(value).model_fields:
             yield f"{pad}{name}:"
             yield from _comment_lines(value, indent + 1)
             continue
         plain = section.model_dump(mode="json")[name]
         text = yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
-        comment = f"  # {info.description}" if info.description else ""
+        comment = f"  # {' '.join(info.description.split())}" if info.description else ""
         yield f"{pad}{name}: {text}{comment}"
