@@ -51,19 +51,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
         RunError: The folder is not writable or the disk is full; nothing is left behind.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    old = aside.with_suffix(".old")
     try:
         aside.mkdir(parents=True)
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
                 _sync(file)
+        # the old folder steps aside first: a crash between the two leaves one of them whole
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, old)
         os.replace(aside, path)
     except OSError as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         raise write_error(path, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -79,7 +84,7 @@ def write_json(path: Path, document: Any) -> None:
 
 def write_error(path: Path, error: OSError) -> AppsError:
     """Return the error that a person should see when ``path`` could not be written."""
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(f"{path}: the disk is full.", hint="Free some space and run the same command again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return RunError(
