@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from appliedpapers.core.model import GroupProblem, Model
 
 
+_DEFECT = "This is a defect of the plugin; apps check ID finds more of the kind."
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What came of a prediction.
@@ -69,7 +72,8 @@ def predict_usable(
             usable = usable.filter(pa.array(~mask))
     if not usable.num_rows:
         return Prediction(None, tuple(violations), rejected)
-    return Prediction(_checked_output(model, model.predict(usable, files=files)), tuple(violations), rejected)
+    output = _checked_output(model, usable, model.predict(usable, files=files))
+    return Prediction(output, tuple(violations), rejected)
 
 
 def predict_all(
@@ -112,18 +116,24 @@ def _problem_violations(
     for position in np.flatnonzero(mask):
         key = tuple(column[position] for column in columns) if group_by else (int(position),)
         first_of.setdefault(key, int(rows[position]) + first_row)
+    strange = [problem.key for problem in problems if problem.key not in first_of]
+    if strange:
+        raise RunError(
+            f"{type(model).__name__}.review named {strange[0]}, which is not a key of the table.",
+            hint=_DEFECT,
+        )
     name = ", ".join(group_by) or model.input_schema.names[0]
     return [
-        Violation(source, first_of.get(problem.key), name, ", ".join(map(str, problem.key)), problem.rule)
+        Violation(source, first_of[problem.key], name, ", ".join(map(str, problem.key)), problem.rule)
         for problem in problems
     ]
 
 
-def _checked_output(model: Model, output: pa.Table) -> pa.Table:
-    expected = model.output_schema.arrow_schema()
-    absent = [name for name in expected.names if name not in output.column_names]
+def _checked_output(model: Model, given: pa.Table, output: pa.Table) -> pa.Table:
+    schema, name = model.output_schema, type(model).__name__
+    absent = [column for column in schema.arrow_schema().names if column not in output.column_names]
     if absent:
-        raise RunError(
-            f"{type(model).__name__} did not return column '{absent[0]}'.", hint="This is a defect."
-        )
+        raise RunError(f"{name} did not return column '{absent[0]}'.", hint=_DEFECT)
+    if schema.rows == "per_row" and output.num_rows != given.num_rows:
+        raise RunError(f"{name} returned {output.num_rows} rows for {given.num_rows}.", hint=_DEFECT)
     return output.replace_schema_metadata(None)
