@@ -134,6 +134,8 @@ class TableSchema:
 
     def __post_init__(self) -> None:
         names = set(self.names)
+        if len(names) < len(self.columns):
+            raise ValueError(f"a column of the schema stands twice: {', '.join(self.names)}")
         for name in (*self.group_by, *([self.order_by] if self.order_by else [])):
             if name not in names:
                 raise ValueError(f"group_by/order_by column '{name}' is not a column of the schema")
