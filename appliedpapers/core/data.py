@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from appliedpapers.core.fingerprint import table_fingerprint
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -103,14 +105,15 @@ class TableSplit(Split):
         return self.inputs().slice(0, limit)
 
     def signatures(self) -> pa.Array | None:
-        """Hash every input row without its key."""
+        """Hash every input row without its key; null where a row holds nothing but nulls."""
         import pyarrow as pa
 
         rest = self.inputs().drop_columns(list(self._key))
         if not rest.num_columns:
             return None
         rows = zip(*(column.to_pylist() for column in rest.columns), strict=True)
-        return pa.array([hashlib.sha256(repr(row).encode()).hexdigest() for row in rows])
+        hashes = [None if all(cell is None for cell in row) else _row_hash(row) for row in rows]
+        return pa.array(hashes, pa.string())
 
 
 @dataclass(frozen=True)
@@ -202,35 +205,9 @@ def leakage_audit(dataset: Dataset) -> list[LeakageFinding]:
                 )
             first, second = signatures[a], signatures[b]
             if first is not None and second is not None:
-                findings += _overlap(
-                    "identical contents", a, b, set(first.to_pylist()), set(second.to_pylist())
-                )
+                contents = set(first.drop_null().to_pylist()), set(second.drop_null().to_pylist())
+                findings += _overlap("identical contents", a, b, *contents)
     return findings
-
-
-def table_fingerprint(table: pa.Table) -> str:
-    """Return the sha256 of a table's schema and values, independent of how it is chunked."""
-    import pyarrow as pa
-
-    digest = hashlib.sha256(str(table.schema.remove_metadata()).encode())
-
-    class _Sink:
-        closed = False
-
-        def write(self, data: Any) -> int:
-            digest.update(data)
-            return len(data)
-
-        def flush(self) -> None:
-            """Nothing is buffered."""
-
-        def close(self) -> None:
-            self.closed = True
-
-    combined = table.replace_schema_metadata(None).combine_chunks()
-    with pa.PythonFile(_Sink(), mode="w") as sink, pa.ipc.new_stream(sink, combined.schema) as writer:
-        writer.write_table(combined)
-    return digest.hexdigest()
 
 
 def _overlap(kind: str, a: str, b: str, first: set[Any], second: set[Any]) -> list[LeakageFinding]:
@@ -251,7 +228,11 @@ def _column_set(table: pa.Table, column: str) -> set[Any]:
 
 def _row_hashes(keys: pa.Table) -> list[str]:
     rows = zip(*(column.to_pylist() for column in keys.columns), strict=True)
-    return [hashlib.sha256(repr(row).encode()).hexdigest() for row in rows]
+    return [_row_hash(row) for row in rows]
+
+
+def _row_hash(row: tuple[Any, ...]) -> str:
+    return hashlib.sha256(repr(row).encode()).hexdigest()
 
 
 def _digest(parts: list[str]) -> str:
