@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from appliedpapers.core.casting import cast_scalars, one_array
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import Column, TableSchema, Violation
-from appliedpapers.core.validation import check_names, convert_or_keep
+from appliedpapers.core.validation import check_names
 from appliedpapers.pipelines.score_input import Fragment, Piece, Rows, read
 
 SORTED_IN_MEMORY = 1_000_000
@@ -248,17 +248,16 @@ def find_runs(table: pa.Table, schema: TableSchema) -> tuple[Rows, list[Key]]:
 
 
 def _codes(column: pa.ChunkedArray, wanted: Column) -> tuple[Rows, list[Any]]:
-    """Number the values of a column, -1 for missing; what reads as the same value has the same number."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_null(column.type):
-        column = column.cast(pa.string())
-    encoded = column.combine_chunks().dictionary_encode()
+    """Number the values of a column, -1 for missing; what the check casts to one value has one number."""
+    plain = one_array(column)
+    encoded = (plain.cast(pa.string()) if pa.types.is_null(plain.type) else plain).dictionary_encode()
+    raw = encoded.dictionary
+    cast, uncast = cast_scalars(raw, wanted)
+    keys = cast.to_pylist()
+    for place in uncast:
+        keys[int(place)] = raw[int(place)].as_py()
     values: dict[Any, int] = {}
-    as_checked = str if wanted.dtype == "string" else functools.partial(convert_or_keep, column=wanted)
-    translate = [
-        values.setdefault(as_checked(value), len(values)) for value in encoded.dictionary.to_pylist()
-    ]
+    translate = [-1 if key is None else values.setdefault(key, len(values)) for key in keys]
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return np.append(np.array(translate, dtype=np.int64), -1)[codes], list(values)
 
