@@ -246,6 +246,14 @@ def test_an_exported_version_answers_the_same_in_another_store(store, exported, 
     assert store.client.get_run(row.run_id).info.status == "FINISHED"
 
 
+def test_an_export_carries_the_model_card_of_the_run(store, add, tmp_path):
+    add(0.3)
+    run_id = registry.resolve("tiny-rows", store).run_id
+    store.client.log_text(run_id, "# what it is", "model-card.md")
+    file = registry.export_version(store, "tiny-rows", tmp_path / "model.zip")
+    assert zipfile.ZipFile(file).read("model-card.md") == b"# what it is"
+
+
 def rewritten(source, target, change):
     """Copy an export, with its members and manifest changed by ``change(members, manifest)``."""
     with zipfile.ZipFile(source) as archive:
