@@ -19,7 +19,7 @@ help:
 $(VENV)/.demo: $(SOURCES)
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing applied-papers into $(VENV) (once; a few minutes)"
-	@$(PIP) "setuptools>=77" wheel
+	@$(PIP) "setuptools>=77"
 	@$(PIP) --no-build-isolation -e ".[all]"
 	@touch $@
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from appliedpapers.cli import options
 from appliedpapers.cli.output import print_columns, print_json
+
+if TYPE_CHECKING:
+    from appliedpapers.pipelines.registry_promotion import Promotion
 
 registry_app = typer.Typer(help="Registered models.", no_args_is_help=True, rich_markup_mode=None)
 runs_app = typer.Typer(help="Runs on this machine.", no_args_is_help=True, rich_markup_mode=None)
@@ -26,21 +30,23 @@ def attach(app: typer.Typer) -> None:
 @registry_app.command("list")
 def list_models(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """List registered models with their versions and aliases."""
-    from appliedpapers.pipelines import registry, tracking
+    from appliedpapers.pipelines import registry
+    from appliedpapers.pipelines.tracking_store import open_store
 
-    models = registry.list_models(tracking.open_store(store))
+    models = registry.list_models(open_store(store))
     if as_json:
-        print_json(models)
+        print_json([asdict(model) for model in models])
         return
     rows = [
         (
-            model["name"],
-            str(model["versions"]),
-            " ".join(f"@{alias}={version}" for alias, version in model["aliases"].items()) or "-",
+            model.name,
+            str(model.versions),
+            f"version {model.champion}" if model.champion is not None else "-",
+            model.standing.text() if model.standing else "-",
         )
         for model in models
     ]
-    print_columns(("model", "versions", "aliases"), rows)
+    print_columns(("model", "versions", "@champion", "test"), rows)
     if not rows:
         print(" none yet. apps run ID registers a first version.")
 
@@ -48,29 +54,31 @@ def list_models(store: options.Store = options.DEFAULT_STORE, as_json: options.J
 @registry_app.command("show")
 def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """Show the versions of a model: metric, dataset, aliases, history."""
-    from appliedpapers.pipelines import registry, tracking
+    from appliedpapers.pipelines import registry
+    from appliedpapers.pipelines.tracking_store import open_store
 
-    document = registry.show(tracking.open_store(store), name)
+    found = registry.show(open_store(store), name)
     if as_json:
-        print_json(document)
+        print_json(asdict(found))
         return
     rows = [
         (
-            str(version["version"]),
-            " ".join(f"@{alias}" for alias in version["aliases"]) or "-",
-            f"{version['metric']} {_figure(version['value'])}" if version.get("metric") else "-",
-            str(version.get("dataset") or "-"),
-            str(version.get("created") or "-"),
+            str(version.number),
+            " ".join(f"@{alias}" for alias in version.aliases) or "-",
+            version.standing().text() if version.metric else "-",
+            version.tags.get("apps.dataset", "-"),
+            f"{version.created:%Y-%m-%d %H:%M}",
         )
-        for version in document["versions"]
+        for version in found.versions
     ]
     print_columns(("version", "alias", "test", "dataset", "made"), rows)
-    for line in document.get("history", []):
-        print(f" {line}")
+    for move in found.moves:
+        print(f" {_sentence(move)}")
 
 
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _sentence(move: Promotion) -> str:
+    before = f"version {move.before}" if move.before is not None else "none"
+    return f"{move.at}  {move.action}: @champion from {before} to version {move.after}, by {move.by}. {move.reason}"
 
 
 @registry_app.command("diff")
@@ -82,17 +90,17 @@ def diff(
     as_json: options.Json = False,
 ) -> None:
     """Show what differs between two versions: configuration, metrics, schema."""
-    from appliedpapers.pipelines import registry, tracking
+    from appliedpapers.pipelines import registry
+    from appliedpapers.pipelines.tracking_store import open_store
 
-    changes = registry.diff(tracking.open_store(store), name, first, second)
+    changes = registry.diff(open_store(store), name, first, second)
     if as_json:
-        print_json(changes)
+        print_json(asdict(changes))
         return
     rows = [
         (section, key, str(pair[0]), str(pair[1]))
-        for section, values in changes.items()
-        if isinstance(values, dict)
-        for key, pair in values.items()
+        for section in ("facts", "metrics", "config", "schema")
+        for key, pair in getattr(changes, section).items()
     ]
     print_columns(("what", "option", f"version {first}", f"version {second}"), rows)
 
@@ -108,19 +116,21 @@ def promote(
     as_json: options.Json = False,
 ) -> None:
     """Make a version the champion when it is not worse on the same test set; exit 5 when it is."""
-    from appliedpapers.pipelines import registry, tracking
+    from appliedpapers.pipelines import registry
+    from appliedpapers.pipelines.tracking_store import open_store
 
-    promotion = registry.promote(tracking.open_store(store), name, version, new_benchmark=new_benchmark)
-    print_json(vars(promotion)) if as_json else print(f" {promotion.sentence()}")
+    promotion = registry.promote(open_store(store), name, version, new_benchmark=new_benchmark)
+    print_json(asdict(promotion)) if as_json else print(f" {_sentence(promotion)}")
 
 
 @registry_app.command("rollback")
 def rollback(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """Give the champion's alias back to the champion before it."""
-    from appliedpapers.pipelines import registry, tracking
+    from appliedpapers.pipelines import registry
+    from appliedpapers.pipelines.tracking_store import open_store
 
-    promotion = registry.rollback(tracking.open_store(store), name)
-    print_json(vars(promotion)) if as_json else print(f" {promotion.sentence()}")
+    promotion = registry.rollback(open_store(store), name)
+    print_json(asdict(promotion)) if as_json else print(f" {_sentence(promotion)}")
 
 
 @registry_app.command("export")
@@ -130,9 +140,10 @@ def export(
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Write a version into one file, for a machine without network."""
-    from appliedpapers.pipelines import registry, tracking
+    from appliedpapers.pipelines import registry
+    from appliedpapers.pipelines.tracking_store import open_store
 
-    print(f" written  {registry.export_version(tracking.open_store(store), model, file)}")
+    print(f" written  {registry.export_version(open_store(store), model, file)}")
 
 
 @registry_app.command("import")
@@ -141,10 +152,11 @@ def import_(
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Register a version from an archive."""
-    from appliedpapers.pipelines import registry, tracking
+    from appliedpapers.pipelines import registry
+    from appliedpapers.pipelines.tracking_store import open_store
 
-    reference = registry.import_version(tracking.open_store(store), file)
-    print(f" registered  {reference.name} version {reference.version}")
+    version, alias = registry.import_version(open_store(store), file)
+    print(f" registered  version {version} → @{alias}")
 
 
 @runs_app.command("list")
@@ -153,7 +165,7 @@ def list_runs(
     as_json: options.Json = False,
 ) -> None:
     """List the runs in a folder, finished and interrupted."""
-    from appliedpapers.pipelines.run import list_runs as read_runs
+    from appliedpapers.pipelines.run_folder import list_runs as read_runs
 
     runs = read_runs(output)
     if as_json:
@@ -168,6 +180,6 @@ def ui(
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Open MLflow's own page on our store."""
-    from appliedpapers.pipelines import tracking
+    from appliedpapers.pipelines.tracking_store import open_store, serve_ui
 
-    tracking.serve_ui(tracking.open_store(store), port)
+    serve_ui(open_store(store), port)

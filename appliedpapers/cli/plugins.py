@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -179,7 +180,7 @@ def data_list(plugin: options.Plugin, task: options.Task = None, as_json: option
 
     rows = list_datasets(registry.find(plugin).task(task).load("datasets"), plugin)
     if as_json:
-        print_json([vars(row) for row in rows])
+        print_json([asdict(row) for row in rows])
         return
     shown = [(row.id, row.state, row.licence, row.title) for row in rows]
     print_columns(("dataset", "state", "licence", "what it is"), shown)
@@ -248,7 +249,7 @@ def check(
         results = check_plugin(registry.find(plugin), folder=Path(folder), checks=only)
     failed = [result for result in results if not result.ok]
     if as_json:
-        print_json([vars(result) if hasattr(result, "__dict__") else result.to_json() for result in results])
+        print_json([asdict(result) for result in results])
     else:
         for result in results:
             mark = paint("ok", "good") if result.ok else paint("FAILED", "bad")

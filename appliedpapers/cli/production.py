@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from appliedpapers.cli import options
 from appliedpapers.cli.output import print_json
+from appliedpapers.core.errors import ConfigError
 
 score_app = typer.Typer(help="Batch scoring.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -35,27 +37,37 @@ def serve(
     file_folder: Annotated[
         list[Path] | None, typer.Option("--file-folder", help="Folder that file columns may name.")
     ] = None,
-    max_body_mb: Annotated[float, typer.Option("--max-body-mb", help="Largest request.")] = 32.0,
+    max_body_mb: Annotated[float, typer.Option("--max-body-mb", help="Largest request.")] = 16.0,
     max_rows: Annotated[int, typer.Option("--max-rows", help="Most rows in a request.")] = 100_000,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Serve a model over HTTP, with a page to try it by hand."""
-    from appliedpapers.pipelines import serve as pipeline
+    from appliedpapers.core.device import resolve_device
+    from appliedpapers.pipelines.serve import serve as pipeline
+    from appliedpapers.pipelines.serving_settings import ServeSettings
 
-    pipeline.serve(
-        model,
-        pipeline.settings_from(
-            host=host,
-            port=port,
-            token_file=token_file,
-            allowed_hosts=allowed_host or (),
-            file_folders=file_folder or (),
-            max_body_mb=max_body_mb,
-            max_rows=max_rows,
-        ),
-        store_folder=store,
-        device=device,
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        max_body_mb=max_body_mb,
+        max_rows=max_rows,
+        allowed_hosts=tuple(allowed_host or ()),
+        token=_token(token_file),
+        file_folders=tuple(file_folder or ()),
+        device=resolve_device(device),
     )
+    pipeline(model, settings, store)
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get("APPS_TOKEN")
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(
+            f"--token-file {file}: {error.strerror}.", hint="Expected a readable file."
+        ) from None
 
 
 @score_app.command("run")

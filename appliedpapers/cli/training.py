@@ -13,7 +13,7 @@ from appliedpapers.cli.output import print_json
 from appliedpapers.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from appliedpapers.pipelines.run import RunRequest, RunResult
+    from appliedpapers.pipelines.run_folder import RunRequest, RunResult
 
 _EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -57,6 +57,7 @@ def run(
     from appliedpapers.core import device as devices_module
     from appliedpapers.core.progress import choose_progress
     from appliedpapers.pipelines import run as pipeline
+    from appliedpapers.pipelines.run_folder import RunRequest, resume_request
 
     assignments = [
         *options.plugin_flags(plugin, task, context.args, _own_options(context)),
@@ -65,10 +66,10 @@ def run(
     ]
     devices_module.set_threads(threads)
     if resume is not None:
-        request = pipeline.resume_request(resume)
+        request = resume_request(resume)
         _refuse_changes(request, plugin, assignments)
     else:
-        request = pipeline.RunRequest(
+        request = RunRequest(
             plugin=plugin,
             task=task,
             preset=preset,

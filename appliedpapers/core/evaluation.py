@@ -313,7 +313,11 @@ class Evaluation(ABC):
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
         """Score predictions; units and clusters are the same for every model on the same split."""
 
-    def lag(self, config: TaskConfig) -> int:
+    def primary_for(self, dataset: Dataset) -> str:
+        """Return the primary metric under the dataset's protocol, where protocols are judged differently."""
+        return self.primary
+
+    def lag(self, config: TaskConfig, dataset: Dataset) -> int:
         """Return how many neighbouring units are correlated (Diebold-Mariano); horizon - 1 for windows."""
         return 0
 

@@ -129,7 +129,11 @@ _register_all(
     ("region_accuracy", "", "share of regions whose class is right"),
     ("region_balanced_accuracy", "", "mean of the recalls of the region classes"),
 )
-_register_all(None, ("coverage", "", "share of true values inside the interval; nominal is best"))
+_register_all(
+    None,
+    ("coverage", "", "share of true values inside the interval; nominal is best"),
+    ("interval_width", "", "mean width of the interval; narrower is better at equal coverage"),
+)
 
 
 def mse(truth: ArrayLike, forecast: ArrayLike) -> float:

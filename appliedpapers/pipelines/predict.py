@@ -34,9 +34,10 @@ def load_model(
     """
     folder = Path(reference)
     if not (folder / "bundle.json").is_file():
-        from appliedpapers.pipelines import registry, tracking
+        from appliedpapers.pipelines.registry import resolve
+        from appliedpapers.pipelines.tracking_store import open_store
 
-        folder = registry.resolve(reference, tracking.open_store(store_folder)).bundle
+        folder = resolve(reference, open_store(store_folder)).bundle
     return load_bundle(folder, resolve_device(device))
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import platform
-import shlex
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import appliedpapers
 from appliedpapers.core import config as configs
 from appliedpapers.core import device as devices
 from appliedpapers.core import plugin as plugins
-from appliedpapers.core.bundle import load_bundle, save_bundle
+from appliedpapers.core.bundle import save_bundle
 from appliedpapers.core.data import Dataset, LeakageFinding, leakage_audit
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Scored
@@ -32,80 +28,15 @@ from appliedpapers.core.results import (
     Elsewhere,
     RunFacts,
     build_results,
-    read_results,
     split_published,
     write_results,
 )
-from appliedpapers.core.sources import SIMULATED, load_dataset
+from appliedpapers.core.sources import load_dataset
+from appliedpapers.pipelines.run_folder import RESULTS, Registration, RunRequest, RunResult, write_request
 
 if TYPE_CHECKING:
-    from appliedpapers.pipelines.tracking import RunLog, Store
-
-_REQUEST = "request.json"
-_RESULTS = "results.json"
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What a user asked for; stored with the run so that it can be resumed and repeated.
-
-    Attributes:
-        plugin: Plugin id.
-        task: Task name; None where the plugin has one.
-        preset: Name of the preset.
-        config: Resolved configuration.
-        dataset: Name of a published dataset, or ``"simulated"``.
-        data: The user's own file or folder instead.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``32``, ``bf16`` or ``16``.
-        devices: Processes that train together.
-        allow_leakage: Report a test score although rows cross splits.
-        accept_licence: Accept the dataset's terms.
-        init_from: A registered model or bundle to start from.
-        register: Register the model.
-        command: The command line, for the report.
-    """
-
-    plugin: str
-    config: configs.TaskConfig
-    task: str | None = None
-    preset: str = "default"
-    dataset: str | None = None
-    data: Path | None = None
-    device: str = "auto"
-    precision: str = "32"
-    devices: int = 1
-    allow_leakage: bool = False
-    accept_licence: bool = False
-    init_from: str | None = None
-    register: bool = True
-    command: str = field(default_factory=lambda: shlex.join(["apps", *sys.argv[1:]]))
-
-
-@dataclass(frozen=True)
-class Registration:
-    """Name, version and alias that the registry gave to a model."""
-
-    name: str
-    version: int
-    alias: str
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind.
-
-    Attributes:
-        folder: The run's folder with report, results, figures and the bundle.
-        results: The results document.
-        report: The HTML report.
-        registered: Where the model stands in the registry; None with ``--no-register``.
-    """
-
-    folder: Path
-    results: dict[str, Any]
-    report: Path
-    registered: Registration | None = None
+    from appliedpapers.pipelines.tracking import RunLog
+    from appliedpapers.pipelines.tracking_store import Store
 
 
 def run(
@@ -147,24 +78,6 @@ def start(
     return Run(request, runs, store_folder, resume, progress or SilentProgress())
 
 
-def resume_request(folder: Path) -> RunRequest:
-    """Read what an interrupted run was asked for.
-
-    Raises:
-        ConfigError: The folder is not a run, or the run is complete.
-    """
-    path = folder / _REQUEST
-    if not path.is_file():
-        raise ConfigError(f"{folder}: not a run's folder.", hint="Expected runs/<id> of an interrupted run.")
-    if (folder / _RESULTS).is_file():
-        raise ConfigError(f"{folder}: this run is complete.", hint=f"Its report is {folder / 'report.html'}.")
-    values = json.loads(path.read_text(encoding="utf-8"))
-    task = plugins.find(values["plugin"]).task(values["task"])
-    values["config"] = configs.validate(task.load("config"), values["config"])
-    values["data"] = Path(values["data"]) if values["data"] else None
-    return RunRequest(**values)
-
-
 class Run:
     """One run in progress: its folder, its clock and what it has learned so far."""
 
@@ -188,6 +101,7 @@ class Run:
         self.warnings: list[str] = []
         self.elsewhere: list[Elsewhere] = []
         self.baseline_facts: dict[str, dict[str, str]] = {}
+        self.fingerprint = ""
         self.store: Store
         self.log: RunLog | None = None
 
@@ -198,9 +112,11 @@ class Run:
         dataset = self._load()
         findings = self._audit(dataset)
         self._announce(dataset, findings)
+        self.fingerprint = dataset.fingerprint()
         from appliedpapers.pipelines import tracking
+        from appliedpapers.pipelines.tracking_store import open_store
 
-        self.store = tracking.open_store(self.store_folder)
+        self.store = open_store(self.store_folder)
         started = tracking.start_run(
             self.store,
             plugin=self.spec.id,
@@ -209,6 +125,7 @@ class Run:
             preset=self.request.preset,
             dataset=dataset,
             tags={"mlflow.runName": self.id},
+            fingerprint=self.fingerprint,
         )
         with started as self.log:
             name, model = self._fit_and_choose(evaluation, dataset)
@@ -216,11 +133,11 @@ class Run:
             material = self._evaluate(evaluation, dataset, name, model, baselines)
             bundle = self._save(material)
             registered = self._register(evaluation, material, bundle)
-            report = self._write(material, findings)
+            report = self._write(evaluation, material, findings)
             return RunResult(self.folder, material.results, report, registered)
 
     def _claim_folder(self) -> None:
-        write_json(self.folder / _REQUEST, _request_json(self.request))
+        write_request(self.folder, self.request)
 
     def _load(self) -> Dataset:
         request = self.request
@@ -311,8 +228,9 @@ class Run:
                     scored = evaluation.score(
                         evaluation.predict(model, dataset.valid), dataset.valid, dataset
                     )
-                    value = _signed(evaluation, scored)
-                    self.progress.say(f" {name}: valid {evaluation.primary} {abs(value):.4g}")
+                    primary = evaluation.primary_for(dataset)
+                    value = _signed(primary, scored)
+                    self.progress.say(f" {name}: valid {primary} {abs(value):.4g}")
                 fitted[name] = (value, model)
         name = min(fitted, key=lambda key: fitted[key][0])
         return name, fitted[name][1]
@@ -320,12 +238,9 @@ class Run:
     def _initial_model(self) -> Model | None:
         if self.request.init_from is None:
             return None
-        from appliedpapers.pipelines import registry, tracking
+        from appliedpapers.pipelines.predict import load_model
 
-        path = Path(self.request.init_from)
-        if not (path / "bundle.json").is_file():
-            path = registry.resolve(self.request.init_from, tracking.open_store(self.store_folder)).bundle
-        model, info = load_bundle(path, self.device)
+        model, info = load_model(self.request.init_from, device=self.device, store_folder=self.store_folder)
         if (info.plugin, info.task) != (self.spec.id, self.task.name):
             raise ConfigError(
                 f"--init-from {self.request.init_from}: a model of {info.plugin} ({info.task}).",
@@ -368,9 +283,9 @@ class Run:
             results = build_results(
                 self._facts(dataset),
                 contenders,
-                primary=evaluation.primary,
+                primary=evaluation.primary_for(dataset),
                 paired_test=evaluation.paired_test,
-                lag=evaluation.lag(config),
+                lag=evaluation.lag(config, dataset),
                 published=same,
                 warnings=self.warnings,
                 seed=config.seed,
@@ -405,7 +320,7 @@ class Run:
                 "name": dataset.name,
                 "protocol": dataset.protocol,
                 "synthetic": dataset.provenance.synthetic,
-                "fingerprint": dataset.fingerprint(),
+                "fingerprint": self.fingerprint,
                 "test_fingerprint": material.results["test_fingerprint"],
             },
         )
@@ -420,33 +335,14 @@ class Run:
         name = self.spec.registered_name(self.task)
         with self._timed("register"):
             uri = self.log.log_model(bundle, name, material.dataset.train.example())
+            tags = registry.results_tags(material.results, evaluation.primary_for(material.dataset))
             version, alias = registry.register(
-                self.store,
-                name=name,
-                model_uri=uri,
-                run_id=self.log.run_id,
-                tags=self._gate_tags(evaluation, material),
+                self.store, name=name, model_uri=uri, run_id=self.log.run_id, tags=tags
             )
         material.results["model_version"] = version
         return Registration(name, version, alias)
 
-    def _gate_tags(self, evaluation: Evaluation, material: Material) -> dict[str, str]:
-        row = headline(material.results)
-        return {
-            "apps.metric": evaluation.primary,
-            "apps.higher_is_better": str(row["higher_is_better"]).lower(),
-            "apps.value": repr(row["value"]),
-            "apps.low": repr(row["low"]),
-            "apps.high": repr(row["high"]),
-            "apps.test_fingerprint": str(material.results["test_fingerprint"]),
-            "apps.dataset": material.dataset.name,
-            "apps.protocol": material.dataset.protocol,
-            "apps.plugin": self.spec.id,
-            "apps.task": self.task.name,
-            "apps.preset": self.request.preset,
-        }
-
-    def _write(self, material: Material, findings: Sequence[LeakageFinding]) -> Path:
+    def _write(self, evaluation: Evaluation, material: Material, findings: Sequence[LeakageFinding]) -> Path:
         from appliedpapers.pipelines.report import write_model_card, write_report
 
         assert self.log is not None
@@ -457,6 +353,7 @@ class Run:
         report = write_report(
             self.folder,
             material,
+            evaluation=evaluation,
             environment=environment(self.device),
             command=self.request.command,
             findings=[finding.sentence() for finding in findings],
@@ -469,7 +366,7 @@ class Run:
         write_text(self.folder / "config.yaml", configs.commented_yaml(self.request.config))
         write_json(self.folder / "config.schema.json", type(self.request.config).model_json_schema())
         # last: its presence says that the run is complete
-        write_results(self.folder / _RESULTS, results)
+        write_results(self.folder / RESULTS, results)
         self.log.log_results(results)
         self.log.log_artifacts(self.folder)
         return report
@@ -490,13 +387,6 @@ class Run:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
-def headline(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the selected model's row of the primary metric over the whole test set."""
-    return next(
-        row for row in results["rows"] if row["selected"] and not row["slice"] and row["seed"] is None
-    )
-
-
 def environment(device: str) -> dict[str, str]:
     """Return the versions that a figure depends on."""
     from importlib.metadata import PackageNotFoundError, version
@@ -508,42 +398,6 @@ def environment(device: str) -> dict[str, str]:
     return {**found, "platform": platform.platform(), "device": devices.describe_device(device)}
 
 
-def list_runs(folder: Path) -> list[dict[str, Any]]:
-    """Return the runs in a folder, newest first, interrupted ones included.
-
-    Raises:
-        ConfigError: There is no such folder.
-    """
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder.", hint="apps run ID makes the first run.")
-    requests = sorted(folder.glob(f"*/{_REQUEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [_summary(path) for path in requests]
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    request = json.loads(path.read_text(encoding="utf-8"))
-    summary = {
-        "id": path.parent.name,
-        "state": "interrupted",
-        "plugin": request["plugin"],
-        "dataset": request["data"] or request["dataset"] or SIMULATED,
-        "preset": request["preset"],
-        "score": "-",
-    }
-    results = path.parent / _RESULTS
-    if results.is_file():
-        row = headline(read_results(results))
-        summary |= {"state": "complete", "score": f"{row['metric']} {row['value']:.4g}"}
-    return summary
-
-
-def _signed(evaluation: Evaluation, scored: Scored) -> float:
-    value = scored.metrics[evaluation.primary].value
-    return -value if metric(evaluation.primary).higher_is_better else value
-
-
-def _request_json(request: RunRequest) -> dict[str, Any]:
-    values = {item.name: getattr(request, item.name) for item in fields(request)}
-    values["config"] = request.config.model_dump(mode="json")
-    values["data"] = None if request.data is None else str(request.data.resolve())
-    return values
+def _signed(primary: str, scored: Scored) -> float:
+    value = scored.metrics[primary].value
+    return -value if metric(primary).higher_is_better else value

@@ -1,0 +1,5 @@
+"""``python -m appliedpapers`` is the command ``apps``."""
+
+from appliedpapers.cli import main
+
+main()

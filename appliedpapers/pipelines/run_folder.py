@@ -1,0 +1,146 @@
+"""Runs on disk: what was asked for, where it stands, and how an interrupted one is found again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from appliedpapers.core import config as configs
+from appliedpapers.core import plugin as plugins
+from appliedpapers.core.errors import ConfigError
+from appliedpapers.core.files import write_json
+from appliedpapers.core.results import read_results
+from appliedpapers.core.sources import SIMULATED
+
+REQUEST = "request.json"
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a user asked for; stored with the run so that it can be resumed and repeated.
+
+    Attributes:
+        plugin: Plugin id.
+        task: Task name; None where the plugin has one.
+        preset: Name of the preset.
+        config: Resolved configuration.
+        dataset: Name of a published dataset, or ``"simulated"``.
+        data: The user's own file or folder instead.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``32``, ``bf16`` or ``16``.
+        devices: Processes that train together.
+        allow_leakage: Report a test score although rows cross splits.
+        accept_licence: Accept the dataset's terms.
+        init_from: A registered model or bundle to start from.
+        register: Register the model.
+        command: The command line, for the report.
+    """
+
+    plugin: str
+    config: configs.TaskConfig
+    task: str | None = None
+    preset: str = "default"
+    dataset: str | None = None
+    data: Path | None = None
+    device: str = "auto"
+    precision: str = "32"
+    devices: int = 1
+    allow_leakage: bool = False
+    accept_licence: bool = False
+    init_from: str | None = None
+    register: bool = True
+    command: str = field(default_factory=lambda: shlex.join(["apps", *sys.argv[1:]]))
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Name, version and alias that the registry gave to a model."""
+
+    name: str
+    version: int
+    alias: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind.
+
+    Attributes:
+        folder: The run's folder with report, results, figures and the bundle.
+        results: The results document.
+        report: The HTML report.
+        registered: Where the model stands in the registry; None with ``--no-register``.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    report: Path
+    registered: Registration | None = None
+
+
+def write_request(folder: Path, request: RunRequest) -> None:
+    """Store what was asked for, so that the run can be resumed and repeated."""
+    values = {item.name: getattr(request, item.name) for item in fields(request)}
+    values["config"] = request.config.model_dump(mode="json")
+    values["data"] = None if request.data is None else str(request.data.resolve())
+    write_json(folder / REQUEST, values)
+
+
+def resume_request(folder: Path) -> RunRequest:
+    """Read what an interrupted run was asked for.
+
+    Raises:
+        ConfigError: The folder is not a run, or the run is complete.
+    """
+    path = folder / REQUEST
+    if not path.is_file():
+        raise ConfigError(f"{folder}: not a run's folder.", hint="Expected runs/<id> of an interrupted run.")
+    if (folder / RESULTS).is_file():
+        raise ConfigError(f"{folder}: this run is complete.", hint=f"Its report is {folder / 'report.html'}.")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    task = plugins.find(values["plugin"]).task(values["task"])
+    values["config"] = configs.validate(task.load("config"), values["config"])
+    values["data"] = Path(values["data"]) if values["data"] else None
+    return RunRequest(**values)
+
+
+def list_runs(folder: Path) -> list[dict[str, Any]]:
+    """Return the runs in a folder, newest first, interrupted ones included.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder.", hint="apps run ID makes the first run.")
+    requests = sorted(folder.glob(f"*/{REQUEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [_summary(path) for path in requests]
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    request = json.loads(path.read_text(encoding="utf-8"))
+    summary = {
+        "id": path.parent.name,
+        "state": "interrupted",
+        "plugin": request["plugin"],
+        "dataset": request["data"] or request["dataset"] or SIMULATED,
+        "preset": request["preset"],
+        "score": "-",
+    }
+    results = path.parent / RESULTS
+    if results.is_file():
+        row = headline(read_results(results))
+        summary |= {"state": "complete", "score": f"{row['metric']} {row['value']:.4g}"}
+    return summary
+
+
+def headline(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the selected model's row of the primary metric over the whole test set."""
+    return next(
+        row for row in results["rows"] if row["selected"] and not row["slice"] and row["seed"] is None
+    )

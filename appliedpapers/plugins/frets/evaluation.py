@@ -1,0 +1,91 @@
+"""How forecasts are judged: on rolling windows, beside rules and classical models, with honest intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from appliedpapers.core.config import TaskConfig
+from appliedpapers.core.data import Dataset, Split
+from appliedpapers.core.evaluation import Baseline, Evaluation, Material, PublishedFigure, Scored
+from appliedpapers.core.model import Model
+from appliedpapers.plugins.frets.config import BASELINES, FretsConfig
+from appliedpapers.plugins.frets.published import PUBLISHED_FIGURES
+from appliedpapers.plugins.frets.scoring import Forecast, overlap, score_forecast
+from appliedpapers.plugins.frets.timestamps import moment
+
+if TYPE_CHECKING:
+    from appliedpapers.core.figures import Figure
+    from appliedpapers.plugins.frets.model import FretsForecaster
+    from appliedpapers.plugins.frets.splits import ForecastSplit
+
+_PRIMARY = {"authors-minmax": "mae", "rolling": "mase"}
+_WORST_SHOWN = 3
+
+
+class FretsEvaluation(Evaluation):
+    """Scaled errors under the benchmark protocols, MASE and original units for the user's own data."""
+
+    primary = "mse"
+    paired_test = "diebold-mariano"
+    baseline_names = BASELINES
+
+    def primary_for(self, dataset: Dataset) -> str:
+        """Return ``mse`` under the z-score protocol, ``mae`` under min-max, ``mase`` under rolling."""
+        return _PRIMARY.get(dataset.protocol.partition("+")[0], self.primary)
+
+    def variants(self, config: TaskConfig) -> Mapping[str, TaskConfig]:
+        """Return the further candidates of ``config.candidates``; the validation windows choose."""
+        options = cast("FretsConfig", config)
+        return {
+            name: options.replace(**changes, candidates={}) for name, changes in options.candidates.items()
+        }
+
+    def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
+        """Return the baselines that the configuration names, and the oracle of simulated data."""
+        from appliedpapers.plugins.frets.rivals import rivals
+
+        return rivals(cast("FretsConfig", config), dataset)
+
+    def predict(self, model: Model, split: Split) -> Forecast:
+        """Forecast every window, with intervals that are adapted along the backtest where configured."""
+        forecaster, part = cast("FretsForecaster", model), cast("ForecastSplit", split)
+        windows = part.at_lookback(forecaster.config.model.lookback)
+        values = forecaster.forecast_windows(windows)
+        return Forecast(values, forecaster.intervals.bounds(values, windows.targets, step=part.step))
+
+    def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
+        """Score forecasts; a unit is a window."""
+        return score_forecast(prediction, cast("ForecastSplit", split), dataset.protocol)
+
+    def lag(self, config: TaskConfig, dataset: Dataset) -> int:
+        """Return how many earlier windows share target rows with a window."""
+        return overlap(cast("ForecastSplit", dataset.test)) - 1
+
+    def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
+        """Return what others printed of this dataset."""
+        return [figure for figure in PUBLISHED_FIGURES if figure.dataset == dataset.name]
+
+    def figures(self, material: Material) -> Sequence[Figure]:
+        """Draw forecast fans, the error by horizon, coverage, and the learned spectrum."""
+        from appliedpapers.plugins.frets.figures import draw
+
+        return draw(material)
+
+    def failures(self, material: Material) -> Sequence[str]:
+        """Name the windows that were forecast worst."""
+        split = cast("ForecastSplit", material.dataset.test)
+        scored = material.scored[material.model_name].metrics[self.primary_for(material.dataset)]
+        if scored.losses is None:
+            return ()
+        worst = scored.losses.argsort()[::-1][:_WORST_SHOWN]
+        cutoffs = split.windows.cutoffs
+        name = self.primary_for(material.dataset).upper()
+        return [
+            f"the {split.horizon} steps from {moment(split.panel.ds[cutoffs[window]])}: {name} "
+            f"{scored.losses[window]:.3g}, {scored.losses[window] / scored.value:.1f} times the mean"
+            for window in worst
+        ]
+
+
+EVALUATION = FretsEvaluation()
