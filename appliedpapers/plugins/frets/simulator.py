@@ -7,18 +7,22 @@ of the day and w the hour of the week, load i is::
 
 (growing level, two daily peaks, the weekend, heating, cooling, common factor, own noise). T, f and e are
 first-order autoregressions around deterministic means, so the forecast with the least squared error is known
-in closed form. No network, numpy only.
+in closed form.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from appliedpapers.plugins.frets.panel import SeriesPanel
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -106,10 +110,21 @@ class Simulated:
         """Sum of all components, ``(T, N)``: the panel before values were lost or overwritten."""
         return _total(self.components)
 
-    def table(self) -> tuple[NDArray[np.datetime64], Floats]:
-        """Return timestamps and values as a logger's file holds them: duplicated hours appear twice."""
+    def table(self) -> pa.Table:
+        """Return ``unique_id, ds, y`` as a logger's file holds them: duplicated hours twice, missing as null."""
+        import pyarrow as pa
+
         repeats = np.where(self.duplicated, 2, 1)
-        return np.repeat(self.panel.ds, repeats), np.repeat(self.panel.values, repeats, axis=0)
+        values = np.repeat(self.panel.values, repeats, axis=0)
+        steps, n = values.shape
+        y = values.T.ravel()
+        return pa.table(
+            {
+                "unique_id": pa.array(np.repeat(self.panel.unique_ids, steps).tolist(), pa.string()),
+                "ds": pa.array(np.tile(np.repeat(self.panel.ds, repeats), n), pa.timestamp("us")),
+                "y": pa.array(y, pa.float64(), mask=np.isnan(y)),
+            }
+        )
 
     def oracle(self, cutoff: int, horizon: int) -> Floats:
         """Return the best forecast of rows ``cutoff .. cutoff + horizon - 1``, ``(horizon, N)``.
