@@ -108,8 +108,10 @@ def paired_difference(
     ``"diebold-mariano"`` (Diebold and Mariano 1995) needs additive losses in time order: it takes the
     Newey-West variance with Bartlett weights of the per-cluster differences and the small-sample factor
     of Harvey, Leybourne and Newbold (1997), and refers to Student's t. Bartlett weights understate the
-    variance of overlapping windows when ``lag`` is only the overlap, so a p near the threshold deserves
-    a look at the block-bootstrap interval too. A root is compared through its linearisation.
+    variance of overlapping windows: with 2,785 windows of 96 steps and no difference, a lag of 95 gave
+    p < 0.05 in 11 % of 300 simulations, a lag of 192 in 8 %. The block bootstrap behaves alike: 11 % with
+    blocks of 96 windows, 6 % with 192. A root is compared through its linearisation.
+
     ``"paired-bootstrap"`` draws the same clusters or blocks for both models; it serves any metric, and is
     what a non-additive metric gets.
 
@@ -184,8 +186,11 @@ class _Plan:
             n_boot = max(100, min(n_boot, _AGGREGATED_UNITS // scores[0].units))
             found |= self._aggregated([scores[number] for number in others], others, n_boot)
         if additive:
-            values = self._additive([scores[number] for number in additive], numbers, clusters, n_boot)
-            found |= dict(zip(additive, values, strict=True))
+            width = max(1, _CELLS // (2 * clusters))
+            for begin in range(0, len(additive), width):
+                part = additive[begin : begin + width]
+                values = self._additive([scores[number] for number in part], numbers, clusters, n_boot)
+                found |= dict(zip(part, values, strict=True))
         return [found[number] for number in range(len(scores))]
 
     def _starts(self, clusters: int, n_boot: int) -> Iterator[NDArray[np.intp]]:

@@ -159,7 +159,8 @@ class Scored:
         metrics: By metric name; all have the same units.
         clusters: Ids of units that are resampled together, shape ``(units,)``; clusters are ordered by
             their first unit. None: each unit is its own.
-        block: Consecutive clusters per bootstrap block, for overlapping windows and time series.
+        block: Consecutive clusters per bootstrap block, for overlapping windows and time series; about
+            twice the overlap keeps intervals near their level.
         slices: Parts of the test set, such as ``({"series": "OT"}, {"mse": ...})``; see :func:`slices_of`.
             A slice whose metrics have as many units as the whole gets an interval.
         units: Units of measurement that differ from the registry's, such as ``{"mae": "kW"}``.

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -231,10 +230,10 @@ class _Builder:
 
     def rows(self) -> Iterator[Row]:
         for name, group in self.models.items():
-            yield from self._rows(group[0], self.whole[name], noted=True)
+            yield from self._rows(group[0], [({}, self.whole[name])], noted=True)
             if len(group) > 1:
                 for one in group:
-                    yield from self._rows(one, one.scored.metrics, row_seed=one.seed)
+                    yield from self._rows(one, [({}, one.scored.metrics)], row_seed=one.seed)
 
     def slice_rows(self) -> Iterator[Row]:
         shown = list(self.models)
@@ -244,11 +243,17 @@ class _Builder:
             self.notes.append(f"Slices are listed for {' and '.join(shown)} only: there are very many.")
         for name in shown:
             group = self.models[name]
-            for number, (labels, metrics) in enumerate(group[0].scored.slices):
-                merged = {
-                    key: _over_seeds([one.scored.slices[number][1][key] for one in group]) for key in metrics
-                }
-                yield from self._rows(group[0], merged, labels=labels)
+            parts = [
+                (
+                    labels,
+                    {
+                        key: _over_seeds([one.scored.slices[number][1][key] for one in group])
+                        for key in metrics
+                    },
+                )
+                for number, (labels, metrics) in enumerate(group[0].scored.slices)
+            ]
+            yield from self._rows(group[0], parts)
 
     def tests(self, paired_test: PairedTest, lag: int) -> Iterator[dict[str, Any]]:
         ours = self.models[self.chosen][0].scored
@@ -280,15 +285,15 @@ class _Builder:
     def _rows(
         self,
         contender: Contender,
-        metrics: Mapping[str, MetricScores],
+        parts: Sequence[tuple[Mapping[str, str], Mapping[str, MetricScores]]],
         *,
-        labels: Mapping[str, str] = MappingProxyType({}),
         row_seed: int | None = None,
         noted: bool = False,
     ) -> Iterator[Row]:
-        for (name, one), (low, high) in zip(
-            metrics.items(), self._intervals(contender.scored, metrics), strict=True
-        ):
+        """Yield the rows of some parts of the test set; their resamples are drawn once for all."""
+        flat = [(labels, name, one) for labels, metrics in parts for name, one in metrics.items()]
+        ends = self._intervals(contender.scored, [one for _, _, one in flat])
+        for (labels, name, one), (low, high) in zip(flat, ends, strict=True):
             value = one.value
             if noted and not math.isfinite(value):
                 self.notes.append(f"{contender.model}: {name} is not defined on this test set.")
@@ -310,11 +315,11 @@ class _Builder:
                 "slice": dict(labels),
             }
 
-    def _intervals(self, scored: Scored, metrics: Mapping[str, MetricScores]) -> list[tuple[float, float]]:
+    def _intervals(self, scored: Scored, scores: Sequence[MetricScores]) -> list[tuple[float, float]]:
         # a slice with its own unit numbering cannot be matched to the clusters
-        if any(one.units != scored.size for one in metrics.values()):
-            return [(math.nan, math.nan)] * len(metrics)
-        return intervals(list(metrics.values()), scored.clusters, scored.block, self.n_boot, self.seed)
+        matched = [one for one in scores if one.units == scored.size]
+        found = iter(intervals(matched, scored.clusters, scored.block, self.n_boot, self.seed))
+        return [next(found) if one.units == scored.size else (math.nan, math.nan) for one in scores]
 
 
 def _by_model(contenders: Sequence[Contender], primary: str) -> dict[str, list[Contender]]:
