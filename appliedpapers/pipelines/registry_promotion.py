@@ -99,7 +99,7 @@ def rollback(store: Store, name: str) -> Promotion:
         if target not in {version.number for version in versions_of(store.client, model)}:
             raise ConfigError(
                 f"{model.name} version {target}, the previous champion, was deleted.",
-                hint="apps registry promote NAME --version N chooses another.",
+                hint="apps registry promote NAME N chooses another.",
             )
         return record(store, model, "rollback", champion_of(model), target, "rolled back")
 
@@ -128,7 +128,7 @@ def compare(
             raise GateError(
                 f"version {candidate.number} is worse than champion version {champion.number}: "
                 f"{new.text()} against {old.text()}.",
-                hint="The champion stays. Train again, or compare another metric with --metric.",
+                hint="The champion stays; apps registry diff shows what differs.",
             )
         return f"{new.text()} against {old.text()}"
     return f"new benchmark; {new.text()}"
@@ -165,7 +165,7 @@ def _pair(store: Store, model: Any, version: int | None) -> tuple[Version, Versi
         if CHALLENGER not in model.aliases:
             raise ConfigError(
                 f"{model.name} has no challenger.",
-                hint="apps run registers one, or name a version with --version.",
+                hint="apps run registers one, or name a version: apps registry promote NAME 3.",
             )
         wanted = int(model.aliases[CHALLENGER])
     if wanted not in found:
