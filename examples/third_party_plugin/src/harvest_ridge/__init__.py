@@ -1,0 +1,1 @@
+"""Harvest ridge: ridge regression on the rows of a CSV."""
