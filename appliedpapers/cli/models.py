@@ -10,9 +10,11 @@ import typer
 
 from appliedpapers.cli import options
 from appliedpapers.cli.output import print_columns, print_json
+from appliedpapers.core.errors import GateError
 
 if TYPE_CHECKING:
     from appliedpapers.pipelines.registry_promotion import Promotion
+    from appliedpapers.pipelines.registry_versions import Version
 
 registry_app = typer.Typer(help="Registered models.", no_args_is_help=True, rich_markup_mode=None)
 runs_app = typer.Typer(help="Runs on this machine.", no_args_is_help=True, rich_markup_mode=None)
@@ -65,7 +67,7 @@ def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: opti
         (
             str(version.number),
             " ".join(f"@{alias}" for alias in version.aliases) or "-",
-            version.standing().text() if version.metric else "-",
+            _tested(version),
             version.tags.get("apps.dataset", "-"),
             f"{version.created:%Y-%m-%d %H:%M}",
         )
@@ -76,9 +78,18 @@ def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: opti
         print(f" {_sentence(move)}")
 
 
+def _tested(version: Version) -> str:
+    try:
+        return version.standing().text()
+    except GateError:
+        # a version that somebody registered without figures is still a version
+        return "-"
+
+
 def _sentence(move: Promotion) -> str:
     before = f"version {move.before}" if move.before is not None else "none"
-    return f"{move.at}  {move.action}: @champion from {before} to version {move.after}, by {move.by}. {move.reason}"
+    moved = f"@champion from {before} to version {move.after}"
+    return f"{move.at}  {move.action}: {moved}, by {move.by}. {move.reason}"
 
 
 @registry_app.command("diff")
@@ -180,6 +191,7 @@ def ui(
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Open MLflow's own page on our store."""
-    from appliedpapers.pipelines.tracking_store import open_store, serve_ui
+    from appliedpapers.pipelines.tracking_store import open_store
+    from appliedpapers.pipelines.ui import serve_ui
 
     serve_ui(open_store(store), port)

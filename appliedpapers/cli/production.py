@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from appliedpapers.cli import options
 from appliedpapers.cli.output import print_json
 from appliedpapers.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from appliedpapers.pipelines.score import ScoreSummary
+
+_FAILURES_SHOWN = 5
 
 score_app = typer.Typer(help="Batch scoring.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -109,6 +115,27 @@ def score_run(
             f"interrupted. Finished parts are kept in {output}; the same command continues.", file=sys.stderr
         )
         raise typer.Exit(130) from None
-    print_json(summary.to_json()) if as_json else print(summary.render())
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        _print_summary(summary)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _print_summary(summary: ScoreSummary) -> None:
+    print(f" model       {summary.model} version {summary.version}")
+    verb = "would write" if summary.dry_run else "wrote"
+    print(f" parts       {verb} {summary.parts_written}, kept {summary.parts_kept}  {summary.predictions}")
+    speed = f" · {summary.rows_per_second:,.0f} rows/s" if summary.rows_per_second else ""
+    print(f" rows        {summary.rows_in:,} in, {summary.rows_out:,} out · {summary.seconds:.1f} s{speed}")
+    if summary.rejected:
+        print(f" quarantine  {summary.rejected:,} rows broke the contract  {summary.quarantine}")
+    for item in summary.failed[:_FAILURES_SHOWN]:
+        print(f" failed      {' · '.join(str(value) for value in item.values())}")
+    if len(summary.failed) > _FAILURES_SHOWN:
+        print(f" failed      and {len(summary.failed) - _FAILURES_SHOWN} more; all are in {summary.manifest}")
+    for note in summary.notes:
+        print(f" note        {note}")
+    if summary.manifest:
+        print(f" manifest    {summary.manifest}")

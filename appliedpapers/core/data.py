@@ -164,11 +164,14 @@ class Dataset:
         return _digest([self.protocol, *parts])
 
     def test_fingerprint(self) -> str:
-        """Return the sha256 of the sorted test keys and the protocol's name."""
-        hashes = sorted(
-            key_hash for sample in self.resamples() for key_hash in _row_hashes(sample.test.keys())
-        )
-        return _digest([self.protocol, *hashes])
+        """Return the sha256 of the sorted test keys and the protocol's name.
+
+        Simulated rows have the same keys under every seed, so there the content counts, too.
+        """
+        samples = list(self.resamples())
+        hashes = sorted(key_hash for sample in samples for key_hash in _row_hashes(sample.test.keys()))
+        made = [sample.test.fingerprint() for sample in samples] if self.provenance.synthetic else []
+        return _digest([self.protocol, *made, *hashes])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ctypes
 import importlib.util
 import os
 import random
@@ -148,11 +149,20 @@ def peak_memory_mb() -> float:
 
 
 def _count_cuda() -> int:
-    if importlib.util.find_spec("torch") is None:
+    # torch takes seconds to import: not for the answer that a machine without a driver has none
+    if importlib.util.find_spec("torch") is None or ("torch" not in sys.modules and not _has_cuda_driver()):
         return 0
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _has_cuda_driver() -> bool:
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _count_threads() -> int:

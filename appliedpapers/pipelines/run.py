@@ -368,7 +368,8 @@ class Run:
         # last: its presence says that the run is complete
         write_results(self.folder / RESULTS, results)
         self.log.log_results(results)
-        self.log.log_artifacts(self.folder)
+        # the bundle is logged as a model, checkpoints stay here
+        self.log.log_artifacts(self.folder, leave_out=("model", "fit"))
         return report
 
     def _baseline_lines(self) -> list[tuple[str, str]]:

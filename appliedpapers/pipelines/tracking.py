@@ -101,10 +101,16 @@ class RunLog:
         with store_errors(self.store.tracking_uri):
             self.store.client.log_dict(self.run_id, dict(doc), "results.json")
 
-    def log_artifacts(self, folder: Path) -> None:
-        """Copy a folder's files to the run's artifacts."""
+    def log_artifacts(self, folder: Path, leave_out: Sequence[str] = ()) -> None:
+        """Copy a folder's files to the run's artifacts, except the entries named in ``leave_out``."""
         with store_errors(self.store.tracking_uri):
-            self.store.client.log_artifacts(self.run_id, str(folder))
+            for entry in sorted(folder.iterdir()):
+                if entry.name in leave_out:
+                    continue
+                if entry.is_dir():
+                    self.store.client.log_artifacts(self.run_id, str(entry), entry.name)
+                else:
+                    self.store.client.log_artifact(self.run_id, str(entry))
 
     def log_model(self, bundle_folder: Path, name: str = "model", example: pa.Table | None = None) -> str:
         """Log a bundle as an MLflow model made from code; nothing is pickled and nothing is inferred.

