@@ -111,7 +111,7 @@ class Simulated:
         return _total(self.components)
 
     def table(self) -> pa.Table:
-        """Return ``unique_id, ds, y`` as a logger's file holds them: duplicated hours twice, missing as null."""
+        """Return ``unique_id, ds, y`` as a logger's file holds them: repeated hours twice, gaps as null."""
         import pyarrow as pa
 
         repeats = np.where(self.duplicated, 2, 1)
