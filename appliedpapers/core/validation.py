@@ -141,10 +141,14 @@ def from_columns(
 def _loose_array(values: Sequence[Any]) -> pa.Array:
     # the type is left open: told that whole numbers come, Arrow would turn 3.7 into 3
     try:
-        return pa.array(values, from_pandas=False)
+        array = pa.array(values, from_pandas=False)
+        # among fractions, and there alone, Arrow takes true for 1.0
+        if not (pa.types.is_floating(array.type) and bool in set(map(type, values))):
+            return array
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        # mixed types: text keeps every cell, so that the check can name the bad ones
-        return pa.array([None if value is None else _as_text(value) for value in values], pa.string())
+        pass
+    # mixed types: text keeps every cell, so that the check can name the bad ones
+    return pa.array([None if value is None else _as_text(value) for value in values], pa.string())
 
 
 def _as_text(value: Any) -> str:

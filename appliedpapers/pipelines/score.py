@@ -162,7 +162,8 @@ def resolve_model(reference: str, store_folder: Path) -> ScoredModel:
     folder = Path(reference).expanduser()
     if (folder / "bundle.json").is_file():
         digest = sha256_file(folder / "bundle.json")
-        return ScoredModel(folder.resolve().name, digest[:12], None, str(folder.resolve()), folder, digest)
+        name = f"apps.{read_info(folder).plugin}"
+        return ScoredModel(name, digest[:12], None, str(folder.resolve()), folder, digest)
     from appliedpapers.pipelines import registry, tracking
 
     found = registry.resolve(reference, tracking.open_store(store_folder))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import gzip
 import hashlib
+import io
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +43,7 @@ _KNOWN = (
 _BLOCK_BYTES = 1 << 22
 _HASHED_BYTES = 64 << 20
 _LINES_PER_PIECE = 8192
+_JSON_TEXT = {"string", "timestamp"}
 _BROKEN_TEXT = 200
 
 
@@ -295,7 +299,7 @@ def _nested(table: pa.Table, schema: TableSchema) -> pa.Table:
     return table
 
 
-def _parsed(cell: str | None) -> Any:
+def _parsed(cell: str | bytes | None) -> Any:
     try:
         return None if cell is None else json.loads(cell)
     except ValueError:
@@ -303,39 +307,63 @@ def _parsed(cell: str | None) -> Any:
 
 
 def _read_jsonl(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
+    opened = gzip.open if fragment.path.suffix.lower() == ".gz" else open
+    first = 1
+    with opened(fragment.path, "rb") as file:
+        while lines := list(itertools.islice(file, min(rows, _LINES_PER_PIECE))):
+            if first == 1:
+                lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+            piece = _parsed_at_once(lines, first, schema) if first > 1 else None
+            piece = piece or _parsed_by_line(fragment, lines, first, schema)
+            if first == 1 and piece.broken and not piece.table.num_rows:
+                expected = f'Expected {{"{schema.names[0]}": value, ...}} on each line.'
+                raise DataError(f"{piece.broken[0].sentence()}.", hint=expected)
+            # the first piece shows whether a column is there at all; later single values are absent
+            yield piece if first == 1 else replace(piece, table=_completed(piece.table, schema))
+            first += len(lines)
+
+
+def _parsed_at_once(lines: Sequence[bytes], first: int, schema: TableSchema) -> Piece | None:
+    """Parse lines by Arrow, ten times as fast; None where a line is empty, broken or of mixed types."""
+    import pyarrow.json as pa_json
+
+    block = b"".join(lines)
+    # left to itself, Arrow takes text that looks like a date for one
+    texts = [item.name for item in schema.columns if item.shape is None and item.dtype in _JSON_TEXT]
+    options = pa_json.ParseOptions(explicit_schema=pa.schema([(name, pa.string()) for name in texts]))
+    try:
+        block.decode()
+        table = pa_json.read_json(
+            io.BytesIO(block), pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1), options
+        )
+    except (pa.ArrowException, UnicodeDecodeError):
+        return None
+    return _plain(table, first) if table.num_rows == len(lines) else None
+
+
+def _parsed_by_line(fragment: Fragment, lines: Sequence[bytes], first: int, schema: TableSchema) -> Piece:
     records: list[Mapping[str, Any]] = []
     numbers: list[int] = []
     broken: list[Violation] = []
+    for number, line in enumerate(lines, start=first):
+        if line.isspace():
+            continue
+        record = _parsed(line)
+        if isinstance(record, Mapping):
+            records.append(record)
+            numbers.append(number)
+        else:
+            text = line.decode(errors="replace").strip()[:_BROKEN_TEXT]
+            broken.append(Violation(fragment.name, number, "", text, "the line is not a JSON object"))
+    table = from_records(records, schema, source=fragment.name)
+    return Piece(table, np.array(numbers, dtype=np.int64), tuple(broken))
 
-    pieces = 0
 
-    def piece() -> Piece:
-        if not records and not pieces:
-            raise DataError(f"{broken[0].sentence()}.", hint=f'Expected {{"{schema.names[0]}": value, ...}}.')
-        table = from_records(records, schema, source=fragment.name)
-        # the first piece shows whether a column is there at all; later its absence is that of single values
-        for column in schema.columns if pieces else ():
-            if column.required and column.name not in table.column_names:
-                table = table.append_column(column.name, pa.nulls(len(records)))
-        return Piece(table, np.array(numbers, dtype=np.int64), tuple(broken))
-
-    with _open_text(fragment) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.isspace():
-                continue
-            record = _parsed(line)
-            if isinstance(record, Mapping):
-                records.append(record)
-                numbers.append(number)
-            else:
-                text = line.strip()[:_BROKEN_TEXT]
-                broken.append(Violation(fragment.name, number, "", text, "the line is not a JSON object"))
-            if len(records) + len(broken) >= min(rows, _LINES_PER_PIECE):
-                yield piece()
-                pieces += 1
-                records, numbers, broken = [], [], []
-    if records or broken:
-        yield piece()
+def _completed(table: pa.Table, schema: TableSchema) -> pa.Table:
+    for column in schema.columns:
+        if column.required and column.name not in table.column_names:
+            table = table.append_column(column.name, pa.nulls(table.num_rows))
+    return table
 
 
 def _open_text(fragment: Fragment) -> IO[str]:

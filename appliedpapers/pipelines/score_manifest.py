@@ -21,7 +21,7 @@ FILES = "files"
 _JOURNAL = ".journal.jsonl"
 _HASHED_BYTES = 64 << 20
 _PART = re.compile(r"part-[0-9a-f]{20}")
-_LEFTOVER = re.compile(r"\.part-[0-9a-f]{20}\.parquet\.[0-9a-f]{8}\.part")
+_LEFTOVER = re.compile(r"\.(part-[0-9a-f]{20}\.parquet|manifest\.json)\.[0-9a-f]{8}\.part")
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,9 @@ class Ledger:
             for path in sorted((self.output / folder).glob("*.parquet")):
                 if _PART.fullmatch(path.stem) and path.stem not in listed:
                     path.unlink()
-            for path in (self.output / folder).glob(".part-*"):
+        for folder in (".", PREDICTIONS, QUARANTINE):
+            # written aside by a run that was killed
+            for path in (self.output / folder).glob(".*.part"):
                 if _LEFTOVER.fullmatch(path.name):
                     path.unlink()
         for path in sorted((self.output / FILES).glob("part-*")):

@@ -437,9 +437,51 @@ def test_an_output_that_cannot_be_a_folder_is_a_config_error(rows_bundle, tmp_pa
         run(rows_bundle, [tmp_path / "a.parquet"], tmp_path / "a.parquet" / "out")
 
 
-def test_an_unregistered_bundle_is_named_by_its_folder_and_digest(ahead_bundle, tmp_path):
+def test_an_unregistered_bundle_is_named_by_its_plugin_and_digest(ahead_bundle, tmp_path):
     write_table(series([5]), tmp_path / "a.parquet")
     summary = run(ahead_bundle, [tmp_path / "a.parquet"], tmp_path / "out")
     model = json.loads((tmp_path / "out" / "manifest.json").read_text())["model"]
-    assert (model["name"], model["plugin"], model["task"]) == ("tiny-tasks", "tiny-tasks", "ahead")
+    assert (model["name"], model["plugin"], model["task"]) == ("apps.tiny-tasks", "tiny-tasks", "ahead")
     assert model["version"] == summary.version == model["digest"][:12]
+
+
+def test_an_alias_is_resolved_to_a_version_and_a_promotion_scores_anew(store, store_folder, tiny, tmp_path):
+    from appliedpapers.pipelines import registry
+
+    for _ in range(2):
+        with tiny.start(store) as tracked:
+            uri = tracked.log_model(tiny.bundle, "apps.tiny-rows")
+        registry.register(store, name="apps.tiny-rows", model_uri=uri, run_id=tracked.run_id, tags={})
+    write_table(plots(10), tmp_path / "a.parquet")
+    options = {"store_folder": store_folder}
+    first = run("tiny-rows@champion", [tmp_path / "a.parquet"], tmp_path / "out", **options)
+    model = json.loads((tmp_path / "out" / "manifest.json").read_text())["model"]
+    assert (first.model, first.version, model["alias"]) == ("apps.tiny-rows", "1", "champion")
+    assert model["uri"] == "models:/apps.tiny-rows/1"
+    assert run("tiny-rows@1", [tmp_path / "a.parquet"], tmp_path / "out", **options).parts_written == 0
+    store.client.set_registered_model_alias("apps.tiny-rows", "champion", "2")
+    second = run("tiny-rows@champion", [tmp_path / "a.parquet"], tmp_path / "out", **options)
+    assert (second.version, second.parts_written) == ("2", 1)
+    assert len(scores(tmp_path / "out", "plot")) == 10
+
+
+def test_json_lines_read_at_once_and_by_line_are_judged_alike(rows_bundle, tmp_path, monkeypatch):
+    records = plots(60).to_pylist()
+    records[20]["heat"] = "21.5"
+    records[25]["visits"] = 2.5
+    records[30]["heat"] = True
+    del records[40]["visits"]
+    records[45]["plot"] = "2024-01-31"
+    lines = [json.dumps(record) for record in records]
+    lines[50] = lines[50] + lines[51]
+    lines[52] = ""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes("\n".join(lines).encode().replace(b"p0000055", b"p\xff"))
+    for size, name in ((3, "small"), (1000, "whole")):
+        monkeypatch.setattr("appliedpapers.pipelines.score_input._LINES_PER_PIECE", size)
+        run(rows_bundle, [path], tmp_path / name, batch_rows=size)
+    assert scores(tmp_path / "small", "plot") == scores(tmp_path / "whole", "plot")
+    assert [row["row"] for row in quarantine(tmp_path / "small")] == [26, 31, 41, 51, 56]
+    whole = [(row["row"], row["column"]) for row in quarantine(tmp_path / "whole")]
+    assert whole == [(row["row"], row["column"]) for row in quarantine(tmp_path / "small")]
+    assert "2024-01-31" in {row["plot"] for row in scores(tmp_path / "small", "plot")}
