@@ -187,7 +187,7 @@ class ConformalIntervals:
         yield "intervals", f"{self.method} split conformal, {shown}"
         yield (
             "calibration windows",
-            f"{self.windows:,}, effectively {self.effective_windows:.1f}: they overlap over {self.horizon} steps",
+            f"{self.windows:,}, effectively {self.effective_windows:.1f} (overlapping {self.horizon} steps)",
         )
         for level, needed in self.refused.items():
             yield f"{level} % interval", f"refused: {needed:,} calibration windows are needed"

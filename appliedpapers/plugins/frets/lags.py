@@ -48,7 +48,7 @@ class LagsLightGBM:
 
     Attributes:
         booster_: The trained ``lightgbm.Booster``.
-        trees_: Number of trees that early stopping chose.
+        rounds_: Number of trees that early stopping chose.
     """
 
     name = "lightgbm"
@@ -64,7 +64,7 @@ class LagsLightGBM:
         self.train_rows, self.valid_rows = train_rows, valid_rows
         self.max_trees, self.patience, self.threads = max_trees, patience, threads
         self.booster_: Any = None
-        self.trees_ = 0
+        self.rounds_ = 0
 
     def fit(self, train: WindowArrays, valid: WindowArrays, seed: int) -> Self:
         """Train on a sample of ``train``, stop early on one of ``valid``.
@@ -87,7 +87,7 @@ class LagsLightGBM:
             valid_sets=[checked],
             callbacks=[lightgbm.early_stopping(self.patience, verbose=False)],
         )
-        self.trees_ = int(self.booster_.best_iteration)
+        self.rounds_ = int(self.booster_.best_iteration)
         return self
 
     def forecast(self, windows: WindowArrays) -> Floats:
@@ -106,7 +106,7 @@ class LagsLightGBM:
             cutoffs = windows.cutoffs[begin : begin + size]
             grid = np.meshgrid(cutoffs, *(np.arange(n) for n in shape), indexing="ij")
             features = history.features(*(axis.ravel() for axis in grid))
-            change = self.booster_.predict(features, num_iteration=self.trees_, num_threads=self.threads)
+            change = self.booster_.predict(features, num_iteration=self.rounds_, num_threads=self.threads)
             change = np.asarray(change).reshape(len(cutoffs), *shape).transpose(0, 2, 1)
             out[begin : begin + size] = windows.values[cutoffs - 1][:, None, :] + change
         return out
