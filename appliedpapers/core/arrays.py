@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,7 @@ def _block(values: pa.Array, shape: tuple[int, ...]) -> np.ndarray[Any, Any] | N
         array = array.flatten()
     if array.null_count or not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         return None
-    return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(count, -1)
+    return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(count, math.prod(shape))
 
 
 def _fixed_cells(block: np.ndarray[Any, Any], absent: np.ndarray[Any, Any], column: Column) -> Cells:
@@ -132,7 +133,8 @@ def _array(cell: Any, column: Column, shape: Sequence[int] | None) -> np.ndarray
             return None
         if shape is not None:
             array = array.reshape(tuple(shape))
-        cast = array.astype(column.dtype)
+        with np.errstate(invalid="ignore"):
+            cast = array.astype(column.dtype)
     except (TypeError, ValueError, OverflowError):
         return None
     if column.dtype.startswith("int") and not np.array_equal(cast, array):
@@ -141,13 +143,12 @@ def _array(cell: Any, column: Column, shape: Sequence[int] | None) -> np.ndarray
 
 
 def _wrong_elements(values: np.ndarray[Any, Any], column: Column) -> list[tuple[str, np.ndarray[Any, Any]]]:
-    found = []
-    if column.dtype.startswith("float"):
-        found.append((_NOT_FINITE, ~np.isfinite(values)))
+    finite = np.isfinite(values)
+    found = [(_NOT_FINITE, ~finite)]
     if column.minimum is not None:
-        found.append((f"the array holds values below {column.minimum:g}", values < column.minimum))
+        found.append((f"the array holds values below {column.minimum:g}", finite & (values < column.minimum)))
     if column.maximum is not None:
-        found.append((f"the array holds values above {column.maximum:g}", values > column.maximum))
+        found.append((f"the array holds values above {column.maximum:g}", finite & (values > column.maximum)))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,10 +136,11 @@ def from_columns(
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{source}: columns differ in length.", hint=f"Found {lengths}.")
-    return pa.table({name: _loose_array(values) for name, values in columns.items()})
+    texts = {column.name for column in schema.columns if column.dtype == "string" and column.shape is None}
+    return pa.table({name: _loose_array(values, name in texts) for name, values in columns.items()})
 
 
-def _loose_array(values: Sequence[Any]) -> pa.Array:
+def _loose_array(values: Sequence[Any], text: bool) -> pa.Array:
     # the type is left open: told that whole numbers come, Arrow would turn 3.7 into 3
     try:
         array = pa.array(values, from_pandas=False)
@@ -147,12 +149,28 @@ def _loose_array(values: Sequence[Any]) -> pa.Array:
             return array
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         pass
+    if text:
+        return _texts_and_others(values)
     # mixed types: text keeps every cell, so that the check can name the bad ones
     return pa.array([None if value is None else _as_text(value) for value in values], pa.string())
 
 
+def _texts_and_others(values: Sequence[Any]) -> pa.Array:
+    # a number or a list must not become the text that was asked for only because a neighbour is text
+    texts = [
+        str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+        for value in values
+    ]
+    others = [
+        None if value is None or text is not None else _as_text(value).encode()
+        for value, text in zip(values, texts, strict=True)
+    ]
+    kinds = pa.array([int(other is not None) for other in others], pa.int8())
+    return pa.UnionArray.from_sparse(kinds, [pa.array(texts, pa.string()), pa.array(others, pa.binary())])
+
+
 def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else json.dumps(value, default=repr)
 
 
 def check_names(present: Sequence[str], schema: TableSchema, source: str) -> None:
@@ -220,6 +238,7 @@ def _check_values(values: pa.Array, column: Column, uncast: Rows) -> Problems:
             problems.append(("the value is missing", absent))
     if column.dtype in ("float64", "float32"):
         problems += _some("infinity is not a number that can be used", pc.is_inf(values))
+        values = pc.if_else(pc.is_inf(values), None, values)
     if column.minimum is not None:
         problems += _some(f"{{value}} is below {column.minimum:g}", pc.less(values, column.minimum))
     if column.maximum is not None:
@@ -252,8 +271,9 @@ def _true_rows(mask: pa.Array) -> np.ndarray[Any, Any]:
 
 
 def _violation(cell: Any, rule: str, source: str, row: int, column: str) -> Violation:
-    said = rule.replace("{value}", _short(repr(cell)))
-    return Violation(source, row, column, _short(str(cell)), said)
+    text = cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
+    said = rule.replace("{value}", _short(text if isinstance(cell, bytes) else repr(cell)))
+    return Violation(source, row, column, _short(text), said)
 
 
 def _short(text: str) -> str:
