@@ -240,11 +240,11 @@ def find_runs(table: pa.Table, schema: TableSchema) -> tuple[Rows, list[Key]]:
         return keyed, []
     stacked = stacked[:, keyed]
     changed = np.flatnonzero(np.append(True, (stacked[:, 1:] != stacked[:, :-1]).any(axis=0)))
-    keys = [
-        tuple(values[code] for values, code in zip(distinct, stacked[:, place], strict=True))
-        for place in changed
-    ]
-    return keyed[changed], keys
+    columns = (
+        [values[code] for code in numbers[changed].tolist()]
+        for values, numbers in zip(distinct, stacked, strict=True)
+    )
+    return keyed[changed], list(zip(*columns, strict=True))
 
 
 def _codes(column: pa.ChunkedArray, wanted: Column) -> tuple[Rows, list[Any]]:
