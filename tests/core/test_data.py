@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliedpapers.core.data import Dataset, Provenance, Resample, TableSplit, leakage_audit
+from appliedpapers.core.fingerprint import table_fingerprint
+
+PROVENANCE = Provenance("here", "CC0-1.0", synthetic=False)
+
+
+def split(rows, **columns) -> TableSplit:
+    table = pa.table({"id": rows, "site": [f"s{row}" for row in rows], "x": [float(row) for row in rows]})
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    return TableSplit(table, key=("id", "site"), targets=())
+
+
+def dataset(**parts) -> Dataset:
+    splits = {"train": split([1, 2]), "valid": split([3]), "test": split([4, 5])} | parts
+    return Dataset("d", "p", PROVENANCE, **splits)
+
+
+def test_a_clean_dataset_has_no_finding():
+    assert leakage_audit(dataset()) == []
+    assert leakage_audit(replace(dataset(), disjoint=("site",))) == []
+
+
+def test_a_row_in_two_splits_is_found():
+    findings = leakage_audit(dataset(test=split([2, 5], x=[7.0, 8.0])))
+    assert [(item.kind, item.splits, item.count) for item in findings] == [("rows", ("train", "test"), 1)]
+    assert findings[0].sentence() == "1 rows in both train and test (for example (2, 's2'))"
+
+
+def test_a_group_in_two_splits_is_found_only_where_it_may_not_be():
+    mixed = dataset(test=split([4, 5], site=["s1", "s5"]))
+    assert leakage_audit(mixed) == []
+    findings = leakage_audit(replace(mixed, disjoint=("site",)))
+    assert [(item.kind, item.splits, item.examples) for item in findings] == [
+        ("values of 'site'", ("train", "test"), ("s1",))
+    ]
+
+
+def test_equal_contents_under_other_keys_are_found():
+    findings = leakage_audit(dataset(valid=split([3], x=[1.0])))
+    assert [(item.kind, item.splits) for item in findings] == [("identical contents", ("train", "valid"))]
+
+
+def test_rows_without_any_content_are_not_duplicates():
+    empty = {"x": pa.array([None, None], pa.float64())}
+    assert leakage_audit(dataset(train=split([1, 2], **empty), test=split([4, 5], **empty))) == []
+
+
+def test_every_resample_is_audited():
+    class Folds(Dataset):
+        def resamples(self) -> Iterator[Resample]:
+            yield Resample(split([1]), split([2]), split([3]), "first")
+            yield Resample(split([1, 4]), split([2]), split([4], x=[9.0]), "second")
+
+    folds = Folds("d", "p", PROVENANCE, split([1]), split([2]), split([3]))
+    assert [item.splits for item in leakage_audit(folds)] == [("train", "test")]
+
+
+def test_the_test_fingerprint_is_of_keys_and_protocol_alone():
+    base = dataset()
+    assert dataset(test=split([5, 4])).test_fingerprint() == base.test_fingerprint()
+    assert dataset(test=split([4, 5], x=[0.0, 0.0])).test_fingerprint() == base.test_fingerprint()
+    assert dataset(train=split([9])).test_fingerprint() == base.test_fingerprint()
+    assert dataset(test=split([4, 6])).test_fingerprint() != base.test_fingerprint()
+    assert replace(base, protocol="q").test_fingerprint() != base.test_fingerprint()
+
+
+def test_the_test_fingerprint_of_a_simulator_is_of_its_contents_too():
+    made = Provenance("simulator", "CC0-1.0", synthetic=True)
+    base = replace(dataset(), provenance=made)
+    other = replace(dataset(test=split([4, 5], x=[0.0, 0.0])), provenance=made)
+    assert replace(dataset(), provenance=made).test_fingerprint() == base.test_fingerprint()
+    assert other.test_fingerprint() != base.test_fingerprint()
+
+
+def test_the_fingerprint_is_of_all_contents():
+    base = dataset()
+    assert dataset().fingerprint() == base.fingerprint()
+    assert dataset(train=split([1, 2], x=[1.0, 2.5])).fingerprint() != base.fingerprint()
+    assert dataset(train=split([3]), valid=split([1, 2])).fingerprint() != base.fingerprint()
+
+
+def test_a_table_split_keeps_its_targets_to_itself():
+    table = pa.table({"id": [1, 2, 3], "x": [1.0, 2.0, 3.0], "y": [0, 1, 0]})
+    part = TableSplit(table, key=("id",), targets=("y",))
+    assert part.inputs().column_names == ["id", "x"]
+    assert part.example(2).to_pylist() == [{"id": 1, "x": 1.0}, {"id": 2, "x": 2.0}]
+    assert [batch.num_rows for batch in part.batches(2)] == [2, 1]
+    assert part.keys().column_names == ["id"]
+    relabelled = TableSplit(table.set_column(2, "y", pa.array([1, 1, 1])), key=("id",), targets=("y",))
+    assert relabelled.signatures() == part.signatures()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.array([1, 2, 3]).slice(1), pa.array([2, 3])),
+        (pa.array(np.array([1.0, 2.0]), mask=np.array([False, True])), pa.array([1.0, None])),
+        (pa.array(["a", "bb", None]).slice(1), pa.array(["bb", None])),
+        (pa.chunked_array([["a"], ["b", "a"]]), pa.array(["a", "b", "a"])),
+        (pa.array(["a", "b", "a"]).dictionary_encode(), pa.array(["a", "b", "a"])),
+        (pa.array([[1], [2, 3], None, []]).slice(1), pa.array([[2, 3], None, []])),
+        (pa.array([True, False, None]).slice(1), pa.array([False, None])),
+        (pa.array([{"a": 1}, {"a": 2}]).slice(1), pa.array([{"a": 2}])),
+    ],
+    ids=["slice", "masked", "text", "chunks", "dictionary", "lists", "bools", "structs"],
+)
+def test_a_fingerprint_does_not_depend_on_how_values_are_held(first, second):
+    assert table_fingerprint(pa.table({"x": first})) == table_fingerprint(pa.table({"x": second}))
+
+
+VALUES = st.one_of(
+    st.lists(st.none() | st.integers(-5, 5), min_size=2).map(lambda cells: pa.array(cells, pa.int64())),
+    st.lists(st.none() | st.floats(allow_nan=False), min_size=2).map(
+        lambda cells: pa.array(cells, pa.float64())
+    ),
+    st.lists(st.none() | st.text(max_size=3), min_size=2).map(lambda cells: pa.array(cells, pa.string())),
+    st.lists(st.none() | st.binary(max_size=3), min_size=2).map(lambda cells: pa.array(cells, pa.binary())),
+    st.lists(st.none() | st.booleans(), min_size=2).map(lambda cells: pa.array(cells, pa.bool_())),
+    st.lists(st.none() | st.datetimes(dt.datetime(1900, 1, 1)), min_size=2).map(
+        lambda cells: pa.array(cells, pa.timestamp("us"))
+    ),
+    st.lists(st.none() | st.lists(st.none() | st.text(max_size=2), max_size=3), min_size=2).map(
+        lambda cells: pa.array(cells, pa.list_(pa.string()))
+    ),
+)
+
+
+@settings(deadline=None)
+@given(VALUES, st.data())
+def test_fingerprints_are_equal_exactly_where_values_are(values, data):
+    cut = data.draw(st.integers(0, len(values)))
+    whole = table_fingerprint(pa.table({"x": values}))
+    parts = pa.chunked_array([values.slice(0, cut), values.slice(cut)])
+    assert table_fingerprint(pa.table({"x": parts})) == whole
+    reversed_values = values.take(pa.array(range(len(values))[::-1]))
+    same = reversed_values.to_pylist() == values.to_pylist()
+    assert (table_fingerprint(pa.table({"x": reversed_values})) == whole) is same
+    assert table_fingerprint(pa.table({"y": values})) != whole
+
+
+def test_where_one_cell_ends_makes_a_difference():
+    prints = {
+        table_fingerprint(pa.table({"x": cells}))
+        for cells in (
+            ["ab", "c"],
+            ["a", "bc"],
+            ["abc", ""],
+            [b"ab", b"c"],
+            [["ab"], ["c"]],
+            [["ab", "c"], []],
+        )
+    }
+    assert len(prints) == 6
