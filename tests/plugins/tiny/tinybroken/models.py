@@ -69,6 +69,14 @@ class RowLost(AheadModel):
     output_schema = OutputSchema(AheadModel.output_schema.columns, rows="per_row", keys=("series",))
 
 
+class GroupTwice(ScenesModel):
+    """Says per_group and returns two rows for each."""
+
+    def predict(self, table, *, files=None):
+        once = super().predict(table, files=files)
+        return pa.concat_tables([once, once])
+
+
 class GroupsMixed(StreamModel):
     """Puts the rows of a group together: the order is lost where groups alternate."""
 
