@@ -136,7 +136,7 @@ class Model(ABC):
         """
 
     def review(self, table: pa.Table) -> Sequence[GroupProblem]:
-        """Name the groups of a valid table that cannot be predicted, such as a series shorter than the lookback.
+        """Name the groups of a valid table that cannot be predicted, such as a series that is too short.
 
         They are left out before :meth:`predict` is called: refused in a request, quarantined in a batch.
         """

@@ -132,8 +132,9 @@ class Run:
             baselines = self._fit_baselines(evaluation, dataset)
             material = self._evaluate(evaluation, dataset, name, model, baselines)
             bundle = self._save(material)
+            report = self._report(evaluation, material, findings)
             registered = self._register(evaluation, material, bundle)
-            report = self._write(evaluation, material, findings)
+            self._finish(material)
             return RunResult(self.folder, material.results, report, registered)
 
     def _claim_folder(self) -> None:
@@ -342,13 +343,10 @@ class Run:
         material.results["model_version"] = version
         return Registration(name, version, alias)
 
-    def _write(self, evaluation: Evaluation, material: Material, findings: Sequence[LeakageFinding]) -> Path:
+    def _report(self, evaluation: Evaluation, material: Material, findings: Sequence[LeakageFinding]) -> Path:
         from appliedpapers.pipelines.report import write_model_card, write_report
 
-        assert self.log is not None
-        results = material.results
-        results["seconds"] = {key: round(value, 3) for key, value in self.seconds.items()}
-        results["peak_memory_mb"] = round(devices.peak_memory_mb(), 1)
+        material.results |= self._costs()
         facts = [*material.model.describe(), *self._baseline_lines()]
         report = write_report(
             self.folder,
@@ -365,12 +363,22 @@ class Run:
         )
         write_text(self.folder / "config.yaml", configs.commented_yaml(self.request.config))
         write_json(self.folder / "config.schema.json", type(self.request.config).model_json_schema())
+        return report
+
+    def _finish(self, material: Material) -> None:
+        assert self.log is not None
+        material.results |= self._costs()
+        self.log.log_results(material.results)
         # last: its presence says that the run is complete
-        write_results(self.folder / RESULTS, results)
-        self.log.log_results(results)
+        write_results(self.folder / RESULTS, material.results)
         # the bundle is logged as a model, checkpoints stay here
         self.log.log_artifacts(self.folder, leave_out=("model", "fit"))
-        return report
+
+    def _costs(self) -> dict[str, Any]:
+        return {
+            "seconds": {key: round(value, 3) for key, value in self.seconds.items()},
+            "peak_memory_mb": round(devices.peak_memory_mb(), 1),
+        }
 
     def _baseline_lines(self) -> list[tuple[str, str]]:
         return [

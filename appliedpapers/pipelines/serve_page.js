@@ -32,7 +32,7 @@ async function cell(field) {
   if (kind === "file") {
     if (field.files.length) return { b64: await base64(field.files[0]) };
     const path = document.querySelector(`[data-path="${CSS.escape(field.dataset.column)}"]`).value.trim();
-    return path || null;
+    return path || page.files[field.dataset.column] || null;
   }
   const text = field.value.trim();
   if (text === "") return field.validity.badInput ? "?" : null;
@@ -209,8 +209,9 @@ function plot(lines, about) {
     drawn.append(shape("line", { x1: left, x2: width - right, y1: py(mark), y2: py(mark), stroke: "var(--line)" }));
     drawn.append(shape("text", { x: left - 8, y: Number(py(mark)) + 4, "text-anchor": "end", fill: "var(--dim)" }, number(Number(mark.toPrecision(12)))));
   }
-  const day = x1 - x0 >= 2 * 86400e3;
-  const label = (x) => !timed ? number(x) : new Date(x - new Date(x).getTimezoneOffset() * 60e3).toISOString().replace("T", " ").slice(day ? 0 : 5, day ? 10 : 16);
+  const span = x1 - x0;
+  const [from, to] = span >= 2 * 86400e3 ? [0, 10] : span >= 600e3 ? [5, 16] : [11, 19];
+  const label = (x) => !timed ? number(x) : new Date(x - new Date(x).getTimezoneOffset() * 60e3).toISOString().replace("T", " ").slice(from, to);
   const marks = timed ? [0, 0.25, 0.5, 0.75, 1].map((part) => x0 + part * (x1 - x0)) : ticks(x0, x1, 6);
   marks.forEach((mark, index) => {
     const anchor = !timed ? "middle" : index === 0 ? "start" : index === marks.length - 1 ? "end" : "middle";

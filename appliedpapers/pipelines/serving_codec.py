@@ -24,7 +24,7 @@ import pyarrow.csv as arrow_csv
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import Column, TableSchema, Violation, violations_error
 from appliedpapers.core.validation import from_columns
-from appliedpapers.pipelines.serving_problems import Refused, refuse, shorten
+from appliedpapers.pipelines.serving_problems import refuse, shorten
 
 SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _SHAPES_TEXT = f"Expected a JSON object with one of {', '.join(SHAPES)}."
@@ -91,7 +91,6 @@ class Decoder:
         self._max_rows = max_rows
         self._folders = tuple(folder.resolve() for folder in folders)
         self._files = [column for column in schema.columns if column.file is not None]
-        self._ragged = [column for column in schema.columns if column.ragged]
 
     def table(self, body: bytes, content_type: str | None) -> pa.Table:
         """Return the table that a body holds.
@@ -112,9 +111,6 @@ class Decoder:
         """Return the table of JSON columns, with the cells of file columns resolved."""
         plain = dict(columns)
         files = {column.name: plain.pop(column.name) for column in self._files if column.name in plain}
-        for column in self._ragged:
-            if column.name in plain and f"{column.name}_shape" not in plain:
-                plain[f"{column.name}_shape"] = [_shape(cell) for cell in plain[column.name]]
         table = from_columns(plain, self._schema) if plain else None
         for name, cells in files.items():
             array = self._file_array(self._schema.column(name), cells)
@@ -191,35 +187,19 @@ class Decoder:
             body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise refuse(400, "malformed", f"Not UTF-8 at byte {error.start}.", "Expected UTF-8.") from None
-        known = {column.name: pa.string() for column in self._schema.columns}
-        booleans = {c.name: pa.bool_() for c in self._schema.columns if c.dtype == "bool" and c.shape is None}
         try:
-            table = _read_csv(body, known | booleans)
-        except pa.ArrowInvalid:
-            # a cell that is not a boolean: text keeps every cell, so that the check can name it
-            try:
-                table = _read_csv(body, known)
-            except pa.ArrowInvalid as error:
-                message = str(error).splitlines()[0].removeprefix("CSV parse error: ")
-                raise refuse(
-                    400, "malformed", f"Not CSV: {message}", "Expected a line of column names, then rows."
-                ) from None
+            # text keeps every cell as it came; the check casts it and names the bad ones
+            table = _read_csv(body, {column.name: pa.string() for column in self._schema.columns})
+        except pa.ArrowInvalid as error:
+            message = str(error).splitlines()[0].removeprefix("CSV parse error: ")
+            raise refuse(
+                400, "malformed", f"Not CSV: {message}", "Expected a line of column names, then rows."
+            ) from None
         self._limit(table.num_rows)
-        return self._typed_cells(table)
-
-    def _typed_cells(self, table: pa.Table) -> pa.Table:
-        for column in self._schema.columns:
-            if column.name not in table.column_names or table.column_names.count(column.name) > 1:
-                continue
-            if column.file is None and column.shape is None:
-                continue
-            cells = table.column(column.name).to_pylist()
-            position = table.column_names.index(column.name)
-            if column.file is not None:
-                array = self._file_array(column, cells)
-            else:
-                array = from_columns({column.name: [_json_cell(cell) for cell in cells]}, self._schema)[0]
-            table = table.set_column(position, column.name, array)
+        for column in self._files:
+            if table.column_names.count(column.name) == 1:
+                array = self._file_array(column, table.column(column.name).to_pylist())
+                table = table.set_column(table.column_names.index(column.name), column.name, array)
         return table
 
 
@@ -356,20 +336,6 @@ def _read_csv(body: bytes, types: dict[str, pa.DataType]) -> pa.Table:
             column_types=types, null_values=_NULLS, strings_can_be_null=True
         ),
     )
-
-
-def _json_cell(cell: str | None) -> Any:
-    try:
-        return None if cell is None else parse_json(cell)
-    except Refused:
-        return cell
-
-
-def _shape(cell: Any) -> list[int] | None:
-    try:
-        return None if cell is None else list(np.shape(cell))
-    except ValueError:
-        return None
 
 
 def _depth(kind: pa.DataType) -> int:

@@ -27,6 +27,8 @@ _POLICY = (
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 _WIDE_ARRAY = 12
+_LARGEST_EXAMPLE = 2**20
+_TAGS = ("predict", "jobs", "models", "operation")
 
 
 def add_pages(app: FastAPI, serving: Serving) -> None:
@@ -57,6 +59,7 @@ def page_context(serving: Serving, served: ServedModel) -> dict[str, Any]:
         "instant": served.model.cost == "instant" and served.example is not None,
         "columns": schema.to_json()["columns"],
         "output": output.to_json()["columns"],
+        "files": _example_files(schema, rows[0] if rows else {}),
         "keys": list(output.keys),
         "orderBy": output.order_by,
     }
@@ -90,6 +93,7 @@ def docs_context(app: FastAPI, serving: Serving) -> dict[str, Any]:
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
+    routes.sort(key=lambda route: _TAGS.index(route["tag"]))
     models = [
         {
             "served": served,
@@ -152,9 +156,30 @@ def _form_field(column: Column, value: Any) -> dict[str, Any]:
         "column": column,
         "kind": _field_kind(column),
         "value": "" if value is None else value if isinstance(value, str) else json.dumps(value),
-        "range": column.range_text().replace(" \\| ", ", ") if column.categories is None else "",
+        "range": _range(column) if column.categories is None else "",
+        "bytes": isinstance(value, dict) and len(value["b64"]) <= _LARGEST_EXAMPLE,
         "step": "1" if column.dtype.startswith("int") else "any",
         "tall": column.size > _WIDE_ARRAY or column.ragged,
+    }
+
+
+def _range(column: Column) -> str:
+    if column.categories is not None:
+        return ", ".join(column.categories)
+    if column.maximum is None and column.minimum is not None:
+        return f"from {column.minimum:g}"
+    if column.minimum is None and column.maximum is not None:
+        return f"up to {column.maximum:g}"
+    return column.range_text()
+
+
+def _example_files(schema: TableSchema, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the small files of the example; a browser cannot fill a file field."""
+    cells = {column.name: row.get(column.name) for column in schema.columns if column.file is not None}
+    return {
+        name: cell
+        for name, cell in cells.items()
+        if isinstance(cell, dict) and len(cell["b64"]) <= _LARGEST_EXAMPLE
     }
 
 
@@ -174,7 +199,7 @@ def _rows(schema: TableSchema) -> list[dict[str, str]]:
             "name": column.name,
             "type": column.file or column.dtype + (f" {list(column.shape)}" if column.shape else ""),
             "unit": column.unit or "",
-            "range": column.range_text().replace(" \\| ", ", "),
+            "range": _range(column),
             "missing": "allowed" if column.nullable else "no",
             "meaning": column.description,
         }

@@ -140,7 +140,7 @@ class FretsConfig(TaskConfig):
         "default": {},
         "quick": {
             "data": {"simulator": {"series": 4, "steps": 4032}},
-            "model": {"horizon": 24},
+            "model": {"horizon": 24, "embed_dim": 32, "hidden": 128},
             "training": {"epochs": 2},
         },
         "published": {"model": {"instance_norm": False}, "training": {"lr": 1e-4}},

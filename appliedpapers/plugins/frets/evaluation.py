@@ -52,7 +52,16 @@ class FretsEvaluation(Evaluation):
         forecaster, part = cast("FretsForecaster", model), cast("ForecastSplit", split)
         windows = part.at_lookback(forecaster.config.model.lookback)
         values = forecaster.forecast_windows(windows)
-        return Forecast(values, forecaster.intervals.bounds(values, windows.targets, step=part.step))
+        options, intervals = forecaster.config.intervals, forecaster.intervals
+        bounds = {}
+        for level in intervals.levels:
+            if options.adaptive and intervals.calibration is not None:
+                known = windows.targets - values
+                low, high = intervals.adapt(known, level, step=part.step, gamma=options.gamma)
+            else:
+                low, high = intervals.low[level][None], intervals.high[level][None]
+            bounds[level] = (values + low, values + high)
+        return Forecast(values, bounds)
 
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
         """Score forecasts; a unit is a window."""

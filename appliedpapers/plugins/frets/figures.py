@@ -74,7 +74,7 @@ def _by_horizon(material: Material) -> Figure | None:
     if split.horizon == 1:
         return None
     rival = strongest_baseline(material.results)
-    rival_name = rival["model"] if rival is not None else None
+    rival_name = rival["b"] if rival is not None else None
     steps = np.arange(1, split.horizon + 1)
     curves = {name: _curve(forecast, split) for name, forecast in material.predictions.items()}
     fig, axes = drawing.start()

@@ -244,6 +244,8 @@ class FretsForecaster(Model):
                 instance_norm=options.instance_norm,
                 dropout=options.dropout,
                 skip=options.skip,
+                # so that training starts from the ridge map and can only add to it
+                zero_head=options.skip == "linear",
             )
 
     def _ridge(self, train: WindowArrays, valid: WindowArrays) -> RidgeNLinear:

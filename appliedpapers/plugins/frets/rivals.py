@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self, cast
 
@@ -43,7 +44,7 @@ def _rival(name: str, config: FretsConfig) -> Baseline:
         return WindowBaseline(LastValue())
     from appliedpapers.plugins.frets.lags import LagsLightGBM
 
-    return WindowBaseline(LagsLightGBM())
+    return WindowBaseline(LagsLightGBM(threads=os.cpu_count() or 1))
 
 
 _RIDGE_LOOKBACKS = (96, 336, 512, 720)

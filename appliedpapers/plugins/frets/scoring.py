@@ -155,7 +155,7 @@ def _coverage(forecast: Forecast, split: ForecastSplit) -> Slices:
     truth = split.windows.targets
     found = []
     for level, (low, high) in forecast.bounds.items():
-        seen = np.broadcast_to(split.windows.valid[:, None, :], truth.shape)
+        seen = split.windows.valid[:, None, :] & ~np.isnan(low)
         inside = ((truth >= low) & (truth <= high)).astype(float)
         weights = seen.sum(axis=(1, 2)).astype(float)
         scores = {
