@@ -7,7 +7,8 @@ import pytest
 from appliedpapers.core.plugin import PluginSpec, TaskSpec, discover
 from appliedpapers.core.testing import CHECKS, Subject, run_check
 
-PLUGINS = [item.spec for item in discover() if item.state == "ok" and item.spec is not None]
+FOUND = discover()
+PLUGINS = [item.spec for item in FOUND if item.state == "ok" and item.spec is not None]
 TASKS = [pytest.param((spec, task), id=f"{spec.id}.{task.name}") for spec in PLUGINS for task in spec.tasks]
 
 
@@ -21,6 +22,11 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_the_tiny_plugins_are_discovered_like_installed_ones():
     assert {"tiny-rows", "tiny-scenes", "tiny-stream", "tiny-tasks"} <= {spec.id for spec in PLUGINS}
+
+
+def test_no_installed_plugin_is_broken():
+    # a broken one would otherwise drop out of this suite without a word
+    assert {item.id: item.reason for item in FOUND if item.state in ("broken", "incompatible")} == {}
 
 
 @pytest.mark.parametrize("check", CHECKS)
