@@ -85,7 +85,10 @@ def documented(served: ServedModel, summary: str, *, job: bool = False) -> dict[
         "required": ["predictions"],
         "properties": {"predictions": {"type": "array", "items": made}},
     }
-    example = {"dataframe_records": example_records(served)}
+    rows = example_records(served)
+    columns = list(rows[0]) if rows else []
+    # records would lose their nulls on the way through FastAPI
+    example = {"dataframe_split": {"columns": columns, "data": [list(row.values()) for row in rows]}}
     refusal = {"description": "Problem", "content": {"application/problem+json": {"schema": _PROBLEM}}}
     good = {"description": "Predictions", "content": {"application/json": {"schema": answer}}}
     return {

@@ -159,9 +159,12 @@ def _authorised(headers: Headers, token: str) -> bool:
     if scheme.lower() == "basic":
         # what a browser asks its user for: any name, the token as the password
         try:
-            given = base64.b64decode(given, validate=True).decode().partition(":")[2]
+            offered = base64.b64decode(given, validate=True).partition(b":")[2]
         except (binascii.Error, ValueError):
             return False
-    elif scheme.lower() != "bearer":
+    elif scheme.lower() == "bearer":
+        # header bytes were read as Latin-1
+        offered = given.encode("latin-1")
+    else:
         return False
-    return hmac.compare_digest(given.strip().encode(), token.encode())
+    return hmac.compare_digest(offered.strip(), token.encode())

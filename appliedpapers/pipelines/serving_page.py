@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from appliedpapers.core.schema import Column, TableSchema
 from appliedpapers.pipelines.serving_about import example_records
-from appliedpapers.pipelines.serving_problems import MEDIA_TYPE
+from appliedpapers.pipelines.serving_problems import MEDIA_TYPE, shorten
 from appliedpapers.pipelines.serving_routes import Serving
 from appliedpapers.pipelines.serving_settings import ServedModel
 
@@ -27,6 +27,7 @@ _POLICY = (
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 _WIDE_ARRAY = 12
+_SHOWN_ROWS = 3
 _LARGEST_EXAMPLE = 2**20
 _TAGS = ("predict", "jobs", "models", "operation")
 
@@ -211,9 +212,14 @@ def _example_text(operation: dict[str, Any]) -> str:
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     if "example" not in content:
         return ""
-    rows = content["example"]["dataframe_records"]
-    shown = json.dumps({"dataframe_records": rows[:3]}, indent=2, default=str)
-    return shown if len(rows) <= 3 else f"{shown}\n({len(rows) - 3} more rows)"
+    frame = content["example"]["dataframe_split"]
+    rows = [json.dumps(row, default=str) for row in frame["data"]]
+    data = ",\n    ".join(shorten(row) for row in rows[:_SHOWN_ROWS])
+    text = (
+        f'{{"dataframe_split": {{\n  "columns": {json.dumps(frame["columns"])},\n  "data": [\n    {data}]}}}}'
+    )
+    more = len(rows) - _SHOWN_ROWS
+    return text if more <= 0 else f"{text}\n({more} more rows)"
 
 
 def _csv_cell(value: Any) -> Any:
