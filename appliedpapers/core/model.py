@@ -72,7 +72,12 @@ class Stream(ABC):
 
     @abstractmethod
     def step(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Take one input record, return the output records that it completes (possibly none)."""
+        """Take one input record, return the output records that it completes (possibly none).
+
+        Args:
+            record: A validated row with the values that ``Table.to_pylist`` gives: times are ``datetime``,
+                missing values None.
+        """
 
     @abstractmethod
     def state(self) -> bytes:
