@@ -83,10 +83,10 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The network of arXiv 2311.06184, section 3, and our options."""
 
-    lookback: int = Field(96, ge=2, le=100_000, description="steps that a forecast looks back on (L)")
+    lookback: int = Field(336, ge=2, le=100_000, description="steps that a forecast looks back on (L)")
     horizon: int = Field(96, ge=1, le=100_000, description="steps that are forecast at once (H)")
-    embed_dim: int = Field(128, ge=1, le=4096, description="width of the embedding (D)")
-    hidden: int = Field(256, ge=1, le=65_536, description="width of the hidden layer of the head")
+    embed_dim: int = Field(16, ge=1, le=4096, description="width of the embedding (D)")
+    hidden: int = Field(128, ge=1, le=65_536, description="width of the hidden layer of the head")
     channel_mixing: bool = Field(False, description="learn across the series, too")
     mixing: Literal["diagonal", "full"] = Field(
         "diagonal", description="full is the formula of the paper, diagonal what its figures were made with"
@@ -96,9 +96,11 @@ class ModelConfig(Section):
     instance_norm: bool = Field(
         True, description="normalise each window and undo it on the forecast; not in the paper"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped while training")
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of hidden units dropped while training")
     skip: Literal["none", "linear"] = Field(
-        "none", description="add a linear map from lookback to horizon beside the network; not in the paper"
+        "linear",
+        description="linear: start from the ridge map from lookback to horizon and learn what it misses; "
+        "none: the network alone, as in the paper",
     )
     ensemble: int = Field(
         1, ge=1, le=100, description="networks of different seeds whose forecasts are averaged"
@@ -108,7 +110,7 @@ class ModelConfig(Section):
 class FretsTraining(TrainingConfig):
     """Settings of Adam on the scaled mean squared error (arXiv 2311.06184 names none; these are ours)."""
 
-    lr: float = Field(3e-4, gt=0, le=10, allow_inf_nan=False, description="learning rate of the first epoch")
+    lr: float = Field(1e-4, gt=0, le=10, allow_inf_nan=False, description="learning rate of the first epoch")
     lr_decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate after every epoch")
     patience: int = Field(
         3, ge=0, le=100_000, description="epochs without a better validation before training stops; 0 never"
@@ -133,6 +135,17 @@ class IntervalsConfig(Section):
         return tuple(sorted(levels))
 
 
+# arXiv 2311.06184, section 4, and what public implementations run
+_PAPER = {
+    "lookback": 96,
+    "embed_dim": 128,
+    "hidden": 256,
+    "instance_norm": False,
+    "dropout": 0.0,
+    "skip": "none",
+}
+
+
 class FretsConfig(TaskConfig):
     """Everything that a forecasting run can be told."""
 
@@ -140,13 +153,18 @@ class FretsConfig(TaskConfig):
         "default": {},
         "quick": {
             "data": {"simulator": {"series": 4, "steps": 4032}},
-            "model": {"horizon": 24, "embed_dim": 32, "hidden": 128},
-            "training": {"epochs": 2},
+            "model": {"lookback": 168, "horizon": 24},
+            "training": {"epochs": 2, "lr": 3e-4},
         },
-        "published": {"model": {"instance_norm": False}, "training": {"lr": 1e-4}},
+        "best": {
+            "model": {"lookback": 512, "instance_norm": False, "ensemble": 3},
+            "training": {"epochs": 5},
+            "candidates": {"frets-normed": {"model": {"instance_norm": True}}},
+        },
+        "published": {"model": _PAPER, "training": {"lr": 1e-4}},
         "published-minmax": {
             "data": {"protocol": "authors-minmax"},
-            "model": {"instance_norm": False},
+            "model": _PAPER,
             "training": {"lr": 1e-4, "batch_size": 8},
         },
     }
