@@ -55,6 +55,7 @@ def run(
 ) -> None:
     """Train, evaluate against real baselines, report, log and register: the whole life of a model."""
     from appliedpapers.core import device as devices_module
+    from appliedpapers.core.distributed import process_rank
     from appliedpapers.core.progress import choose_progress
     from appliedpapers.pipelines import run as pipeline
     from appliedpapers.pipelines.run_folder import RunRequest, resume_request
@@ -87,6 +88,9 @@ def run(
     started = pipeline.start(
         request, runs=output, store_folder=store, resume=resume, progress=choose_progress(quiet or as_json)
     )
+    if process_rank():
+        started.assist()
+        return
     try:
         result = started.live()
     except KeyboardInterrupt:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import appliedpapers
 from appliedpapers.core import config as configs
 from appliedpapers.core import device as devices
 from appliedpapers.core import plugin as plugins
@@ -32,7 +28,15 @@ from appliedpapers.core.results import (
     write_results,
 )
 from appliedpapers.core.sources import load_dataset
-from appliedpapers.pipelines.run_folder import RESULTS, Registration, RunRequest, RunResult, write_request
+from appliedpapers.pipelines.run_folder import (
+    RESULTS,
+    Registration,
+    RunRequest,
+    RunResult,
+    environment,
+    new_id,
+    write_request,
+)
 
 if TYPE_CHECKING:
     from appliedpapers.pipelines.tracking import RunLog
@@ -91,9 +95,7 @@ class Run:
         devices.check_precision(request.precision, self.device)
         self.store_folder = store_folder
         self.resuming = resume is not None
-        self.id = (
-            resume.name if resume else f"{datetime.now(UTC):%Y-%m-%d}-{self.spec.id}-{uuid.uuid4().hex[:4]}"
-        )
+        self.id = resume.name if resume else new_id(self.spec.id)
         self.folder = resume or runs / self.id
         self.progress = progress
         self.seconds: dict[str, float] = {}
@@ -104,6 +106,14 @@ class Run:
         self.fingerprint = ""
         self.store: Store
         self.log: RunLog | None = None
+
+    def assist(self) -> None:
+        """Train along as another rank of torchrun; rank 0 alone evaluates, reports and registers."""
+        self.progress = SilentProgress()
+        evaluation: Evaluation = self.task.load("evaluation")
+        dataset = self._load()
+        self._fit_and_choose(evaluation, dataset)
+        self._fit_baselines(evaluation, dataset)
 
     def live(self) -> RunResult:
         """Live it from data to registered model."""
@@ -394,17 +404,6 @@ class Run:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
-
-
-def environment(device: str) -> dict[str, str]:
-    """Return the versions that a figure depends on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"applied-papers": appliedpapers.__version__, "python": platform.python_version()}
-    for name in ("torch", "numpy", "lightgbm", "xgboost", "scikit-learn", "mlflow"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return {**found, "platform": platform.platform(), "device": devices.describe_device(device)}
 
 
 def _signed(primary: str, scored: Scored) -> float:

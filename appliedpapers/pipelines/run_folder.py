@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import platform
 import shlex
 import sys
+import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import appliedpapers
 from appliedpapers.core import config as configs
+from appliedpapers.core import device as devices
 from appliedpapers.core import plugin as plugins
+from appliedpapers.core.distributed import world_size
 from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.files import write_json
 from appliedpapers.core.results import read_results
@@ -144,3 +153,23 @@ def headline(results: Mapping[str, Any]) -> dict[str, Any]:
     return next(
         row for row in results["rows"] if row["selected"] and not row["slice"] and row["seed"] is None
     )
+
+
+def new_id(plugin: str) -> str:
+    """Return the date, the plugin and four letters that all ranks of one launch agree on."""
+    mark = uuid.uuid4().hex
+    if world_size() > 1:
+        launch = "-".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "MASTER_PORT"))
+        mark = hashlib.sha256(launch.encode()).hexdigest()
+    return f"{datetime.now(UTC):%Y-%m-%d}-{plugin}-{mark[:4]}"
+
+
+def environment(device: str) -> dict[str, str]:
+    """Return the versions that a figure depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"applied-papers": appliedpapers.__version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "lightgbm", "xgboost", "scikit-learn", "mlflow"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {**found, "platform": platform.platform(), "device": devices.describe_device(device)}
