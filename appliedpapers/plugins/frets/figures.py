@@ -32,6 +32,8 @@ def draw(material: Material) -> list[Figure]:
 
 def _fans(material: Material) -> Figure:
     """Draw the last test window of a few series with its intervals, in the units of the data."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
     split = cast("ForecastSplit", material.dataset.test)
     forecast: Forecast = material.predictions[material.model_name]
     shown = min(_FANS, len(split.panel.unique_ids))
@@ -56,6 +58,9 @@ def _fans(material: Material) -> Figure:
             split.panel.ds[future], forecast.values[window, :, column] * scale + shift, color=OURS, lw=1.4
         )
         axes.set_title(split.panel.unique_ids[column])
+    locator = AutoDateLocator(maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     levels = " and ".join(f"{level} %" for level in sorted(forecast.bounds))
     outer = f" {inside} of {total} true values lie in the widest band." if total else ""
     return drawing.finish(
