@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from appliedpapers.core.model import Model
     from appliedpapers.pipelines.serving_routes import Serving
 
-__all__ = ["ServeSettings", "ServedModel", "create_app", "load_served", "serve"]
+__all__ = ["ServeSettings", "ServedModel", "create_app", "load_served", "run_server", "serve"]
 _log = logging.getLogger("appliedpapers.serve")
 
 

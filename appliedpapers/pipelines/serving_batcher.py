@@ -11,7 +11,6 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ import pyarrow as pa
 
 from appliedpapers.core.errors import RunError
 from appliedpapers.core.inference import predict_all, predict_usable
-from appliedpapers.pipelines.serving_codec import Decoder, records, to_json
+from appliedpapers.pipelines.serving_codec import Decoder, Parsed, records, to_json
 from appliedpapers.pipelines.serving_metrics import Metrics
 from appliedpapers.pipelines.serving_problems import Refused, problem_of
 from appliedpapers.pipelines.serving_settings import ServedModel
@@ -36,9 +35,50 @@ class _Item:
     content_type: str | None
     future: asyncio.Future[bytes]
     loop: asyncio.AbstractEventLoop
-    table: pa.Table | None = None
+    parsed: Parsed | None = None
     answer: bytes | None = None
     problem: Refused | None = None
+
+
+class _Group:
+    """Requests whose cells are of the same kinds, so that none changes how another is read."""
+
+    def __init__(self, first: _Item, parsed: Parsed) -> None:
+        self.items = [first]
+        self.parts = [parsed]
+        self.rows = parsed.rows
+        self._kinds = dict(parsed.kinds)
+
+    def takes(self, item: _Item, parsed: Parsed) -> bool:
+        """Take a request in, if it fits."""
+        if self.rows + parsed.rows > _MOST_ROWS or not self._fits(parsed):
+            return False
+        self._kinds |= {name: kind for name, kind in parsed.kinds.items() if kind is not None}
+        self.items.append(item)
+        self.parts.append(parsed)
+        self.rows += parsed.rows
+        return True
+
+    def table(self) -> tuple[dict[str, list[Any]], pa.Table | None]:
+        """Return the joined columns, or the joined table."""
+        tables = [part.table for part in self.parts if part.table is not None]
+        if tables:
+            return {}, pa.concat_tables(tables).combine_chunks()
+        columns: dict[str, list[Any]] = {name: [] for name in self._kinds}
+        for part in self.parts:
+            for name, values in (part.columns or {}).items():
+                columns[name] += values
+        return columns, None
+
+    def _fits(self, parsed: Parsed) -> bool:
+        mine, theirs = self.parts[0].table, parsed.table
+        if mine is not None and theirs is not None:
+            return bool(mine.schema.equals(theirs.schema))
+        if mine is not None or theirs is not None:
+            return False
+        if parsed.kinds.keys() != self._kinds.keys():
+            return False
+        return all(kind is None or self._kinds[name] in (None, kind) for name, kind in parsed.kinds.items())
 
 
 class Batcher:
@@ -113,36 +153,44 @@ class Batcher:
     def _answer_all(self, items: list[_Item]) -> None:
         for item in items:
             try:
-                item.table = self._decoder.table(item.body, item.content_type)
+                item.parsed = self._decoder.parse(item.body, item.content_type)
             except Exception as error:
                 item.problem = _refused(error)
-        usable = [item for item in items if item.table is not None]
-        if not self._served.joinable:
-            for item in usable:
-                self._answer_alone(item)
-            return
-        for group in _alike(usable):
-            if len(group) == 1:
-                self._answer_alone(group[0])
+        for group in self._groups(items):
+            if len(group.items) == 1:
+                self._answer_alone(group.items[0])
             else:
                 self._answer_joined(group)
 
+    def _groups(self, items: list[_Item]) -> list[_Group]:
+        groups: list[_Group] = []
+        for item in items:
+            if item.parsed is None:
+                continue
+            joined = self._served.joinable and any(group.takes(item, item.parsed) for group in groups)
+            if not joined:
+                groups.append(_Group(item, item.parsed))
+        return groups
+
     def _answer_alone(self, item: _Item) -> None:
-        assert item.table is not None
+        parsed = item.parsed
+        assert parsed is not None
         try:
-            output = predict_all(self._served.model, item.table, source="request")
+            table = self._decoder.from_columns(parsed.columns) if parsed.table is None else parsed.table
+            output = predict_all(self._served.model, table, source="request")
             item.answer = to_json({"predictions": records(output)})
         except Exception as error:
             item.problem = _refused(error)
             return
-        self._metrics.predicted(self._served.name, 1, item.table.num_rows)
+        self._metrics.predicted(self._served.name, 1, parsed.rows)
 
-    def _answer_joined(self, items: list[_Item]) -> None:
-        tables = [item.table for item in items if item.table is not None]
-        counts = [table.num_rows for table in tables]
-        starts = np.cumsum([0, *counts])
+    def _answer_joined(self, group: _Group) -> None:
+        items = group.items
+        starts = np.cumsum([0, *(part.rows for part in group.parts)])
         try:
-            prediction = predict_usable(self._served.model, pa.concat_tables(tables).combine_chunks())
+            columns, given = group.table()
+            table = self._decoder.from_columns(columns) if given is None else given
+            prediction = predict_usable(self._served.model, table)
             kept = np.ones(starts[-1], dtype=bool)
             kept[prediction.rejected] = False
             rows = [] if prediction.table is None else records(prediction.table)
@@ -163,19 +211,6 @@ class Batcher:
             item.answer = to_json({"predictions": rows[before[start] : before[stop]]})
         if clean:
             self._metrics.predicted(self._served.name, clean, len(rows))
-
-
-def _alike(items: Iterable[_Item]) -> list[list[_Item]]:
-    groups: dict[Any, list[list[_Item]]] = {}
-    for item in items:
-        assert item.table is not None
-        # str: the schema of a table with extension types cannot be hashed
-        same = groups.setdefault(str(item.table.schema), [[]])
-        rows = sum(other.table.num_rows for other in same[-1] if other.table is not None)
-        if same[-1] and rows + item.table.num_rows > _MOST_ROWS:
-            same.append([])
-        same[-1].append(item)
-    return [group for same in groups.values() for group in same]
 
 
 def _refused(error: Exception) -> Refused:

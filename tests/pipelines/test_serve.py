@@ -396,6 +396,11 @@ ODD = [
     {"extra": {"a": 1}},
     {"extra": "text"},
     {"heat": [1]},
+    {"visits": 2**70},
+    {"extra": None},
+    {"heat": None},
+    {"soil": None},
+    {"plot": "\ud800"},
 ]
 
 
