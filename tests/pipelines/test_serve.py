@@ -21,7 +21,7 @@ from served_models import fitted, slowed
 from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.inference import predict_all
 from appliedpapers.core.schema import Column, TableSchema
-from appliedpapers.pipelines.serve import ServedModel, ServeSettings, create_app
+from appliedpapers.pipelines.serve import ServedModel, ServeSettings, create_app, load_served
 from appliedpapers.pipelines.serving_batcher import Batcher
 from appliedpapers.pipelines.serving_codec import Decoder, records, to_json
 from appliedpapers.pipelines.serving_metrics import Metrics
@@ -630,6 +630,25 @@ def test_two_models_are_served_under_their_names(rows, stream):
         assert made.get(f"/models/{stream.name}").status_code == 200
     with pytest.raises(ConfigError):
         create_app([rows, rows])
+
+
+def test_a_model_is_loaded_from_the_registry_or_a_bundle_with_an_example(store, store_folder, tiny):
+    from appliedpapers.pipelines import registry
+
+    with tiny.start(store) as run:
+        uri = run.log_model(tiny.bundle)
+    registry.register(store, name="apps.tiny-rows", model_uri=uri, run_id=run.run_id, tags={})
+    registered = load_served("tiny-rows@champion", store_folder)
+    plain = load_served(str(tiny.bundle))
+    assert (registered.name, registered.version) == ("apps.tiny-rows", "1")
+    assert (plain.name, plain.version) == ("apps.tiny-rows", "0")
+    sent = [{**ROW, "moisture": 40.5}]
+    assert (
+        expected(registered, sent)
+        == expected(plain, sent)
+        == expected(replace(plain, model=tiny.model), sent)
+    )
+    assert registered.example.column_names == list(ROW)
 
 
 # the page
