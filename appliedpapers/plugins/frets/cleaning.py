@@ -34,17 +34,21 @@ class Sentinel:
     count: int
 
 
-def find_sentinels(values: Array) -> list[Sentinel]:
+def find_sentinels(values: Array, repeated: int = _REPEATED) -> list[Sentinel]:
     """Find the usual sentinels in ``(T, N)`` values.
 
     One is believed where it is repeated and farther from the nearest other value than all other values of
     its series are from each other, so that a load that really reads 999 is left alone.
+
+    Args:
+        values: ``(T, N)``.
+        repeated: How often it must occur in a series.
     """
     found = []
     for column in range(values.shape[1]):
         series = values[:, column]
         present = [
-            (value, int(count)) for value in SENTINELS if (count := (series == value).sum()) >= _REPEATED
+            (value, int(count)) for value in SENTINELS if (count := (series == value).sum()) >= repeated
         ]
         if not present:
             continue

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.model import GroupProblem
-from appliedpapers.plugins.frets.cleaning import impute, remove_sentinels
+from appliedpapers.plugins.frets.cleaning import find_sentinels, impute, remove_sentinels
 from appliedpapers.plugins.frets.timestamps import fixed_step, moment
 
 if TYPE_CHECKING:
@@ -84,22 +84,26 @@ class ContextReader:
 
     def _context(self, key: tuple[Any, ...], rows: _Rows) -> Context:
         horizon = self._horizon(rows)
-        if len(rows.ds) < self.lookback:
-            raise ValueError(
-                f"series '{rows.unique_id}' has {len(rows.ds)} rows; the model looks back on {self.lookback}"
-            )
         repeated = np.flatnonzero(rows.ds[1:] == rows.ds[:-1])
         if len(repeated):
             raise ValueError(f"series '{rows.unique_id}' has {moment(rows.ds[repeated[0]])} more than once")
-        values = self._on_calendar(rows)
-        cleaned = self._clean(values)[-self.lookback :]
-        missing = int(np.isnan(cleaned).sum())
-        if missing:
+        calendar = self._calendar(rows.ds[-1], self._kept)
+        if rows.ds[0] > calendar[-self.lookback]:
             raise ValueError(
-                f"series '{rows.unique_id}' misses {missing} of its last {self.lookback} values; send them, "
-                "or train with data.impute to have them filled"
+                f"series '{rows.unique_id}' has {len(rows.ds)} rows; the model looks back on {self.lookback}"
             )
-        return Context(rows.panel, rows.unique_id, rows.ds[-1], cleaned, horizon)
+        values, sentinels = self._without_sentinels(self._on_calendar(rows, calendar))
+        if self.data.impute and np.isnan(values).any():
+            values = impute(values[:, None], self.data.impute, self.season)[:, 0]
+        past = values[-self.lookback :]
+        missing = int(np.isnan(past).sum())
+        if missing:
+            because = f" ({sentinels} read as missing)" if sentinels else ""
+            raise ValueError(
+                f"series '{rows.unique_id}' misses {missing} of its last {self.lookback} values{because}; "
+                "send them, or train with data.impute to have gaps filled"
+            )
+        return Context(rows.panel, rows.unique_id, rows.ds[-1], past, horizon)
 
     def _horizon(self, rows: _Rows) -> int:
         if rows.horizon is None:
@@ -110,9 +114,13 @@ class ContextReader:
             )
         return rows.horizon
 
-    def _on_calendar(self, rows: _Rows) -> NDArray[np.float64]:
-        length = self.lookback + (_SEASONS_KEPT * self.season if self.data.impute else 0)
-        calendar = self._calendar(rows.ds[-1], length)
+    @property
+    def _kept(self) -> int:
+        """Steps that are read: more than the lookback where a gap at its start may have to be filled."""
+        return self.lookback + (_SEASONS_KEPT * self.season if self.data.impute else 0)
+
+    def _on_calendar(self, rows: _Rows, calendar: NDArray[np.datetime64]) -> NDArray[np.float64]:
+        length = len(calendar)
         recent = rows.ds >= calendar[0]
         place = np.searchsorted(calendar, rows.ds[recent])
         on_grid = calendar[np.minimum(place, length - 1)] == rows.ds[recent]
@@ -123,8 +131,7 @@ class ContextReader:
             )
         values = np.full(length, np.nan)
         values[place] = rows.y[recent]
-        first = int(np.argmax(~np.isnan(values))) if not np.isnan(values).all() else 0
-        return values[min(first, length - self.lookback) :]
+        return values
 
     def _calendar(self, cutoff: np.datetime64, length: int) -> NDArray[np.datetime64]:
         step = fixed_step(self.freq)
@@ -134,13 +141,17 @@ class ContextReader:
 
         return pd.date_range(end=cutoff, periods=length, freq=self.freq, unit="us").to_numpy()
 
-    def _clean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self.data.sentinels != "keep":
-            policy: Literal["auto"] | tuple[float, ...] = self.data.sentinels
-            values = remove_sentinels(values[:, None], policy)[0][:, 0]
-        if self.data.impute and np.isnan(values).any():
-            values = impute(values[:, None], self.data.impute, self.season)[:, 0]
-        return values
+    def _without_sentinels(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:
+        """Make sentinels missing, and name them."""
+        policy = self.data.sentinels
+        if policy == "keep":
+            return values, ""
+        column = values[:, None]
+        # a short past may hold a single one, where a whole history would repeat it
+        named = [item.value for item in find_sentinels(column, repeated=1)] if policy == "auto" else policy
+        cleaned = remove_sentinels(column, named)[0][:, 0]
+        removed = np.unique(values[np.isnan(cleaned) & ~np.isnan(values)])
+        return cleaned, ", ".join(f"{value:g}" for value in removed)
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,18 @@ from appliedpapers.plugins.frets.cleaning import find_sentinels
 from appliedpapers.plugins.frets.config import FretsConfig
 from appliedpapers.plugins.frets.observations import Sentinels, clean_panel
 from appliedpapers.plugins.frets.panel import SeriesPanel
-from appliedpapers.plugins.frets.readers import panel_from_table, read_panel
-from appliedpapers.plugins.frets.simulator import Faults, Simulated, simulate
+from appliedpapers.plugins.frets.readers import panel_from_table, read_long, read_panel
+from appliedpapers.plugins.frets.simulator import Faults, simulate
 from appliedpapers.plugins.frets.splits import (
     ETT_HOURLY,
     Cut,
     NamedProtocol,
     chronological,
     cut_panel,
+    require_complete,
     rolling,
 )
-from appliedpapers.plugins.frets.tables import ColumnNames, is_readable
+from appliedpapers.plugins.frets.tables import ColumnNames, is_readable, read_cells
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,7 +123,7 @@ class FretsDatasets(DatasetCatalog[FretsConfig]):
         simulated = simulate(config.seed, wanted.series, wanted.steps, faults=faults)
         # a panel cannot hold a repeated hour: the table is refused as a file with one would be
         panel = (
-            panel_from_table(_as_logged(simulated), freq=simulated.panel.freq, source="simulated load")
+            panel_from_table(simulated.table(), freq=simulated.panel.freq, source="simulated load")
             if faults.duplicated_hour
             else simulated.panel
         )
@@ -167,6 +168,22 @@ class FretsDatasets(DatasetCatalog[FretsConfig]):
         )
         return build_dataset(panel, config, name=entry.id, provenance=provenance)
 
+    def inputs(self, path: Path, config: FretsConfig) -> pa.Table:
+        """Read the past that a forecast looks back on: a long file as it is, others as a long table."""
+        data, names = config.data, column_names(config)
+        if not is_readable(path) or read_cells(path, data.layout, names).layout == "long":
+            table = super().inputs(path, config)
+            usual = {names.id: "unique_id", names.ds: "ds", names.y: "y"}
+            return table.rename_columns([usual.get(name, name) for name in table.column_names])
+        return read_long(
+            path,
+            layout=data.layout,
+            columns=names,
+            date_format=data.date_format,
+            freq=data.freq,
+            start=data.start,
+        )
+
 
 DATASETS = FretsDatasets()
 
@@ -181,7 +198,7 @@ def read_user_panel(path: Path, config: FretsConfig) -> SeriesPanel:
     return read_panel(
         path,
         layout=data.layout,
-        columns=ColumnNames(data.columns.id, data.columns.ds, data.columns.y),
+        columns=column_names(config),
         date_format=data.date_format,
         freq=data.freq,
         start=data.start,
@@ -190,6 +207,12 @@ def read_user_panel(path: Path, config: FretsConfig) -> SeriesPanel:
         season=data.season,
         exogenous=data.exogenous,
     )
+
+
+def column_names(config: FretsConfig) -> ColumnNames:
+    """Return the names of the columns of a long file."""
+    columns = config.data.columns
+    return ColumnNames(columns.id, columns.ds, columns.y)
 
 
 def sentinel_policy(config: FretsConfig) -> Sentinels:
@@ -217,6 +240,7 @@ def build_dataset(
     lookback, horizon = config.model.lookback, config.model.horizon
     cut = _cut(len(panel.ds), config, protocol, name)
     parts = cut_panel(panel, cut, protocol=protocol, lookback=lookback, horizon=horizon, source=name)
+    require_complete(parts.test.windows, "test", all_series=False)
     kept = config.data.sentinels == "keep" and bool(find_sentinels(panel.values))
     used = parts.test.panel
     return Dataset(
@@ -230,20 +254,6 @@ def build_dataset(
         summary=f"{len(used.unique_ids):,} series × {len(panel.ds):,} steps, {_in_words(panel.freq)}",
         split_note=cut.note() + _unused(len(panel.ds), cut),
         notes=(*panel.notes, *parts.notes, *_missing_note(used)),
-    )
-
-
-def _as_logged(simulated: Simulated) -> pa.Table:
-    import pyarrow as pa
-
-    ds, values = simulated.table()
-    names = np.array(simulated.panel.unique_ids)
-    return pa.table(
-        {
-            "unique_id": pa.array(np.tile(names, len(ds)), pa.string()),
-            "ds": pa.array(np.repeat(ds, len(names)), pa.timestamp("us")),
-            "y": values.ravel(),
-        }
     )
 
 

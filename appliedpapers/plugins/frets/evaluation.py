@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from appliedpapers.core.config import TaskConfig
@@ -11,7 +12,7 @@ from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Publis
 from appliedpapers.core.model import Model
 from appliedpapers.plugins.frets.config import BASELINES, FretsConfig
 from appliedpapers.plugins.frets.published import PUBLISHED_FIGURES
-from appliedpapers.plugins.frets.scoring import Forecast, overlap, score_forecast
+from appliedpapers.plugins.frets.scoring import Forecast, complete_forecast, overlap, score_forecast
 from appliedpapers.plugins.frets.timestamps import moment
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class FretsEvaluation(Evaluation):
         """Forecast every window, with intervals that are adapted along the backtest where configured."""
         forecaster, part = cast("FretsForecaster", model), cast("ForecastSplit", split)
         windows = part.at_lookback(forecaster.config.model.lookback)
-        values = forecaster.forecast_windows(windows)
+        point = complete_forecast(forecaster.forecast_windows(windows), part.windows)
+        values = point.values
         options, intervals = forecaster.config.intervals, forecaster.intervals
         bounds = {}
         for level in intervals.levels:
@@ -61,11 +63,12 @@ class FretsEvaluation(Evaluation):
             else:
                 low, high = intervals.low[level][None], intervals.high[level][None]
             bounds[level] = (values + low, values + high)
-        return Forecast(values, bounds)
+        return replace(point, bounds=bounds)
 
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
         """Score forecasts; a unit is a window."""
-        return score_forecast(prediction, cast("ForecastSplit", split), dataset.protocol)
+        part, train = cast("ForecastSplit", split), cast("ForecastSplit", dataset.train)
+        return score_forecast(prediction, part, dataset.protocol, train)
 
     def lag(self, config: TaskConfig, dataset: Dataset) -> int:
         """Return twice the number of windows that share target rows.
@@ -86,15 +89,18 @@ class FretsEvaluation(Evaluation):
         return draw(material)
 
     def failures(self, material: Material) -> Sequence[str]:
-        """Name the windows that were forecast worst."""
+        """Name the windows that were forecast worst, and say how many could not be forecast at all."""
         split = cast("ForecastSplit", material.dataset.test)
+        filled = cast("Forecast", material.predictions[material.model_name]).filled
+        gaps = f"{filled:,} forecasts are the last value: the inputs that the model needs have gaps"
         scored = material.scored[material.model_name].metrics[self.primary_for(material.dataset)]
         if scored.losses is None:
             return ()
+        unable = [gaps] if filled else []
         worst = scored.losses.argsort()[::-1][:_WORST_SHOWN]
         cutoffs = split.windows.cutoffs
         name = self.primary_for(material.dataset).upper()
-        return [
+        return unable + [
             f"the {split.horizon} steps from {moment(split.panel.ds[cutoffs[window]])}: {name} "
             f"{scored.losses[window]:.3g}, {scored.losses[window] / scored.value:.1f} times the mean"
             for window in worst

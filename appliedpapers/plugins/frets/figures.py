@@ -62,13 +62,14 @@ def _fans(material: Material) -> Figure:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     levels = " and ".join(f"{level} %" for level in sorted(forecast.bounds))
+    intervals = f" with {levels} intervals" if levels else ""
     outer = f" {inside} of {total} true values lie in the widest band." if total else ""
     return drawing.finish(
         fig,
         name="forecasts",
         title="The last test window, series by series",
-        alt=f"Forecasts of {shown} series with intervals against what was observed.{outer}",
-        caption=f"Blue: forecast with {levels} intervals. Green: what was observed. Grey: the past.",
+        alt=f"Forecasts of {shown} series{intervals} against what was observed.{outer}",
+        caption=f"Blue: forecast{intervals}. Green: what was observed. Grey: the past.",
         synthetic=material.dataset.provenance.synthetic,
     )
 

@@ -25,7 +25,7 @@ from appliedpapers.plugins.frets.learner import WindowTask, forecast_rows, forec
 from appliedpapers.plugins.frets.network import FreTS
 from appliedpapers.plugins.frets.observations import season_of
 from appliedpapers.plugins.frets.panel import Scaler
-from appliedpapers.plugins.frets.splits import ForecastSplit
+from appliedpapers.plugins.frets.splits import ForecastSplit, require_complete
 from appliedpapers.plugins.frets.windows import WindowArrays
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class FretsForecaster(Model):
         self.scaler: Scaler
         self.intervals: ConformalIntervals
         self.freq = ""
-        self.protocol = ""
 
     @property
     def input_schema(self) -> TableSchema:
@@ -128,12 +127,15 @@ class FretsForecaster(Model):
 
         Raises:
             RunError: Training diverged.
+        DataError: Every window of a part touches a missing value.
             ConfigError: ``init`` has other sizes than this configuration.
         """
         train, valid = cast("ForecastSplit", train), cast("ForecastSplit", valid)
         options = self.config.model
         self.unique_ids, self.scaler, self.freq = train.panel.unique_ids, train.scaler, train.panel.freq
         learn, judge = train.at_lookback(options.lookback), valid.at_lookback(options.lookback)
+        for part, windows in (("train", learn), ("valid", judge)):
+            require_complete(windows, part, all_series=options.channel_mixing)
         ridge = self._ridge(learn, judge) if options.skip == "linear" else None
         for number in range(options.ensemble):
             network = self._new_network(derive_seed(run.seed, "network", number) if number else run.seed)
@@ -158,8 +160,7 @@ class FretsForecaster(Model):
 
     def review(self, table: pa.Table) -> Sequence[GroupProblem]:
         """Name series that are too short, gappy, repeated in time, or unknown where they must be known."""
-        contexts, problems = self._reader().read(table)
-        return [*problems, *self._strangers(contexts)]
+        return self._read(table)[1]
 
     def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
         """Forecast every series of a validated long table.
@@ -174,8 +175,7 @@ class FretsForecaster(Model):
         Raises:
             DataError: A series cannot be forecast; :meth:`review` names them all.
         """
-        contexts, problems = self._reader().read(table)
-        problems += self._strangers(contexts)
+        contexts, problems = self._read(table)
         if problems:
             raise DataError(f"{problems[0].rule}.", hint="Leave the series out, or send what is missing.")
         horizon = max(context.horizon for context in contexts)
@@ -267,6 +267,11 @@ class FretsForecaster(Model):
         options, data = self.config.model, self.config.data
         season = data.season or season_of(self.freq)
         return ContextReader(options.lookback, options.horizon, self.freq, season, data)
+
+    def _read(self, table: pa.Table) -> tuple[list[Context], list[GroupProblem]]:
+        contexts, problems = self._reader().read(table)
+        told = {problem.key for problem in problems}
+        return contexts, [*problems, *(item for item in self._strangers(contexts) if item.key not in told)]
 
     def _strangers(self, contexts: Sequence[Context]) -> list[GroupProblem]:
         """Name series that the model would have to have been trained on."""

@@ -80,6 +80,47 @@ def read_panel(
     return assemble(seen, freq=freq, sentinels=sentinels, method=impute, season=season)
 
 
+def read_long(
+    path: Path,
+    *,
+    layout: Layout | Literal["auto"] = "auto",
+    columns: ColumnNames | None = None,
+    date_format: str | None = None,
+    freq: str | None = None,
+    start: str | None = None,
+) -> pa.Table:
+    """Read a wide or headless file as a long table ``unique_id, ds, y``, values as they stand there.
+
+    What a column lacks after its last value is left out: that series ends there. The arguments are those of
+    :func:`read_panel`.
+
+    Raises:
+        DataError: The file breaks the contract; every bad cell is in ``violations``.
+        ConfigError: ``freq``, ``start`` or ``date_format`` is not valid.
+    """
+    import pyarrow as pa
+
+    names = columns or ColumnNames()
+    cells = [read_cells(path, layout, names)]
+    headless = cells[0].layout == "headless"
+    seen = (
+        _from_headless(cells, freq, start) if headless else _from_dated(cells, names, date_format, "refuse")
+    )
+    order = np.lexsort((seen.stamps, seen.code))
+    code, stamps, y = seen.code[order], seen.stamps[order], seen.y[order]
+    last = np.full(len(seen.names), np.datetime64("NaT", "us"))
+    last[code[~np.isnan(y)]] = stamps[~np.isnan(y)]
+    # a series without any value stays, so that it is named as unusable rather than lost
+    kept = np.isnat(last[code]) | (stamps <= last[code])
+    return pa.table(
+        {
+            "unique_id": pa.array([seen.names[number] for number in code[kept]], pa.string()),
+            "ds": pa.array(stamps[kept], pa.timestamp("us")),
+            "y": pa.array(y[kept], pa.float64(), from_pandas=True),
+        }
+    )
+
+
 def panel_from_table(
     table: pa.Table,
     *,

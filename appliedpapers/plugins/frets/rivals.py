@@ -14,7 +14,7 @@ from appliedpapers.core.evaluation import Baseline
 from appliedpapers.core.sources import SIMULATED
 from appliedpapers.plugins.frets.baselines import Baseline as ArrayBaseline
 from appliedpapers.plugins.frets.baselines import LastValue, RidgeNLinear, SeasonalNaive
-from appliedpapers.plugins.frets.scoring import Forecast
+from appliedpapers.plugins.frets.scoring import Forecast, complete_forecast
 from appliedpapers.plugins.frets.splits import ForecastSplit
 
 if TYPE_CHECKING:
@@ -71,10 +71,9 @@ class WindowBaseline(Baseline):
     def predict(self, split: Split) -> Forecast:
         """Forecast every window of the split."""
         windows = cast("ForecastSplit", split).windows
-        values = self.inner.forecast(windows)
-        unknown = np.isnan(values)
-        self._filled = int((unknown.any(axis=1) & windows.valid).sum())
-        return Forecast(np.where(unknown, windows.before(1), values) if self._filled else values)
+        forecast = complete_forecast(self.inner.forecast(windows), windows)
+        self._filled = forecast.filled
+        return forecast
 
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield what was chosen."""
@@ -142,7 +141,9 @@ class Oracle(Baseline):
         """Forecast every window of the split."""
         part = cast("ForecastSplit", split)
         columns = self._columns(part.panel.unique_ids)
-        forecast: NDArray[np.float64] = self.truth.oracles(part.windows.cutoffs, part.horizon)
+        # the history begins with its first value, which may not be the first simulated hour
+        skipped = int(np.searchsorted(self.truth.panel.ds, part.panel.ds[0]))
+        forecast: NDArray[np.float64] = self.truth.oracles(part.windows.cutoffs + skipped, part.horizon)
         return Forecast(part.scaler.transform(forecast[:, :, columns]))
 
     def _columns(self, names: Sequence[str]) -> list[int]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from appliedpapers.core.evaluation import MetricScores, Scored, Slices
 from appliedpapers.plugins.frets.observations import season_of
 from appliedpapers.plugins.frets.splits import ForecastSplit
+from appliedpapers.plugins.frets.windows import WindowArrays
 
 Floats = NDArray[np.float64]
 
@@ -28,13 +29,30 @@ class Forecast:
     Attributes:
         values: ``(W, H, N)``; NaN where a window's inputs are incomplete.
         bounds: Lower and upper ends by level in percent, each ``(W, H, N)``; empty for baselines.
+        filled: Windows and series in which the last value stands in, see :func:`complete_forecast`.
     """
 
     values: Floats
     bounds: Mapping[int, tuple[Floats, Floats]] = field(default_factory=dict)
+    filled: int = 0
 
 
-def score_forecast(forecast: Forecast, split: ForecastSplit, protocol: str) -> Scored:
+def complete_forecast(values: Floats, windows: WindowArrays) -> Forecast:
+    """Let the last value stand in where a model could not forecast a window that others can.
+
+    Such a model needs more of the past than the split's windows hold, or all series at once, and finds a
+    gap there. All models of a run are scored on the same windows, so it is not excused from them.
+
+    Args:
+        values: ``(W, H, N)``; NaN where the model could not forecast.
+        windows: The windows of the split, which every model is scored on.
+    """
+    unknown = np.isnan(values)
+    filled = int((unknown.any(axis=1) & windows.valid).sum())
+    return Forecast(np.where(unknown, windows.before(1), values) if filled else values, filled=filled)
+
+
+def score_forecast(forecast: Forecast, split: ForecastSplit, protocol: str, train: ForecastSplit) -> Scored:
     """Score forecasts; a unit is a window, and neighbouring windows overlap.
 
     Args:
@@ -42,8 +60,9 @@ def score_forecast(forecast: Forecast, split: ForecastSplit, protocol: str) -> S
         split: The windows.
         protocol: ``ltsf-zscore`` and ``authors-minmax`` are scored in scaled space, ``rolling`` in the
             units of the data.
+        train: The train part, whose seasonal differences are the unit of the MASE.
     """
-    errors = _Errors(forecast.values, split, protocol)
+    errors = _Errors(forecast.values, split, protocol, naive_scale(train))
     return Scored(
         metrics=errors.metrics(slice(None), slice(None)),
         # twice the overlap: intervals of shorter blocks were measured to be too narrow
@@ -60,7 +79,7 @@ def overlap(split: ForecastSplit) -> int:
 class _Errors:
     """Errors of every window, step and series, and the metrics over any part of them."""
 
-    def __init__(self, values: Floats, split: ForecastSplit, protocol: str) -> None:
+    def __init__(self, values: Floats, split: ForecastSplit, protocol: str, scale: Floats) -> None:
         truth = split.windows.targets
         self.original_units = protocol.startswith("rolling")
         if self.original_units:
@@ -74,7 +93,7 @@ class _Errors:
         if np.isnan(self.error[observed]).any():
             raise ValueError("a forecast is missing where the target and the inputs are observed")
         self.observed = observed
-        self.naive_scale = _naive_scale(split)
+        self.naive_scale = scale
 
     def metrics(self, steps: Any, series: Any) -> dict[str, MetricScores]:
         """Return the metrics over some steps and some series."""
@@ -114,15 +133,15 @@ def _over_window(values: Floats, seen: NDArray[np.bool_]) -> Floats:
     return mean
 
 
-def _naive_scale(split: ForecastSplit) -> Floats:
-    """Return the mean absolute seasonal difference of each series before the first target, ``(N,)``."""
-    past = split.panel.values[: split.first]
-    season = min(season_of(split.panel.freq), max(len(past) - 1, 1))
+def naive_scale(train: ForecastSplit) -> Floats:
+    """Return the mean absolute seasonal difference of each series in the train part, ``(N,)``."""
+    past = train.panel.values
+    season = min(season_of(train.panel.freq), max(len(past) - 1, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         scale = np.nanmean(np.abs(past[season:] - past[:-season]), axis=0)
-    floor = np.maximum(np.abs(split.scaler.scale) * 1e-6, 1e-12)
-    return np.where(np.isfinite(scale), np.maximum(scale, floor), split.scaler.scale)
+    floor = np.maximum(np.abs(train.scaler.scale) * 1e-6, 1e-12)
+    return np.where(np.isfinite(scale), np.maximum(scale, floor), train.scaler.scale)
 
 
 def _by_series(errors: _Errors, split: ForecastSplit) -> Slices:
@@ -158,6 +177,8 @@ def _coverage(forecast: Forecast, split: ForecastSplit) -> Slices:
         seen = split.windows.valid[:, None, :] & ~np.isnan(low)
         inside = ((truth >= low) & (truth <= high)).astype(float)
         weights = seen.sum(axis=(1, 2)).astype(float)
+        if not weights.any():
+            continue
         scores = {
             "coverage": MetricScores.mean(_over_window(inside, seen), weights),
             "interval_width": MetricScores.mean(_over_window(high - low, seen), weights),

@@ -188,6 +188,28 @@ class ForecastSplit(Split):
         return _long(few, np.arange(self.first - self.lookback, self.first))
 
 
+def require_complete(windows: WindowArrays, part: str, *, all_series: bool) -> None:
+    """Refuse windows of which none is complete, before anything is trained on them.
+
+    Args:
+        windows: The windows of a part.
+        part: Its name, for the message.
+        all_series: Whether a window counts only where it is complete in all series.
+
+    Raises:
+        DataError: There is no such window.
+    """
+    complete = windows.valid.all(axis=1) if all_series else windows.valid.any(axis=1)
+    if complete.any():
+        return
+    where = "has a missing value in some series" if all_series else "has missing values in all series"
+    without = " or train each series alone with --set model.channel_mixing=false," if all_series else ""
+    raise DataError(
+        f"each of the {len(windows):,} windows of the {part} part {where}.",
+        hint=f"Fill gaps with --set data.impute=linear,{without} or shorten --set model.lookback=….",
+    )
+
+
 def _long(panel: SeriesPanel, rows: NDArray[np.int64]) -> pa.Table:
     import pyarrow as pa
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,22 +12,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some windows as contiguous arrays for a network.
-
-    Attributes:
-        inputs: ``(B, lookback, N)`` float32. A masked series holds zeros there, and only there.
-        targets: ``(B, horizon, N)`` float32, likewise.
-        mask: ``(B, N)``; False where input or target of that series has a missing value, so that the series
-            must count neither in the loss nor in a score.
-    """
-
-    inputs: NDArray[np.float32]
-    targets: NDArray[np.float32]
-    mask: Bools
 
 
 @dataclass(frozen=True)
@@ -122,33 +105,6 @@ class WindowArrays:
         """
         first = lookback if self.first == self.lookback else self.first
         return replace(self, lookback=lookback, first=first)
-
-    def batches(
-        self, size: int, *, rng: np.random.Generator | None = None, complete: bool = False
-    ) -> Iterator[Batch]:
-        """Yield all windows that have a valid series, in order or shuffled; the last batch may be small.
-
-        Args:
-            size: Windows per batch.
-            rng: Shuffles the windows when given.
-            complete: Only windows whose series are all valid, for networks that mix the series.
-        """
-        usable = self.valid.all(1) if complete else self.valid.any(1)
-        chosen = np.flatnonzero(usable)
-        if rng is not None:
-            rng.shuffle(chosen)
-        values = self.values.astype(np.float32)
-        width = self.lookback + self.horizon
-        windows = sliding_window_view(values, width, axis=0)
-        starts = self.cutoffs - self.lookback
-        for begin in range(0, len(chosen), size):
-            index = chosen[begin : begin + size]
-            mask = self.valid[index]
-            block = windows[starts[index]]
-            if not mask.all():
-                block[~mask] = 0.0
-            rows = block.transpose(0, 2, 1)
-            yield Batch(rows[:, : self.lookback], rows[:, self.lookback :], mask)
 
 
 def _view(values: Floats, starts: Ints, length: int, step: int) -> Floats:

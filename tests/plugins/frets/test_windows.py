@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.plugins.frets.learner import WindowTask, WindowTensors
 from appliedpapers.plugins.frets.windows import WindowArrays
 
 
@@ -32,41 +35,48 @@ def test_inputs_and_targets_are_views():
 
 @given(first=st.integers(5, 20), extra=st.integers(0, 15), step=st.integers(1, 6), size=st.integers(1, 9))
 @settings(max_examples=40, deadline=None)
-def test_every_window_appears_once_whatever_the_batch_size(first, extra, step, size):
+def test_every_window_is_gathered_once_whatever_the_batch_size(first, extra, step, size):
     windows = counting(first=first, last=first + extra, step=step)
     assert len(windows) == len(windows.cutoffs) == len(windows.inputs) == len(windows.targets)
-    batches = list(windows.batches(size))
-    np.testing.assert_array_equal(np.concatenate([b.inputs for b in batches]), windows.inputs)
-    np.testing.assert_array_equal(np.concatenate([b.targets for b in batches]), windows.targets)
-    assert all(b.mask.all() for b in batches)
+    tensors = WindowTensors(windows, mixes_series=True)
+    gathered = [tensors.gather(part) for part in torch.arange(len(tensors)).split(size)]
+    np.testing.assert_array_equal(np.concatenate([inputs for inputs, _ in gathered]), windows.inputs)
+    np.testing.assert_array_equal(np.concatenate([targets for _, targets in gathered]), windows.targets)
 
 
-def test_shuffled_batches_hold_the_same_windows_and_repeat_by_seed():
+def test_shuffled_indices_gather_the_same_windows_and_repeat_by_seed():
     windows = counting()
-    first, second = (
-        np.concatenate([b.inputs for b in windows.batches(7, rng=np.random.default_rng(3))]) for _ in range(2)
+    task = WindowTask(
+        torch.nn.Linear(1, 1), windows, windows, TrainingConfig(batch_size=7), mixes_series=True
     )
+    first, second = (np.concatenate(list(task.batches(torch.Generator().manual_seed(3)))) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first, windows.inputs)
-    np.testing.assert_array_equal(np.sort(first[:, 0, 0]), windows.inputs[:, 0, 0])
+    assert list(first) != sorted(first)
+    assert sorted(first) == list(range(len(windows)))
+    assert task.num_steps() == len(list(task.batches(torch.Generator()))) == 4
 
 
 @given(st.sets(st.tuples(st.integers(0, 39), st.integers(0, 2)), max_size=12))
 @settings(max_examples=40, deadline=None)
-def test_mask_is_false_exactly_where_a_window_holds_a_missing_value(holes):
+def test_what_holds_a_missing_value_is_masked_and_never_gathered(holes):
     values = counting().values.copy()
     for row, series in holes:
         values[row, series] = np.nan
     windows = WindowArrays(values, first=6, last=30, lookback=5, horizon=4)
     whole = np.concatenate([windows.inputs, windows.targets], axis=1)
     np.testing.assert_array_equal(windows.valid, ~np.isnan(whole).any(axis=1))
-    for batch in windows.batches(4):
-        assert np.isfinite(batch.inputs).all()
-        assert np.isfinite(batch.targets).all()
-        assert batch.mask.any(axis=1).all()
-        assert (batch.inputs.transpose(0, 2, 1)[~batch.mask] == 0).all()
-    assert sum(len(b.mask) for b in windows.batches(4)) == windows.valid.any(axis=1).sum()
-    assert sum(len(b.mask) for b in windows.batches(4, complete=True)) == windows.valid.all(axis=1).sum()
+    for mixes_series, count in ((False, windows.valid.sum()), (True, windows.valid.all(axis=1).sum())):
+        tensors = WindowTensors(windows, mixes_series)
+        inputs, targets = tensors.gather(torch.arange(len(tensors)))
+        assert inputs.shape[1:] == (5, 3 if mixes_series else 1)
+        assert targets.shape[1:] == (4, 3 if mixes_series else 1)
+        assert len(inputs) == len(targets) == count
+        # filled-in values are zeros, and no true value but the first is
+        assert int((inputs == 0).sum()) == 0
+    rows = WindowTensors(windows, mixes_series=False)
+    inputs, _ = rows.gather(torch.arange(len(rows)))
+    expected = windows.inputs.transpose(0, 2, 1)[windows.valid]
+    np.testing.assert_array_equal(inputs[:, :, 0], expected)
 
 
 def test_changing_the_lookback_keeps_valid_targets_and_moves_the_start_of_train():
