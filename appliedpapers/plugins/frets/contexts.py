@@ -170,7 +170,8 @@ def _series(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], _Rows]]:
     panels = _codes(table.column("panel")) if "panel" in table.column_names else None
     names, code = _codes(table.column("unique_id"))
     ds = table.column("ds").cast(pa.timestamp("us")).cast(pa.int64()).to_numpy().view("M8[us]")
-    y = np.asarray(table.column("y").cast(pa.float64()).to_numpy(), np.float64)
+    given = np.asarray(table.column("y").cast(pa.float64()).to_numpy(), np.float64)
+    y = np.where(np.isfinite(given), given, np.nan)
     panel_code = panels[1] if panels else np.zeros(len(code), np.int64)
     joint = panel_code * len(names) + code
     order = np.lexsort((ds, joint))

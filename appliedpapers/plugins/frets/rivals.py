@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self, cast
 
@@ -42,9 +41,12 @@ def _rival(name: str, config: FretsConfig) -> Baseline:
         return WindowBaseline(SeasonalNaive(config.data.season))
     if name == "last-value":
         return WindowBaseline(LastValue())
+    import torch
+
     from appliedpapers.plugins.frets.lags import LagsLightGBM
 
-    return WindowBaseline(LagsLightGBM(threads=os.cpu_count() or 1))
+    # as many as --threads or OMP_NUM_THREADS allow: on a busy machine more were measured three times slower
+    return WindowBaseline(LagsLightGBM(threads=torch.get_num_threads()))
 
 
 _RIDGE_LOOKBACKS = (96, 336, 512, 720)
