@@ -6,18 +6,24 @@ configuration, 3 plugin unknown or unavailable, 4 data contract, 5 quality gate,
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from appliedpapers import __version__
 from appliedpapers.cli import models, plugins, production, training
+from appliedpapers.cli.output import settle_streams
 from appliedpapers.core.errors import AppsError, did_you_mean
+
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 app = typer.Typer(
     name="apps",
@@ -61,49 +67,88 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str], debug: bool) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
+    settle_streams()
     try:
-        code = app(args=words, prog_name="apps", standalone_mode=False)
-        return int(code or 0)
-    except AppsError as error:
-        if debug:
-            raise
-        print(error.render(), file=sys.stderr)
-        return error.exit_code
+        if words == ["list"]:
+            # typer reads options with pydantic, which takes longer to import than the list to make
+            plugins.list_plugins()
+            code = 0
+        else:
+            code = int(app(args=words, prog_name="apps", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return code
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # the reader of our stdout left, as `head` does; nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
         return 0
     except Exception as error:
-        return _report(error, debug)
+        if debug and not _is_usage(error):
+            raise
+        return _report(error)
 
 
-def _report(error: Exception, debug: bool) -> int:
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        print(f"usage error: {_usage_text(error)}", file=sys.stderr)
+def _report(error: Exception) -> int:
+    if isinstance(error, AppsError):
+        print(error.render(), file=sys.stderr)
+        return error.exit_code
+    if _is_usage(error):
+        print(_usage_text(error), file=sys.stderr)
         return 2
-    if debug:
-        raise error
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        from appliedpapers.core.files import write_error
+
+        if error.filename is None:
+            _leave_stdout()
+        print(write_error(Path(error.filename or "stdout"), error).render(), file=sys.stderr)
+        return 1
+    if isinstance(error, MemoryError):
+        print("run error: out of memory.\n  Use less data, or smaller batches.", file=sys.stderr)
+        return 1
     text = str(error).splitlines()[0] if str(error) else ""
     print(f"internal error: {type(error).__name__}: {text}", file=sys.stderr)
     print("  This is a defect of ours. Add --debug to see where, and report it.", file=sys.stderr)
     return 1
 
 
+def _leave_stdout() -> None:
+    """Let what is still buffered go nowhere, or the interpreter would complain at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_usage(error: Exception) -> bool:
+    # typer keeps its exceptions private
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
 def _usage_text(error: Exception) -> str:
-    message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+    message: str = error.format_message()  # type: ignore[attr-defined]
     hint = "apps --help lists the commands."
     context = getattr(error, "ctx", None)
     if context is not None:
+        if message == context.get_help():
+            return message
         hint = f"{context.command_path} --help lists what it takes."
-        choices = getattr(context.command, "commands", None)
-        unknown = re.search(r"No such command '(.*?)'", message)
-        if choices and unknown:
-            word = unknown.group(1)
-            message, hint = f"no command is called '{word}'.", did_you_mean(word, choices)
-    return f"{message}\n  {hint}"
+        message, hint = _unknown_word(message, context.command) or (message, hint)
+    message = " ".join(message.split())
+    return f"usage error: {message[0].lower()}{message[1:]}\n  {hint}"
+
+
+def _unknown_word(message: str, command: Any) -> tuple[str, str] | None:
+    commands = getattr(command, "commands", None)
+    unknown = re.search(r"No such command '(.*?)'", message)
+    if commands and unknown:
+        word = unknown.group(1)
+        return f"no command is called '{word}'.", did_you_mean(word, commands)
+    unknown = re.search(r"No such option: (\S+?)\.?(\s|$)", message)
+    if unknown:
+        word = unknown.group(1)
+        options = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+        return f"no option is called '{word}'.", did_you_mean(word, [*options, "--help"])
+    return None
 
 
 def _interrupt(signum: int, frame: object) -> None:

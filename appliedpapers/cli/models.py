@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,9 +34,10 @@ def attach(app: typer.Typer) -> None:
 def list_models(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """List registered models with their versions and aliases."""
     from appliedpapers.pipelines import registry
-    from appliedpapers.pipelines.tracking_store import open_store
+    from appliedpapers.pipelines.tracking_store import has_store, open_store
 
-    models = registry.list_models(open_store(store))
+    # looking makes no store
+    models = registry.list_models(open_store(store)) if has_store(store) else []
     if as_json:
         print_json([asdict(model) for model in models])
         return
@@ -184,6 +186,10 @@ def list_runs(
         return
     rows = [(run["id"], run["state"], run["dataset"], run["preset"], run["score"]) for run in runs]
     print_columns(("run", "state", "dataset", "preset", "test"), rows)
+    halted = next((run for run in runs if run["state"] == "interrupted"), None)
+    if halted:
+        folder = shlex.quote(str(output / halted["id"]))
+        print(f" continue an interrupted one:  apps run {halted['plugin']} --resume {folder}")
 
 
 def ui(

@@ -14,20 +14,39 @@ from appliedpapers.core.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
 
-Plugin = Annotated[str, typer.Argument(help="Plugin id; apps list shows them.", metavar="ID")]
+
+def _complete_plugin(incomplete: str) -> list[str]:
+    # the names of entry points alone: nothing of a plugin is imported while a person presses Tab
+    from importlib.metadata import entry_points
+
+    return sorted(name for name in entry_points(group=plugins.GROUP).names if name.startswith(incomplete))
+
+
+Plugin = Annotated[
+    str,
+    typer.Argument(help="Plugin id; apps list shows them.", metavar="ID", autocompletion=_complete_plugin),
+]
 Model = Annotated[
-    str, typer.Argument(help="frets, frets@champion, frets@3 or a bundle's folder.", metavar="MODEL")
+    str,
+    typer.Argument(
+        help="frets, frets@champion, frets@3 or a bundle's folder.",
+        metavar="MODEL",
+        autocompletion=_complete_plugin,
+    ),
 ]
 Task = Annotated[str | None, typer.Option("--task", help="Task, where the plugin has several.")]
 Preset = Annotated[
     str, typer.Option("--preset", help="quick, default, published, or one of the plugin's own.")
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file that overrides the preset.")]
+# readable=False: whoever reads the file says what is wrong with it, with the exit code that belongs to it
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file that overrides the preset.", readable=False)
+]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one option; may be repeated.")
 ]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Published dataset; default: simulated.")]
-DataPath = Annotated[Path | None, typer.Option("--data", help="Your own file or folder.")]
+DataPath = Annotated[Path | None, typer.Option("--data", help="Your own file or folder.", readable=False)]
 AcceptLicence = Annotated[bool, typer.Option("--accept-licence", help="Accept the dataset's terms.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -36,16 +55,6 @@ Store = Annotated[
     Path, typer.Option("--store", help="Folder of the MLflow store (MLFLOW_TRACKING_URI overrides it).")
 ]
 DEFAULT_STORE = Path("mlruns")
-
-
-def resolve_config(
-    plugin: str, task: str | None, preset: str, config: Path | None, sets: Sequence[str] | None
-) -> TaskConfig:
-    """Resolve the configuration of a plugin's task."""
-    from appliedpapers.core.config import resolve
-
-    config_class: type[TaskConfig] = plugins.find(plugin).task(task).load("config")
-    return resolve(config_class, preset=preset, file=config, assignments=sets or ())
 
 
 def plugin_flags(plugin: str, task: str | None, words: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -66,14 +75,14 @@ def plugin_flags(plugin: str, task: str | None, words: Sequence[str], known: Seq
         return []
     from appliedpapers.core.config import flags
 
-    declared = flags(plugins.find(plugin).task(task).load("config"))
+    config_class = plugins.find(plugin).task(task).load("config")
+    declared = flags(config_class)
     assignments: list[str] = []
     rest = list(words)
     while rest:
         name, sign, value = rest.pop(0).partition("=")
         if name not in declared:
-            kind = "option" if name.startswith("-") else "argument"
-            raise ConfigError(f"no {kind} is called '{name}'.", hint=did_you_mean(name, [*known, *declared]))
+            raise _unknown(name, config_class, [*known, *declared])
         path, is_switch = declared[name]
         if is_switch and not sign:
             value = "true"
@@ -83,3 +92,16 @@ def plugin_flags(plugin: str, task: str | None, words: Sequence[str], known: Seq
             value = rest.pop(0)
         assignments.append(f"{path}={value}")
     return assignments
+
+
+def _unknown(name: str, config_class: type[TaskConfig], known: Sequence[str]) -> ConfigError:
+    if not name.startswith("-"):
+        return ConfigError(
+            f"'{name}' is one word too many.", hint="Options begin with --; quote their values."
+        )
+    from appliedpapers.core.config import option_paths
+
+    last = name.lstrip("-").replace("-", "_")
+    path = next((path for path in option_paths(config_class) if path.rpartition(".")[2] == last), None)
+    hint = f"Use --set {path}=..." if path else did_you_mean(name, known)
+    return ConfigError(f"no option is called '{name}'.", hint=hint)

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 _CODES = {"good": "32", "bad": "31", "dim": "2"}
+_IN_ASCII = {
+    "·": "-",
+    "→": "->",
+    "●": "*",
+    "±": "+-",
+    "−": "-",
+    "–": "-",
+    "×": "x",
+    "…": "...",
+    "↑": "(higher is better)",
+    "↓": "(lower is better)",
+}
+
+
+def settle_streams() -> None:
+    """Make stdout and stderr safe to print on: closed ones swallow, narrow ones get plain letters."""
+    codecs.register_error("in-ascii", _in_ascii)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # the shell closed it, as in ``apps list >&-``
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="in-ascii")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(letter, "?") for letter in letters), error.end
 
 
 def paint(text: str, meaning: str) -> str:
@@ -21,7 +52,10 @@ def paint(text: str, meaning: str) -> str:
 
 def print_json(document: Any) -> None:
     """Print one JSON document, clean on stdout."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, default=str, allow_nan=False))
+    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+    # where letters would be replaced, JSON escapes them instead and loses nothing
+    escape = not encoding.startswith("utf")
+    print(json.dumps(document, indent=2, ensure_ascii=escape, default=str, allow_nan=False))
 
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -32,8 +66,3 @@ def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
         line = f" {'  '.join([*cells, row[-1]])}".rstrip()
         print(paint(line, "dim") if number == 0 else line)
-
-
-def terminal_width() -> int:
-    """Return the width of the terminal, 100 where there is none."""
-    return shutil.get_terminal_size((100, 24)).columns

@@ -121,9 +121,9 @@ def config_show(
     as_json: options.Json = False,
 ) -> None:
     """Print the resolved configuration with each option's meaning."""
-    from appliedpapers.core.config import commented_yaml
+    from appliedpapers.core.config import commented_yaml, resolve_config
 
-    resolved = options.resolve_config(plugin, task, preset, config, sets)
+    resolved = resolve_config(plugin, task=task, preset=preset, file=config, assignments=sets or ())
     if as_json:
         print_json(resolved.model_dump(mode="json"))
     else:
@@ -139,12 +139,14 @@ def config_schema(plugin: options.Plugin, task: options.Task = None) -> None:
 @config_app.command("validate")
 def config_validate(
     plugin: options.Plugin,
-    config: Annotated[Path, typer.Argument(help="YAML file to check.")],
+    config: Annotated[Path, typer.Argument(help="YAML file to check.", readable=False)],
     task: options.Task = None,
     preset: options.Preset = "default",
 ) -> None:
     """Check a configuration file."""
-    options.resolve_config(plugin, task, preset, config, None)
+    from appliedpapers.core.config import resolve_config
+
+    resolve_config(plugin, task=task, preset=preset, file=config)
     print(f"{config}: valid for {plugin}.")
 
 
@@ -156,13 +158,13 @@ def config_init(
     preset: options.Preset = "default",
 ) -> None:
     """Write a commented configuration and a sample input file to start from."""
-    from appliedpapers.core.config import commented_yaml
+    from appliedpapers.core.config import commented_yaml, resolve_config
     from appliedpapers.core.files import write_text
     from appliedpapers.core.tables import write_table
 
     spec = registry.find(plugin)
     part = spec.task(task)
-    resolved = options.resolve_config(plugin, task, preset, None, None)
+    resolved = resolve_config(plugin, task=task, preset=preset)
     yaml_path, sample_path = folder / f"{plugin}.yaml", folder / f"{plugin}-sample.csv"
     for path in (yaml_path, sample_path):
         if path.exists():
@@ -214,10 +216,11 @@ def data_audit(
     as_json: options.Json = False,
 ) -> None:
     """Look for rows, groups and duplicates that cross splits; exit 4 when there are any."""
+    from appliedpapers.core.config import resolve_config
     from appliedpapers.core.data import leakage_audit
     from appliedpapers.core.sources import load_dataset
 
-    resolved = options.resolve_config(plugin, task, preset, config, sets)
+    resolved = resolve_config(plugin, task=task, preset=preset, file=config, assignments=sets or ())
     catalog = registry.find(plugin).task(task).load("datasets")
     loaded = load_dataset(
         catalog, plugin, resolved, dataset=dataset, data=data, accept_licence=accept_licence

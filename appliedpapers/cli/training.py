@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +11,13 @@ import typer
 
 from appliedpapers.cli import options
 from appliedpapers.cli.output import print_json
-from appliedpapers.core.errors import ConfigError
+from appliedpapers.core.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from appliedpapers.pipelines.run_folder import RunRequest, RunResult
+    from appliedpapers.pipelines.run import Run
+    from appliedpapers.pipelines.run_folder import RunResult
 
+_WITH_RESUME = {"plugin", "resume", "store", "threads", "quiet", "as_json"}
 _EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -55,6 +58,7 @@ def run(
 ) -> None:
     """Train, evaluate against real baselines, report, log and register: the whole life of a model."""
     from appliedpapers.core import device as devices_module
+    from appliedpapers.core.config import resolve_config
     from appliedpapers.core.distributed import process_rank
     from appliedpapers.core.progress import choose_progress
     from appliedpapers.pipelines import run as pipeline
@@ -67,14 +71,19 @@ def run(
     ]
     devices_module.set_threads(threads)
     if resume is not None:
+        _refuse_changes(context, plugin)
         request = resume_request(resume)
-        _refuse_changes(request, plugin, assignments)
+        if request.plugin != plugin:
+            raise ConfigError(
+                f"{resume}: a run of {request.plugin}, not of {plugin}.",
+                hint=f"apps run {request.plugin} --resume {shlex.quote(str(resume))}",
+            )
     else:
         request = RunRequest(
             plugin=plugin,
             task=task,
             preset=preset,
-            config=options.resolve_config(plugin, task, preset, config, assignments),
+            config=resolve_config(plugin, task=task, preset=preset, file=config, assignments=assignments),
             dataset=dataset,
             data=data,
             device=device,
@@ -94,9 +103,15 @@ def run(
     try:
         result = started.live()
     except KeyboardInterrupt:
-        print(f"interrupted. What was learned is kept in {started.folder}; continue with", file=sys.stderr)
-        print(f"  apps run {plugin} --resume {started.folder}", file=sys.stderr)
+        print(f"interrupted. {_how_to_go_on(started)}", file=sys.stderr)
         raise typer.Exit(130) from None
+    except RunError as error:
+        # the machine failed, not the run: what was learned until then is worth keeping
+        if isinstance(error.__cause__, OSError) and started.claimed:
+            raise RunError(
+                error.message, hint=f"{error.hint or ''} {_how_to_go_on(started)}".strip()
+            ) from error
+        raise
     _print_result(result, as_json)
 
 
@@ -104,12 +119,29 @@ def _own_options(context: typer.Context) -> list[str]:
     return [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
 
 
-def _refuse_changes(request: RunRequest, plugin: str, assignments: list[str]) -> None:
-    if plugin != request.plugin or assignments:
+def _refuse_changes(context: typer.Context, plugin: str) -> None:
+    given = {
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name
+        and parameter.name not in _WITH_RESUME
+        and str(getattr(context.get_parameter_source(parameter.name), "name", "")) == "COMMANDLINE"
+    }
+    given |= {word.partition("=")[0] for word in context.args if word.startswith("-")}
+    if given:
         raise ConfigError(
-            "--resume continues a run as it was started.",
-            hint=f"Leave out other settings: apps run {request.plugin} --resume FOLDER",
+            f"--resume continues a run as it was started, without {', '.join(sorted(given))}.",
+            hint=f"Leave other settings out: apps run {plugin} --resume FOLDER",
         )
+
+
+def _how_to_go_on(started: Run) -> str:
+    if not started.claimed:
+        return "Nothing had been written yet."
+    words = ["apps", "run", started.spec.id, "--resume", str(started.folder)]
+    if started.store_folder != options.DEFAULT_STORE:
+        words += ["--store", str(started.store_folder)]
+    return f"What was learned is kept in {started.folder}; continue with\n  {shlex.join(words)}"
 
 
 def _print_result(result: RunResult, as_json: bool) -> None:
@@ -133,7 +165,9 @@ def _print_result(result: RunResult, as_json: bool) -> None:
 def predict(
     context: typer.Context,
     model: options.Model,
-    source: Annotated[Path, typer.Option("--input", "-i", help="File in the plugin's formats.")],
+    source: Annotated[
+        Path, typer.Option("--input", "-i", help="File in the plugin's formats.", readable=False)
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="CSV, Parquet, JSON lines or Arrow; default stdout."),
@@ -144,12 +178,19 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Predict for one file by hand."""
-    from appliedpapers.core.tables import csv_bytes, plain_row, write_table
+    from appliedpapers.core.tables import csv_bytes, plain_row, require_format, write_table
     from appliedpapers.pipelines.predict import predict_file
 
-    assignments = options.plugin_flags(_plugin_of(model, store), None, context.args, _own_options(context))
+    if output is not None:
+        require_format(output)
+    plugin, task = _task_of(model)
     table = predict_file(
-        model, source, files=files, device=device, store_folder=store, assignments=assignments
+        model,
+        source,
+        files=files,
+        device=device,
+        store_folder=store,
+        assignments=options.plugin_flags(plugin, task, context.args, _own_options(context)),
     )
     if output is not None:
         write_table(table, output)
@@ -159,14 +200,18 @@ def predict(
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(csv_bytes(table))
+        sys.stdout.buffer.flush()
 
 
-def _plugin_of(model: str, store: Path) -> str:
+def _task_of(model: str) -> tuple[str, str | None]:
     if (Path(model) / "bundle.json").is_file():
         from appliedpapers.core.bundle import read_info
 
-        return read_info(Path(model)).plugin
-    return model.removeprefix("models:/").removeprefix("apps.").split("@")[0].split("/")[0].split(".")[0]
+        info = read_info(Path(model))
+        return info.plugin, info.task
+    name = model.removeprefix("models:/").removeprefix("apps.").split("@")[0].split("/")[0]
+    plugin, _, task = name.partition(".")
+    return plugin, task or None
 
 
 def stream(

@@ -63,9 +63,35 @@ def resolve(
     values = copy.deepcopy(dict(config_class.presets[preset]))
     if file is not None:
         values = merge(values, read_yaml(file))
+    written = values
     for assignment in assignments:
         values = merge(values, parse_assignment(assignment))
-    return validate(config_class, values)
+    try:
+        return validate(config_class, values)
+    except ConfigError:
+        if file is not None:
+            _validate_file(config_class, written, file)
+        raise
+
+
+def resolve_config(
+    plugin: str,
+    *,
+    task: str | None = None,
+    preset: str = "default",
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+) -> TaskConfig:
+    """Build the configuration of a plugin's task; see :func:`resolve`.
+
+    Raises:
+        PluginError: The plugin is unknown or cannot be used.
+        ConfigError: Unknown task, preset or key, unreadable file, or a value out of range.
+    """
+    from appliedpapers.core.plugin import find
+
+    config_class: type[TaskConfig] = find(plugin).task(task).load("config")
+    return resolve(config_class, preset=preset, file=file, assignments=assignments)
 
 
 def validate(config_class: type[T], values: Mapping[str, Any]) -> T:
@@ -87,7 +113,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file.", hint="Check the path given to --config.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}).", hint="Expected a UTF-8 YAML file.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({reason}).", hint="Expected a UTF-8 YAML file.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -149,9 +176,22 @@ def flags(config_class: type[TaskConfig]) -> dict[str, tuple[str, bool]]:
     }
 
 
+def option_paths(config_class: type[TaskConfig]) -> list[str]:
+    """Return every option as ``a.b``, in the order of its declaration."""
+    return [path for path, _ in _fields(config_class)]
+
+
 def commented_yaml(config: TaskConfig) -> str:
     """Return the configuration as YAML with each option's description beside it."""
     return "\n".join(_comment_lines(config, 0)) + "\n"
+
+
+def _validate_file(config_class: type[BaseModel], values: Mapping[str, Any], file: Path) -> None:
+    try:
+        config_class.model_validate(values)
+    except ValidationError as error:
+        problem = _first_problem(config_class, error)
+        raise ConfigError(f"{file}: {problem.message}", hint=problem.hint) from None
 
 
 def _number_or_text(value: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,21 +43,61 @@ def write_table(table: pa.Table, path: Path) -> None:
         ConfigError: The format is unknown.
         RunError: The file cannot be written.
     """
-    writer = _WRITERS.get(_suffix(path))
-    if writer is None:
-        raise ConfigError(f"{path}: unknown format.", hint=f"Expected one of {', '.join(FORMATS)}.")
+    require_format(path)
     with whole_file(path) as aside:
-        writer(table, aside)
+        _WRITERS[_suffix(path)](table, aside)
 
 
 def csv_bytes(table: pa.Table) -> bytes:
     """Return a table as CSV with ISO timestamps."""
+    import csv as text_csv
+    import io
+
+    header = io.StringIO()
+    # Arrow quotes every column name
+    text_csv.writer(header, lineterminator="\n").writerow(table.column_names)
+    columns = [_as_cells(column) for column in table.columns]
+    body = pa.table(columns, names=table.column_names)
+    try:
+        rows = _csv_rows(body, "none")
+    except pa.ArrowInvalid:
+        # a text holds a comma, a quote or a line end
+        rows = _csv_rows(body, "needed")
+    return header.getvalue().encode() + rows
+
+
+def _csv_rows(body: pa.Table, quoting: str) -> bytes:
     from pyarrow import csv
 
     sink = pa.BufferOutputStream()
-    csv.write_csv(table, sink, csv.WriteOptions(quoting_style="needed"))
-    written: bytes = sink.getvalue().to_pybytes()
-    return written
+    csv.write_csv(body, sink, csv.WriteOptions(include_header=False, quoting_style=quoting))
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def require_format(path: Path) -> None:
+    """Check that the format of a file to write is known, before the work that fills it.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if _suffix(path) not in _WRITERS:
+        raise ConfigError(f"{path}: unknown format.", hint=f"Expected one of {', '.join(FORMATS)}.")
+
+
+def _as_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    import json
+
+    import pyarrow.compute as pc
+
+    if pa.types.is_nested(column.type) or isinstance(column.type, pa.BaseExtensionType):
+        texts = (None if value is None else json.dumps(value) for value in column.to_pylist())
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    if not pa.types.is_timestamp(column.type):
+        return column
+    # refused where there are fractions of a second, which are then written
+    with suppress(pa.ArrowInvalid):
+        column = column.cast(pa.timestamp("s", column.type.tz))
+    return pc.strftime(column, "%Y-%m-%dT%H:%M:%S%z" if column.type.tz else "%Y-%m-%dT%H:%M:%S")
 
 
 def _suffix(path: Path) -> str:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,15 @@ def examine(folder: Path = Path()) -> list[Finding]:
     Args:
         folder: Where runs and the store would be written.
     """
-    return [_versions(), *_plugins(), _device(), _writable("folder", folder), _data_folder(), _disk(folder)]
+    return [
+        _versions(),
+        *_plugins(),
+        _device(),
+        _writable("folder", folder),
+        _store(folder / "mlruns"),
+        _data_folder(),
+        _disk(folder),
+    ]
 
 
 def _versions() -> Finding:
@@ -78,14 +87,37 @@ def _writable(name: str, folder: Path) -> Finding:
     )
 
 
+def _store(folder: Path) -> Finding:
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if address:
+        return Finding("store", True, f"{address} (MLFLOW_TRACKING_URI)")
+    database = folder / "mlflow.db"
+    if not database.exists():
+        return Finding("store", True, f"{folder.absolute()} (made by the first run)")
+    if not os.access(database, os.R_OK | os.W_OK):
+        return Finding("store", False, str(database.absolute()), "No permission; change it for this file.")
+    import sqlite3
+
+    try:
+        # without making anything: a file that is no database is left as it is
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("select count(*) from registered_models")
+    except sqlite3.Error as error:
+        remedy = "Restore it from a backup, or move it away and start a new one."
+        return Finding("store", False, f"{database.absolute()}: {error}", remedy)
+    return Finding("store", True, str(folder.absolute()))
+
+
 def _data_folder() -> Finding:
     home = data_home()
-    existing = next(path for path in (home, *home.parents) if path.exists())
-    readable = os.access(existing, os.R_OK)
-    state = "" if home.exists() else " (made at the first download)"
-    return Finding(
-        "data", readable, f"{home}{state}", "" if readable else "Set APPS_DATA_HOME to another folder."
-    )
+    if home.is_dir():
+        readable = os.access(home, os.R_OK | os.X_OK)
+        remedy = "" if readable else "Set APPS_DATA_HOME to a folder that you may read."
+        return Finding("data", readable, str(home), remedy)
+    existing = next(path for path in home.parents if path.exists())
+    writable = existing.is_dir() and os.access(existing, os.W_OK) and not home.exists()
+    remedy = "" if writable else "It cannot be made; set APPS_DATA_HOME to a folder that you may write."
+    return Finding("data", writable, f"{home} (made at the first download)", remedy)
 
 
 def _disk(folder: Path) -> Finding:

@@ -87,7 +87,7 @@ def stream_lines(
     for number, line in enumerate(lines, start=1):
         if line.strip():
             for record in stream.step(_record(line, number)):
-                yield json.dumps(plain_row(record), ensure_ascii=False)
+                yield json.dumps(plain_row(record))
 
 
 def _record(line: str, number: int) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from appliedpapers.pipelines.run_folder import (
     RunRequest,
     RunResult,
     environment,
+    is_run,
     new_id,
     write_request,
 )
@@ -107,20 +108,27 @@ class Run:
         self.store: Store
         self.log: RunLog | None = None
 
+    @property
+    def claimed(self) -> bool:
+        """Whether the run's folder is there, so that it can be resumed."""
+        return is_run(self.folder)
+
     def assist(self) -> None:
         """Train along as another rank of torchrun; rank 0 alone evaluates, reports and registers."""
         self.progress = SilentProgress()
         evaluation: Evaluation = self.task.load("evaluation")
         dataset = self._load()
-        self._fit_and_choose(evaluation, dataset)
+        self._fit_and_choose(evaluation, dataset, self._initial_model())
         self._fit_baselines(evaluation, dataset)
 
     def live(self) -> RunResult:
         """Live it from data to registered model."""
-        self._claim_folder()
         evaluation: Evaluation = self.task.load("evaluation")
         dataset = self._load()
         findings = self._audit(dataset)
+        init = self._initial_model()
+        # not before everything that was asked for is known to be there: a refused run leaves no folder
+        write_request(self.folder, self.request)
         self._announce(dataset, findings)
         self.fingerprint = dataset.fingerprint()
         from appliedpapers.pipelines import tracking
@@ -138,7 +146,7 @@ class Run:
             fingerprint=self.fingerprint,
         )
         with started as self.log:
-            name, model = self._fit_and_choose(evaluation, dataset)
+            name, model = self._fit_and_choose(evaluation, dataset, init)
             baselines = self._fit_baselines(evaluation, dataset)
             material = self._evaluate(evaluation, dataset, name, model, baselines)
             bundle = self._save(material)
@@ -146,9 +154,6 @@ class Run:
             registered = self._register(evaluation, material, bundle)
             self._finish(material)
             return RunResult(self.folder, material.results, report, registered)
-
-    def _claim_folder(self) -> None:
-        write_request(self.folder, self.request)
 
     def _load(self) -> Dataset:
         request = self.request
@@ -224,11 +229,12 @@ class Run:
             log_metrics=log_metrics,
         )
 
-    def _fit_and_choose(self, evaluation: Evaluation, dataset: Dataset) -> tuple[str, Model]:
+    def _fit_and_choose(
+        self, evaluation: Evaluation, dataset: Dataset, init: Model | None
+    ) -> tuple[str, Model]:
         """Fit the configured model and its variants; the primary metric on valid chooses."""
         model_class: type[Model] = self.task.load("model")
         candidates = {self.spec.id: self.request.config, **evaluation.variants(self.request.config)}
-        init = self._initial_model()
         fitted: dict[str, tuple[float, Model]] = {}
         with self._timed("fit"):
             for name, config in candidates.items():

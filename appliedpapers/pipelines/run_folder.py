@@ -28,6 +28,7 @@ from appliedpapers.core.sources import SIMULATED
 
 REQUEST = "request.json"
 RESULTS = "results.json"
+_AGAIN = "Remove the folder and run again."
 
 
 @dataclass(frozen=True)
@@ -107,16 +108,35 @@ def resume_request(folder: Path) -> RunRequest:
     Raises:
         ConfigError: The folder is not a run, or the run is complete.
     """
-    path = folder / REQUEST
-    if not path.is_file():
-        raise ConfigError(f"{folder}: not a run's folder.", hint="Expected runs/<id> of an interrupted run.")
+    if not is_run(folder):
+        raise ConfigError(
+            f"{folder}: not a run's folder.",
+            hint="Expected runs/<id> of an interrupted run; apps runs list shows them.",
+        )
     if (folder / RESULTS).is_file():
         raise ConfigError(f"{folder}: this run is complete.", hint=f"Its report is {folder / 'report.html'}.")
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = _read_request(folder / REQUEST)
+    if values.keys() != {item.name for item in fields(RunRequest)}:
+        raise ConfigError(f"{folder / REQUEST}: not what apps run writes.", hint=_AGAIN)
     task = plugins.find(values["plugin"]).task(values["task"])
     values["config"] = configs.validate(task.load("config"), values["config"])
     values["data"] = Path(values["data"]) if values["data"] else None
     return RunRequest(**values)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether ``folder`` is that of a run, complete or not."""
+    return (folder / REQUEST).is_file()
+
+
+def _read_request(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).", hint=_AGAIN) from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: not what apps run writes.", hint=_AGAIN)
+    return values
 
 
 def list_runs(folder: Path) -> list[dict[str, Any]]:
@@ -132,7 +152,11 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    request = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        request = _read_request(path)
+    except ConfigError:
+        request = dict.fromkeys(("plugin", "data", "dataset", "preset"), "-")
+        return {"id": path.parent.name, "state": "damaged", **request, "score": "-"}
     summary = {
         "id": path.parent.name,
         "state": "interrupted",

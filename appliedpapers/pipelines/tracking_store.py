@@ -81,7 +81,7 @@ def open_store(folder: Path = Path("mlruns")) -> Store:
         LockedError: Another process has been creating the store for two minutes.
         RunError: The store cannot be opened.
     """
-    uri = os.environ.get(URI_VARIABLE) or f"sqlite:///{folder.absolute() / DATABASE}"
+    uri = _address(folder)
     database = _sqlite_path(uri)
     root = None
     if database is not None:
@@ -94,6 +94,12 @@ def open_store(folder: Path = Path("mlruns")) -> Store:
         store = Store(folder.absolute(), uri, root, MlflowClient(uri, registry_uri=uri))
         store.activate()
     return store
+
+
+def has_store(folder: Path = Path("mlruns")) -> bool:
+    """Whether there is a store to open; one that a server keeps is taken to be there."""
+    database = _sqlite_path(_address(folder))
+    return database is None or database.exists()
 
 
 @contextmanager
@@ -144,6 +150,10 @@ def user_name() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         return "unknown"
+
+
+def _address(folder: Path) -> str:
+    return os.environ.get(URI_VARIABLE) or f"sqlite:///{folder.absolute() / DATABASE}"
 
 
 def _sqlite_path(uri: str) -> Path | None:
