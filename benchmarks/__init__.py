@@ -1,0 +1,1 @@
+"""One script a claim: what the product says of itself, measured; see README.md."""

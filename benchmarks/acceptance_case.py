@@ -1,0 +1,117 @@
+"""What an acceptance case is: runs of the product, and the figures of them that must lie within bounds."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run: what follows ``apps run PLUGIN``.
+
+    Attributes:
+        preset: Name of the preset.
+        dataset: Id of a published dataset, or ``"simulated"``.
+        assignments: ``a.b=c`` overrides.
+    """
+
+    preset: str
+    dataset: str
+    assignments: tuple[str, ...] = ()
+
+    def command(self, plugin: str) -> str:
+        """Return the command line of the run."""
+        words = ["apps", "run", plugin, "--dataset", self.dataset, "--preset", self.preset, "--no-register"]
+        for assignment in self.assignments:
+            words += ["--set", assignment]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run left behind.
+
+    Attributes:
+        results: The results document.
+        history: Metrics of each epoch of the selected model.
+        report: Its HTML report.
+    """
+
+    results: dict[str, Any]
+    history: Sequence[Mapping[str, float]]
+    report: Path
+
+    def ours(self, metric: str, **part: str) -> float:
+        """Return a figure of the selected model, over the whole test set or over one slice."""
+        return self._value(metric, part, lambda row: bool(row["selected"]))
+
+    def of(self, model: str, metric: str) -> float:
+        """Return a figure of another model of the run."""
+        return self._value(metric, {}, lambda row: row["model"] == model and row["kind"] == "baseline")
+
+    def difference_to(self, model: str) -> tuple[float, float]:
+        """Return the interval of the paired difference: that model's loss less ours, above 0 if we win."""
+        for test in self.results["tests"]:
+            if test["b"] == model:
+                low, high = test["low"], test["high"]
+                return (math.nan if low is None else low, math.nan if high is None else high)
+        raise LookupError(f"no test against {model}")
+
+    def _value(self, metric: str, part: Mapping[str, str], chosen: Callable[[dict[str, Any]], bool]) -> float:
+        for row in self.results["rows"]:
+            if row["metric"] == metric and row["slice"] == part and row["seed"] is None and chosen(row):
+                return math.nan if row["value"] is None else float(row["value"])
+        raise LookupError(f"no {metric} in the results for {dict(part) or 'the whole test set'}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure and its bounds.
+
+    Attributes:
+        what: The figure in words.
+        measure: Takes the runs of the case by name.
+        low: Smallest value that passes.
+        high: Largest value that passes.
+        stretch: Reported, but no reason to fail.
+    """
+
+    what: str
+    measure: Callable[[Mapping[str, Measured]], float]
+    low: float = -math.inf
+    high: float = math.inf
+    stretch: bool = False
+
+    @property
+    def target(self) -> str:
+        """The bounds in words."""
+        word = "stretch: " if self.stretch else ""
+        if math.isfinite(self.low) and math.isfinite(self.high):
+            return f"{word}{self.low:.4g} to {self.high:.4g}"
+        return f"{word}<= {self.high:.4g}" if math.isfinite(self.high) else f"{word}>= {self.low:.4g}"
+
+    def holds(self, value: float) -> bool:
+        """Whether ``value`` lies within the bounds; NaN does not."""
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Case:
+    """Some runs and what must hold of them.
+
+    Attributes:
+        name: Its name on the command line.
+        points: Points of the plugin's acceptance list that it covers.
+        runs: Runs by name; may be empty where a check measures by itself.
+        checks: What must hold.
+    """
+
+    name: str
+    points: tuple[int, ...]
+    runs: Mapping[str, Settings]
+    checks: tuple[Check, ...]
