@@ -57,11 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = [case for case in cases if not options.only or case.name in options.only]
     path = options.output or RESULTS / f"{options.plugin}.json"
     document = _start(path, options.plugin)
-    commit = _commit()
+    now = commit()
     order = [case.name for case in cases]
     for case in wanted:
         known = next((item for item in document["cases"] if item["name"] == case.name), None)
-        if known and not options.again and known["commit"] == commit and not commit.endswith("-dirty"):
+        if known and not options.again and known["commit"] == now and not now.endswith("-dirty"):
             print(f"{case.name}: measured at this commit already")
         else:
             known = _measure(options.plugin, case, options.device, choose_progress(options.quiet))
@@ -102,8 +102,8 @@ def _measure(plugin: str, case: Case, device: str, progress: Progress) -> dict[s
         "name": case.name,
         "points": list(case.points),
         "commands": {name: settings.command(plugin) for name, settings in case.runs.items()},
-        "commit": _commit(),
-        "versions": _versions(),
+        "commit": commit(),
+        "versions": versions(),
     }
     with tempfile.TemporaryDirectory(prefix="acceptance-") as scratch:
         try:
@@ -168,7 +168,9 @@ def _print(case: dict[str, Any]) -> None:
     print(f"  {case['seconds']:.0f} s on {case['device']}, commit {case['commit']}")
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return the commit, with ``-dirty`` where code differs from it."""
+
     def git(*words: str) -> str:
         done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.stdout.strip()
@@ -178,7 +180,8 @@ def _commit() -> str:
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions that figures depend on, and the number of CPUs."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version(), "cpus": str(os.cpu_count())}
