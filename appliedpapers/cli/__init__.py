@@ -84,6 +84,12 @@ def _run(words: list[str], debug: bool) -> int:
         # the reader of our stdout left, as `head` does; nothing is wrong
         _leave_stdout()
         return 0
+    except SystemExit as error:
+        # typer's way to say the same
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _leave_stdout()
+        return 0
     except Exception as error:
         if debug and not _is_usage(error):
             raise

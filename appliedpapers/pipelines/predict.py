@@ -18,7 +18,7 @@ from appliedpapers.core.tables import plain_row
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from appliedpapers.core.model import Model
+    from appliedpapers.core.model import Model, Stream
 
 DEFAULT_STORE = Path("mlruns")
 
@@ -76,27 +76,36 @@ def predict_file(
 def stream_lines(
     reference: str, lines: Iterable[str], *, device: str = "cpu", store_folder: Path = DEFAULT_STORE
 ) -> Iterator[str]:
-    """Feed JSON lines to a model's stream and yield JSON lines.
+    """Feed JSON lines to a model and yield JSON lines; each group has a stream of its own.
 
     Raises:
         ConfigError: The model does not stream.
-        DataError: A line is not a JSON object; its number is named.
+        DataError: A line is not a JSON object or breaks the contract; its number is named.
     """
-    model, _ = load_model(reference, device=device, store_folder=store_folder)
-    stream = model.stream()
+    from appliedpapers.core.validation import check, from_records
+
+    model, info = load_model(reference, device=device, store_folder=store_folder)
+    schema = info.input_schema
+    unused = model.stream()
+    streams: dict[tuple[Any, ...], Stream] = {}
     for number, line in enumerate(lines, start=1):
-        if line.strip():
-            for record in stream.step(_record(line, number)):
-                yield json.dumps(plain_row(record))
+        if not line.strip():
+            continue
+        source = f"stdin, line {number}"
+        table = from_records([_record(line, source)], schema, source=source)
+        (record,) = check(table, schema, source=source).require_clean().to_pylist()
+        group = tuple(record[name] for name in schema.group_by)
+        if group not in streams:
+            streams[group] = model.stream() if streams else unused
+        for answer in streams[group].step(record):
+            yield json.dumps(plain_row(answer))
 
 
-def _record(line: str, number: int) -> dict[str, Any]:
+def _record(line: str, source: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise DataError(
-            f"stdin, line {number}: not JSON ({error}).", hint='Expected {"column": value}.'
-        ) from None
+        raise DataError(f"{source}: not JSON ({error}).", hint='Expected {"column": value}.') from None
     if not isinstance(record, dict):
-        raise DataError(f"stdin, line {number}: not a JSON object.", hint='Expected {"column": value}.')
+        raise DataError(f"{source}: not a JSON object.", hint='Expected {"column": value}.')
     return record

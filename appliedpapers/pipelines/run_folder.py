@@ -116,8 +116,6 @@ def resume_request(folder: Path) -> RunRequest:
     if (folder / RESULTS).is_file():
         raise ConfigError(f"{folder}: this run is complete.", hint=f"Its report is {folder / 'report.html'}.")
     values = _read_request(folder / REQUEST)
-    if values.keys() != {item.name for item in fields(RunRequest)}:
-        raise ConfigError(f"{folder / REQUEST}: not what apps run writes.", hint=_AGAIN)
     task = plugins.find(values["plugin"]).task(values["task"])
     values["config"] = configs.validate(task.load("config"), values["config"])
     values["data"] = Path(values["data"]) if values["data"] else None
@@ -134,7 +132,7 @@ def _read_request(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}).", hint=_AGAIN) from None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or values.keys() != {item.name for item in fields(RunRequest)}:
         raise ConfigError(f"{path}: not what apps run writes.", hint=_AGAIN)
     return values
 
