@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 
 from appliedpapers.core.training import TrainTask, shuffled_slices
 from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.plugins.frets.network import FreTS
 from appliedpapers.plugins.frets.windows import WindowArrays
 
 _WINDOWS_A_BLOCK = 256
@@ -117,6 +119,27 @@ class WindowTensors:
             return whole[:, : self._lookback], whole[:, self._lookback :]
         rows = block.flatten(0, 1) if self._complete else block[self._usable[indices]]
         return rows[:, : self._lookback, None], rows[:, self._lookback :, None]
+
+
+def shrink_correction(network: FreTS, valid: WindowArrays, *, mixes_series: bool) -> float:
+    """Keep that share of a network's correction to its linear skip that fits the valid windows best.
+
+    The share is the least-squares factor of the correction on what the skip leaves over, kept within 0 and
+    1: a correction that does not carry over to later data is taken back, in the limit to the skip alone.
+
+    Returns:
+        The share that was kept.
+    """
+    whole = forecast_windows(network, valid, mixes_series=mixes_series)
+    kept = copy.deepcopy(network)
+    kept.scale_correction(0.0)
+    skip = forecast_windows(kept, valid, mixes_series=mixes_series)
+    usable = np.broadcast_to(valid.valid[:, None, :], whole.shape) & np.isfinite(whole)
+    correction, left = (whole - skip)[usable], (valid.targets - skip)[usable]
+    power = float(correction @ correction)
+    share = float(np.clip(correction @ left / power, 0.0, 1.0)) if power > 0 else 0.0
+    network.scale_correction(share)
+    return share
 
 
 def forecast_windows(network: nn.Module, windows: WindowArrays, *, mixes_series: bool) -> NDArray[np.float64]:

@@ -21,7 +21,12 @@ from appliedpapers.plugins.frets.baselines import RidgeNLinear
 from appliedpapers.plugins.frets.config import FretsConfig
 from appliedpapers.plugins.frets.conformal import ConformalIntervals
 from appliedpapers.plugins.frets.contexts import Context, ContextReader
-from appliedpapers.plugins.frets.learner import WindowTask, forecast_rows, forecast_windows
+from appliedpapers.plugins.frets.learner import (
+    WindowTask,
+    forecast_rows,
+    forecast_windows,
+    shrink_correction,
+)
 from appliedpapers.plugins.frets.network import FreTS
 from appliedpapers.plugins.frets.observations import season_of
 from appliedpapers.plugins.frets.panel import Scaler
@@ -30,6 +35,7 @@ from appliedpapers.plugins.frets.windows import WindowArrays
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from torch import nn
 
 _WEIGHTS = "network-{}.safetensors"
 _CONSTANTS = "constants.safetensors"
@@ -49,6 +55,7 @@ class FretsForecaster(Model):
     def __init__(self, config: FretsConfig) -> None:
         super().__init__(config)
         self.networks: list[FreTS] = []
+        self.shares: list[float] = []
         self.unique_ids: tuple[str, ...] = ()
         self.scaler: Scaler
         self.intervals: ConformalIntervals
@@ -141,6 +148,8 @@ class FretsForecaster(Model):
             network = self._new_network(derive_seed(run.seed, "network", number) if number else run.seed)
             if ridge is not None:
                 network.set_linear_skip(torch.from_numpy(ridge.weight_).float())
+                # trained along, the map would forget the penalty that was chosen for it
+                cast("nn.Linear", network.linear_skip).requires_grad_(False)
             if init is not None:
                 _start_from(network, cast("FretsForecaster", init), number)
             network.to(run.device)
@@ -148,6 +157,8 @@ class FretsForecaster(Model):
                 network, learn, judge, self.config.training, mixes_series=options.channel_mixing
             )
             fit(task, self.config.training, run, name=f"network-{number}")
+            if ridge is not None:
+                self.shares.append(shrink_correction(network, judge, mixes_series=options.channel_mixing))
             self.networks.append(network)
         self._calibrate(judge)
         return self
@@ -190,6 +201,9 @@ class FretsForecaster(Model):
         """Yield the facts of the model card."""
         yield "networks", str(len(self.networks))
         yield "parameters", f"{sum(p.numel() for net in self.networks for p in net.parameters()):,}"
+        if self.shares:
+            shares = ", ".join(f"{share:.2f}" for share in self.shares)
+            yield "share of the network's correction kept by the valid windows", shares
         yield "scaling", f"{self.scaler.kind}, fitted on the train part"
         yield from self.intervals.describe()
 
@@ -210,6 +224,7 @@ class FretsForecaster(Model):
             "unique_ids": list(self.unique_ids),
             "freq": self.freq,
             "scaler": self.scaler.kind,
+            "shares": self.shares,
             "intervals": intervals,
         }
 
@@ -219,6 +234,7 @@ class FretsForecaster(Model):
         model = cls(config)
         constants = {name: value.numpy() for name, value in load_file(folder / _CONSTANTS).items()}
         model.unique_ids, model.freq = tuple(state["unique_ids"]), str(state["freq"])
+        model.shares = list(state["shares"])
         model.scaler = Scaler(state["scaler"], constants.pop("shift"), constants.pop("scale"))
         model.intervals = ConformalIntervals.from_parts(state["intervals"], constants)
         for number in range(config.model.ensemble):

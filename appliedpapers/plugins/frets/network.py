@@ -163,6 +163,12 @@ class FreTS(nn.Module):
             self.linear_skip.weight.copy_(weight)
             self.linear_skip.bias.copy_(bias)
 
+    @torch.no_grad()
+    def scale_correction(self, factor: float) -> None:
+        """Multiply what the network adds to its skip by ``factor``; 0 leaves the skip alone."""
+        self.output_layer.weight.mul_(factor)
+        self.output_layer.bias.mul_(factor)
+
     def embed(self, x: Tensor) -> Tensor:
         """Map ``(batch, lookback, series)`` to ``(batch, series, lookback, embed_dim)``."""
         return x.transpose(1, 2).unsqueeze(-1) * self.embedding
