@@ -226,12 +226,13 @@ def _role(
 
 
 def _decimals(rows: Sequence[Mapping[str, Any]]) -> int:
-    """Return so many decimals that the smallest interval shows one digit, and a value at least three."""
+    """Return so many decimals that the smallest interval shows one digit and every value three."""
     halves = [_half(row) for row in rows]
     known = [half for half in halves if half]
     values = [abs(row["value"]) for row in rows if row["value"]]
     wanted = [-math.floor(math.log10(min(known)))] if known else []
-    if values and not known:
+    if values:
+        # wide intervals must not make different models look the same
         wanted.append(2 - math.floor(math.log10(min(values))))
     return max(0, *wanted, 0)
 

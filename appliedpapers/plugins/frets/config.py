@@ -157,9 +157,8 @@ class FretsConfig(TaskConfig):
             "training": {"epochs": 2, "lr": 3e-4},
         },
         "best": {
-            "model": {"lookback": 512, "instance_norm": False, "ensemble": 3},
-            "training": {"epochs": 5},
-            "candidates": {"frets-normed": {"model": {"instance_norm": True}}},
+            "model": {"lookback": 512, "dropout": 0.5, "ensemble": 3},
+            "training": {"epochs": 4},
         },
         "published": {"model": _PAPER, "training": {"lr": 1e-4}},
         "published-minmax": {
