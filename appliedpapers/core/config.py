@@ -40,6 +40,16 @@ class TaskConfig(Section):
 T = TypeVar("T", bound=TaskConfig)
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with dates left as the texts that people wrote: ``data.start=1990-01-01``."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def resolve(
     config_class: type[T],
     *,
@@ -109,7 +119,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: The file is absent, unreadable, not YAML or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file.", hint="Check the path given to --config.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -151,7 +161,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
     if not sign or not all(path.split(".")):
         raise ConfigError(f"--set {text}: not an assignment.", hint="Expected --set section.option=value.")
     try:
-        value: Any = yaml.safe_load(raw)
+        value: Any = yaml.load(raw, _Loader)
     except yaml.YAMLError:
         raise ConfigError(
             f"--set {text}: the value is not YAML.", hint="Quote it, such as --set 'a.b=[1, 2]'."

@@ -63,6 +63,13 @@ def test_precedence_is_default_preset_file_assignment(tmp_path):
     assert (config.network.depth, config.network.width) == (9, 32)
 
 
+def test_a_date_stays_the_text_that_was_written(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("freq: 2002-01-01\n")
+    assert resolve(file=path).freq == "2002-01-01"
+    assert resolve("freq=1990-01-01T00:00").freq == "1990-01-01T00:00"
+
+
 def test_resolving_does_not_change_the_preset():
     resolve("network.width=4", preset="quick")
     assert Example.presets["quick"] == {"network": {"depth": 1}}
