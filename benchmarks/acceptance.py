@@ -176,7 +176,7 @@ def commit() -> str:
         return done.stdout.strip()
 
     # what the figures depend on; results and documents may change
-    changed = git("status", "--porcelain", "--", "appliedpapers", "benchmarks", "constraints.txt")
+    changed = git("status", "--porcelain", "-uno", "--", "appliedpapers", "benchmarks", "constraints.txt")
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
