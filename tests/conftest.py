@@ -10,6 +10,10 @@ import pytest
 
 _ROOT = Path(__file__).resolve().parents[1]
 
+# workers with a thread a core each wait for one another: measured several times slower than one thread each
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # the tiny plugins are found as if they were installed, in this process and in those that tests start
 _TINY = str(_ROOT / "tests" / "plugins" / "tiny")
 sys.path.insert(0, _TINY)
