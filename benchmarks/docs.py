@@ -1,0 +1,328 @@
+"""Regenerate what the code knows better than the documentation: tables, the command reference, the picture.
+
+Run: python -m benchmarks.docs            everything; the picture needs chromium and about a minute
+     python -m benchmarks.docs --text     the texts alone
+     python -m benchmarks.docs --check    exit 1 where a text is not what the code says
+
+A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import appliedpapers
+from appliedpapers.core import plugin as plugins
+from appliedpapers.core.config import TaskConfig, flags, resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURE = ROOT / "docs" / "images" / "report.png"
+PICTURE_SIZE = (1100, 1190)
+PICTURE_MOST_BYTES = 200_000
+RESULTS = ROOT / "docs" / "results"
+CLI_PAGE = "docs/cli.md"
+HELP_WIDTH = 88
+
+# what the coming plugins will do; a plugin that is installed describes itself
+PLANNED = {
+    "pansharpening": "sharpen hyperspectral scenes with a panchromatic band",
+    "finalmlp": "predict clicks with two gated MLP streams, calibrated",
+    "agrosense": "soil photos, soil tests and spectra to crop and nitrogen advice",
+    "virtual-inking": "propose the surgical margin on H&E slides",
+    "laser-cvae": "find abnormal ageing and early failure of lasers and LEDs",
+    "varifocal-net": "type and polarity of chromosomes, and the karyogram",
+    "imu-attitude": "roll and pitch from a 6-axis inertial sensor",
+    "volatility-images": "forecast short-term volatility from order-flow images",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write, or with ``--check`` compare; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.docs")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--check", action="store_true", help="write nothing, exit 1 on a difference")
+    choice.add_argument("--text", action="store_true", help="leave the picture as it is")
+    options = parser.parse_args(arguments)
+    stale = [place for place, text in pages() if (ROOT / place).read_text(encoding="utf-8") != text]
+    if options.check:
+        for place in stale:
+            print(f"{place} is not what the code says; make docs writes it anew.")
+        return 1 if stale else 0
+    for place, text in pages():
+        (ROOT / place).write_text(text, encoding="utf-8")
+    print(f"texts    {', '.join(stale) or 'up to date'}")
+    if not options.text:
+        print(f"picture  {draw_picture()}")
+    return 0
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Yield each page that has a generated part, and its text as it should be."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        if "<!-- generated: " in text:
+            yield path.relative_to(ROOT).as_posix(), fill(text)
+
+
+def fill(text: str) -> str:
+    """Replace every generated part of a page."""
+
+    def part(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"<!-- generated: {name} -->\n{PARTS[name]()}\n<!-- end of {name} -->"
+
+    return re.sub(r"<!-- generated: ([\w-]+) -->\n.*?<!-- end of \1 -->", part, text, flags=re.DOTALL)
+
+
+def plugin_table() -> str:
+    """Return the plugins of this distribution, installed and planned."""
+    lines = ["| plugin | what it does | state |", "|---|---|---|"]
+    installed = {item.id: item.spec for item in own_plugins()}
+    for name in declared_extras():
+        spec = installed.get(name)
+        if spec is None:
+            lines.append(f"| `{name}` | {PLANNED[name]} | planned |")
+            continue
+        papers = ", ".join(f"[{paper.arxiv or paper.doi}]({paper.url})" for paper in spec.papers)
+        summary = spec.summary.rstrip(".")
+        lines.append(f"| [`{name}`](docs/{name}.md) | {summary[0].lower()}{summary[1:]} ({papers}) | ready |")
+    return "\n".join(lines)
+
+
+def own_plugins() -> list[plugins.Found]:
+    """Return the plugins that this distribution brings; others may be installed beside them."""
+    return [item for item in plugins.discover() if plugins.BUILT_IN_DISTRIBUTION in item.distributions]
+
+
+def declared_extras() -> list[str]:
+    """Return the ids of all plugins, installed or planned, in the order of ``pyproject.toml``."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    everything = re.search(r"\[(.*)\]", project["optional-dependencies"]["all"][0])
+    assert everything is not None
+    return everything[1].split(",")
+
+
+def preset_table(plugin: str) -> str:
+    """Return what each preset of a plugin sets apart from the defaults."""
+    config_class: type[TaskConfig] = plugins.find(plugin).task().load("config")
+    lines = ["| preset | sets |", "|---|---|"]
+    for name, values in config_class.presets.items():
+        changed = " · ".join(f"`{path}={_plain(value)}`" for path, value in _leaves(values)) or "nothing"
+        lines.append(f"| `{name}` | {changed} |")
+    return "\n".join(lines)
+
+
+def column_table(plugin: str, side: str) -> str:
+    """Return the columns that a plugin's model takes (``input``) or gives (``output``)."""
+    task = plugins.find(plugin).task()
+    model = task.load("model")(resolve(task.load("config")))
+    table: str = getattr(model, f"{side}_schema").markdown()
+    return table
+
+
+def dataset_table(plugin: str) -> str:
+    """Return the published datasets of a plugin."""
+    lines = ["| `--dataset` | what it is | licence |", "|---|---|---|"]
+    for entry in plugins.find(plugin).task().load("datasets").published:
+        lines.append(f"| `{entry.id}` | {entry.title} | {entry.licence} |")
+    return "\n".join(lines)
+
+
+def published_table() -> str:
+    """Return the figures that others printed of FreTS; those that we confirmed are marked."""
+    from appliedpapers.plugins.frets.published import PUBLISHED_FIGURES
+
+    groups: dict[tuple[str, str, str, str], list[str]] = {}
+    for figure in PUBLISHED_FIGURES:
+        span = f"{figure.setting['model.lookback']} → {figure.setting['model.horizon']}"
+        key = (figure.dataset, figure.protocol, span, figure.source)
+        groups.setdefault(key, []).append(f"{figure.metric} {figure.value:g}{' ✓' * figure.verified}")
+    lines = ["| dataset | protocol | steps: back → ahead | printed | where |", "|---|---|---|---|---|"]
+    for (dataset, protocol, span, source), values in groups.items():
+        lines.append(f"| {dataset} | {protocol} | {span} | {', '.join(values)} | {source} |")
+    return "\n".join(lines)
+
+
+def measured_table(plugin: str) -> str:
+    """Return what ``make acceptance`` measured, from ``docs/results/<plugin>.json``."""
+    path = RESULTS / f"{plugin}.json"
+    if not path.is_file():
+        return f"Not measured yet: `make acceptance PLUGIN={plugin}` writes `docs/results/{plugin}.json`."
+    cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    lines = [
+        "| run | data, protocol | ours | strongest baseline | published, same protocol |",
+        "|---|---|---|---|---|",
+    ]
+    for case in cases:
+        for name, results in case.get("runs", {}).items():
+            title = case["name"] if len(case["runs"]) == 1 else f"{case['name']}, {name}"
+            lines.append(f"| {' | '.join((title, *_measured(results)))} |")
+    lines += ["", "What was asked for, and what came of it:", ""]
+    lines += ["| case | figure | target | measured | reached |", "|---|---|---|---|---|"]
+    for case in cases:
+        for check in case["checks"]:
+            value = "not measured" if check["measured"] is None else f"{check['measured']:.4g}"
+            reached = "yes" if check["reached"] else "no"
+            lines.append(f"| {case['name']} | {check['what']} | {check['target']} | {value} | {reached} |")
+    return "\n".join(lines)
+
+
+def flag_table() -> str:
+    """Return the command-line flags that plugins' configurations declare."""
+    lines = ["| plugin | flag | sets | meaning |", "|---|---|---|---|"]
+    for item in own_plugins():
+        for task in item.spec.tasks if item.spec else ():
+            config_class = task.load("config")
+            for flag, (path, _) in flags(config_class).items():
+                lines.append(f"| `{item.id}` | `{flag}` | `{path}` | {_described(config_class, path)} |")
+    return "\n".join(lines)
+
+
+def command_reference() -> str:
+    """Return ``--help`` of every command."""
+    import typer
+
+    from appliedpapers.cli import app
+
+    sections: list[str] = []
+
+    def walk(command: Any, name: str, parent: Any) -> None:
+        context = command.context_class(
+            command,
+            info_name=name,
+            parent=parent,
+            terminal_width=HELP_WIDTH,
+            max_content_width=HELP_WIDTH,
+            **command.context_settings,
+        )
+        title = f"## {context.command_path}\n\n" if parent is not None else ""
+        text = "\n".join(line.rstrip() for line in command.get_help(context).strip().splitlines())
+        sections.append(f"{title}```text\n{text}\n```")
+        for child in getattr(command, "commands", {}).values():
+            walk(child, child.name, context)
+
+    walk(typer.main.get_command(app), "apps", None)
+    return "\n\n".join(sections)
+
+
+def api_table() -> str:
+    """Return the names of the Python API with the first line of their documentation."""
+    lines = ["| name | what it is |", "|---|---|"]
+    for name in appliedpapers.__all__:
+        item = getattr(appliedpapers, name)
+        first = (item.__doc__ or "").strip().splitlines()[0].replace("``", "`")
+        kind = name if isinstance(item, type) else f"{name}()"
+        plain = re.sub(r":[a-z]+:`~?([^`]*)`", r"`\1`", first)
+        lines.append(f"| `{kind}` | {plain} |")
+    return "\n".join(lines)
+
+
+def draw_picture() -> str:
+    """Run the quick preset and take a picture of its report; return what came of it."""
+    browser = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
+        None,
+    )
+    if browser is None:
+        return "left as it is: chromium is not installed"
+    with tempfile.TemporaryDirectory(prefix="apps-docs-") as scratch:
+        folder = Path(scratch)
+        words = ["run", "frets", "--preset", "quick", "--no-register", "--quiet"]
+        subprocess.run([sys.executable, "-m", "appliedpapers", *words], cwd=folder, check=True)
+        report = next(folder.glob("runs/*/report.html")).resolve()
+        picture = folder / "report.png"
+        subprocess.run(
+            [
+                browser,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                f"--user-data-dir={folder / 'browser'}",
+                f"--window-size={PICTURE_SIZE[0]},{PICTURE_SIZE[1]}",
+                f"--screenshot={picture}",
+                report.as_uri(),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=120,
+        )
+        size = picture.stat().st_size
+        if size > PICTURE_MOST_BYTES:
+            raise SystemExit(f"the picture has {size:,} bytes; at most {PICTURE_MOST_BYTES:,} are committed")
+        PICTURE.parent.mkdir(parents=True, exist_ok=True)
+        aside = PICTURE.with_name(f".{PICTURE.name}.part")
+        shutil.copyfile(picture, aside)
+        os.replace(aside, PICTURE)
+    return f"{PICTURE.relative_to(ROOT)}, {size / 1000:.0f} kB"
+
+
+def _measured(results: dict[str, Any]) -> tuple[str, str, str, str]:
+    whole = [row for row in results["rows"] if not row["slice"] and row["seed"] is None]
+    ours = next(row for row in whole if row["selected"])
+    same = [row for row in whole if row["metric"] == ours["metric"]]
+    rivals = [row for row in same if row["kind"] == "baseline"]
+    best = min if not ours["higher_is_better"] else max
+    strongest = best(rivals, key=lambda row: row["value"]) if rivals else None
+    printed = ", ".join(_figure(row) for row in same if row["kind"] == "published")
+    return (
+        f"{results['dataset']}{' (synthetic)' if results['synthetic'] else ''}, {results['protocol']}",
+        _figure(ours),
+        _figure(strongest) if strongest else "none",
+        printed or "none",
+    )
+
+
+def _figure(row: dict[str, Any]) -> str:
+    low, high = row.get("low"), row.get("high")
+    interval = f" ({low:.4g} to {high:.4g})" if low is not None and high is not None else ""
+    return f"{row['model']}: {row['metric']} {row['value']:.4g}{interval}"
+
+
+def _described(config_class: Any, path: str) -> str:
+    *sections, name = path.split(".")
+    for section in sections:
+        config_class = config_class.model_fields[section].annotation
+    return str(config_class.model_fields[name].description)
+
+
+def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value) if not isinstance(value, str) else value
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "plugins": plugin_table,
+    "flags": flag_table,
+    "commands": command_reference,
+    "api": api_table,
+    "frets-presets": lambda: preset_table("frets"),
+    "frets-input": lambda: column_table("frets", "input"),
+    "frets-output": lambda: column_table("frets", "output"),
+    "frets-datasets": lambda: dataset_table("frets"),
+    "frets-published": published_table,
+    "frets-measured": lambda: measured_table("frets"),
+}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
