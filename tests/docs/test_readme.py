@@ -30,7 +30,7 @@ PIECE = re.compile(
 # the reader's own data are compared with every baseline; one is enough to see that the command works
 SHORTER = {
     "apps run frets --data load.csv --preset quick": "--set baselines=[last-value] --set training.epochs=1",
-    'assignments=["model.horizon=12"]': 'assignments=["model.horizon=12", "baselines=[last-value]", "training.epochs=1"]',
+    '"model.horizon=12"': '"model.horizon=12", "baselines=[last-value]", "training.epochs=1"',
 }
 
 
