@@ -76,10 +76,8 @@ def _run(words: list[str], debug: bool) -> int:
         else:
             code = int(app(args=words, prog_name="apps", standalone_mode=False) or 0)
         sys.stdout.flush()
-        return code
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted.", file=sys.stderr)
-        return 130
+        code = 130
     except BrokenPipeError:
         # the reader of our stdout left, as `head` does; nothing is wrong
         _leave_stdout()
@@ -94,6 +92,10 @@ def _run(words: list[str], debug: bool) -> int:
         if debug and not _is_usage(error):
             raise
         return _report(error)
+    if code == 130:
+        # typer makes the code of it and says nothing
+        print("interrupted.", file=sys.stderr)
+    return code
 
 
 def _report(error: Exception) -> int:

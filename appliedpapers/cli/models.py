@@ -11,7 +11,7 @@ import typer
 
 from appliedpapers.cli import options
 from appliedpapers.cli.output import print_columns, print_json
-from appliedpapers.core.errors import GateError
+from appliedpapers.core.errors import ConfigError, GateError
 
 if TYPE_CHECKING:
     from appliedpapers.pipelines.registry_promotion import Promotion
@@ -59,9 +59,9 @@ def list_models(store: options.Store = options.DEFAULT_STORE, as_json: options.J
 def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """Show the versions of a model: metric, dataset, aliases, history."""
     from appliedpapers.pipelines import registry
-    from appliedpapers.pipelines.tracking_store import open_store
+    from appliedpapers.pipelines.tracking_store import existing_store
 
-    found = registry.show(open_store(store), name)
+    found = registry.show(existing_store(store), name)
     if as_json:
         print_json(asdict(found))
         return
@@ -104,9 +104,9 @@ def diff(
 ) -> None:
     """Show what differs between two versions: configuration, metrics, schema."""
     from appliedpapers.pipelines import registry
-    from appliedpapers.pipelines.tracking_store import open_store
+    from appliedpapers.pipelines.tracking_store import existing_store
 
-    changes = registry.diff(open_store(store), name, first, second)
+    changes = registry.diff(existing_store(store), name, first, second)
     if as_json:
         print_json(asdict(changes))
         return
@@ -130,9 +130,9 @@ def promote(
 ) -> None:
     """Make a version the champion when it is not worse on the same test set; exit 5 when it is."""
     from appliedpapers.pipelines import registry
-    from appliedpapers.pipelines.tracking_store import open_store
+    from appliedpapers.pipelines.tracking_store import existing_store
 
-    promotion = registry.promote(open_store(store), name, version, new_benchmark=new_benchmark)
+    promotion = registry.promote(existing_store(store), name, version, new_benchmark=new_benchmark)
     print_json(asdict(promotion)) if as_json else print(f" {_sentence(promotion)}")
 
 
@@ -140,9 +140,9 @@ def promote(
 def rollback(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """Give the champion's alias back to the champion before it."""
     from appliedpapers.pipelines import registry
-    from appliedpapers.pipelines.tracking_store import open_store
+    from appliedpapers.pipelines.tracking_store import existing_store
 
-    promotion = registry.rollback(open_store(store), name)
+    promotion = registry.rollback(existing_store(store), name)
     print_json(asdict(promotion)) if as_json else print(f" {_sentence(promotion)}")
 
 
@@ -154,9 +154,9 @@ def export(
 ) -> None:
     """Write a version into one file, for a machine without network."""
     from appliedpapers.pipelines import registry
-    from appliedpapers.pipelines.tracking_store import open_store
+    from appliedpapers.pipelines.tracking_store import existing_store
 
-    print(f" written  {registry.export_version(open_store(store), model, file)}")
+    print(f" written  {registry.export_version(existing_store(store), model, file)}")
 
 
 @registry_app.command("import")
@@ -168,6 +168,8 @@ def import_(
     from appliedpapers.pipelines import registry
     from appliedpapers.pipelines.tracking_store import open_store
 
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file.", hint="Check the path.")
     version, alias = registry.import_version(open_store(store), file)
     print(f" registered  version {version} → @{alias}")
 

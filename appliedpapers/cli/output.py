@@ -9,6 +9,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from appliedpapers.core.errors import AppsError
+
+
+class Interrupted(AppsError):
+    """Ctrl-C or SIGTERM ended a command that kept what it had done."""
+
+    exit_code = 130
+    label = "interrupted"
+
+
 _CODES = {"good": "32", "bad": "31", "dim": "2"}
 _IN_ASCII = {
     "·": "-",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliedpapers.cli import options
-from appliedpapers.cli.output import print_json
+from appliedpapers.cli.output import Interrupted, print_json
 from appliedpapers.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,10 +110,9 @@ def score_run(
             progress=choose_progress(quiet or as_json),
         )
     except KeyboardInterrupt:
-        print(
-            f"interrupted. Finished parts are kept in {output}; the same command continues.", file=sys.stderr
-        )
-        raise typer.Exit(130) from None
+        raise Interrupted(
+            f"finished parts are kept in {output}.", hint="The same command continues."
+        ) from None
     if as_json:
         print_json(asdict(summary))
     else:

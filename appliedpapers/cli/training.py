@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliedpapers.cli import options
-from appliedpapers.cli.output import print_json
+from appliedpapers.cli.output import Interrupted, print_json
 from appliedpapers.core.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -103,14 +103,15 @@ def run(
     try:
         result = started.live()
     except KeyboardInterrupt:
-        print(f"interrupted. {_how_to_go_on(started)}", file=sys.stderr)
-        raise typer.Exit(130) from None
+        if not started.claimed:
+            raise
+        kept = f"what was learned is kept in {started.folder}; continue with"
+        raise Interrupted(kept, hint=_resumption(started)) from None
     except RunError as error:
         # the machine failed, not the run: what was learned until then is worth keeping
         if isinstance(error.__cause__, OSError) and started.claimed:
-            raise RunError(
-                error.message, hint=f"{error.hint or ''} {_how_to_go_on(started)}".strip()
-            ) from error
+            hint = f"{error.hint or ''} Then continue with\n  {_resumption(started)}".strip()
+            raise RunError(error.message, hint=hint) from error
         raise
     _print_result(result, as_json)
 
@@ -135,13 +136,11 @@ def _refuse_changes(context: typer.Context, plugin: str) -> None:
         )
 
 
-def _how_to_go_on(started: Run) -> str:
-    if not started.claimed:
-        return "Nothing had been written yet."
+def _resumption(started: Run) -> str:
     words = ["apps", "run", started.spec.id, "--resume", str(started.folder)]
     if started.store_folder != options.DEFAULT_STORE:
         words += ["--store", str(started.store_folder)]
-    return f"What was learned is kept in {started.folder}; continue with\n  {shlex.join(words)}"
+    return shlex.join(words)
 
 
 def _print_result(result: RunResult, as_json: bool) -> None:

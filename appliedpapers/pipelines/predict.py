@@ -35,9 +35,9 @@ def load_model(
     folder = Path(reference)
     if not (folder / "bundle.json").is_file():
         from appliedpapers.pipelines.registry import resolve
-        from appliedpapers.pipelines.tracking_store import open_store
+        from appliedpapers.pipelines.tracking_store import existing_store
 
-        folder = resolve(reference, open_store(store_folder)).bundle
+        folder = resolve(reference, existing_store(store_folder)).bundle
     return load_bundle(folder, resolve_device(device))
 
 

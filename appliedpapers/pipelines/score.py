@@ -164,9 +164,10 @@ def resolve_model(reference: str, store_folder: Path) -> ScoredModel:
         digest = sha256_file(folder / "bundle.json")
         name = f"apps.{read_info(folder).plugin}"
         return ScoredModel(name, digest[:12], None, str(folder.resolve()), folder, digest)
-    from appliedpapers.pipelines import registry, tracking
+    from appliedpapers.pipelines import registry
+    from appliedpapers.pipelines.tracking_store import existing_store
 
-    found = registry.resolve(reference, tracking.open_store(store_folder))
+    found = registry.resolve(reference, existing_store(store_folder))
     digest = sha256_file(found.bundle / "bundle.json")
     return ScoredModel(found.name, str(found.version), found.alias, found.uri, found.bundle, digest)
 

@@ -94,10 +94,11 @@ def load_served(ref: str, store_folder: Path | None = None, *, device: str = "cp
     if (folder / "bundle.json").is_file():
         name, version = "", "0"
     else:
-        from appliedpapers.pipelines import registry, tracking
+        from appliedpapers.pipelines import registry
         from appliedpapers.pipelines.predict import DEFAULT_STORE
+        from appliedpapers.pipelines.tracking_store import existing_store
 
-        found = registry.resolve(ref, tracking.open_store(store_folder or DEFAULT_STORE))
+        found = registry.resolve(ref, existing_store(store_folder or DEFAULT_STORE))
         name, version, folder = found.name, str(found.version), found.bundle
     model, info = load_bundle(folder, resolve_device(device))
     spec = plugins.find(info.plugin)
@@ -145,7 +146,7 @@ def run_server(app: FastAPI, settings: ServeSettings, listener: socket.socket | 
     first = serving.first
     print(f"serving {first.name} version {first.version} at http://{shown}:{port}/", file=sys.stderr)
     if settings.exposed and settings.token is None:
-        print("  other machines can reach it and no token is asked for (--token)", file=sys.stderr)
+        print("  other machines can reach it and no token is asked for (--token-file)", file=sys.stderr)
     config = uvicorn.Config(
         app,
         loop="auto" if sys.platform == "win32" else "uvloop",

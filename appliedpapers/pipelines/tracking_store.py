@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from appliedpapers.core.errors import LockedError, RunError
+from appliedpapers.core.errors import ConfigError, LockedError, RunError
 from appliedpapers.core.files import write_error
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -100,6 +100,21 @@ def has_store(folder: Path = Path("mlruns")) -> bool:
     """Whether there is a store to open; one that a server keeps is taken to be there."""
     database = _sqlite_path(_address(folder))
     return database is None or database.exists()
+
+
+def existing_store(folder: Path = Path("mlruns")) -> Store:
+    """Open the MLflow store to look something up, which makes none.
+
+    Raises:
+        ConfigError: There is none yet.
+        RunError: The store cannot be opened.
+    """
+    if not has_store(folder):
+        raise ConfigError(
+            f"no model is registered here: there is no store in {folder.absolute()}.",
+            hint="apps run ID makes the first version; --store names another folder.",
+        )
+    return open_store(folder)
 
 
 @contextmanager

@@ -6,26 +6,15 @@ import os
 import shutil
 import signal
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from outcome import Outcome
 from tinyplugins.bundles import plots
 
 from appliedpapers.cli import main
 from appliedpapers.core.tables import write_table
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def first(self) -> str:
-        return self.err.splitlines()[0] if self.err else ""
 
 
 def exit_code(*words: object) -> int:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from outcome import Outcome
 from tinyplugins.bundles import plots
 
 from appliedpapers.core.tables import write_table
@@ -200,18 +204,18 @@ def test_a_configuration_that_cannot_be_read_is_exit_2_and_named(apps, workspace
         ((*RUN, "--device", "gpu"), 2, "config error: unknown device 'gpu'", "cpu"),
         ((*RUN, "--precision", "8"), 2, "config error: unknown precision '8'", "bf16"),
         ((*RUN, "--threads", "0"), 2, "usage error: invalid value for '--threads'", "apps run --help"),
-        ((*RUN, "--init-from", "absent"), 2, "config error: no registered model", "apps run"),
+        ((*RUN, "--init-from", "absent"), 2, "config error: no model is registered here", "apps run"),
         (("run", "tiny-rows", "--resume", "."), 2, "config error: .: not a run's folder", "apps runs list"),
         (("runs", "list", "--output", "absent"), 2, "config error: absent: no such folder", "apps run"),
-        (("predict", "tiny-rows", "-i", "x.csv"), 2, "config error: no registered model", "apps run"),
+        (("predict", "tiny-rows", "-i", "x.csv"), 2, "config error: no model is registered here", "apps run"),
         (
             ("predict", "tiny-rows", "-i", "x", "-o", "y.doc"),
             2,
             "config error: y.doc: unknown format",
             ".csv",
         ),
-        (("serve", "absent"), 2, "config error: no registered model", "apps run"),
-        (("registry", "show", "absent"), 2, "config error: no registered model", "apps run"),
+        (("serve", "absent"), 2, "config error: no model is registered here", "apps run"),
+        (("registry", "show", "absent"), 2, "config error: no model is registered here", "apps run"),
         (("registry", "import", "absent.zip"), 2, "config error: absent.zip", "path"),
         (("data", "fetch", "frets", "etth2"), 2, "config error: unknown dataset", "Did you mean 'etth1'?"),
         (("check", "tiny-rows", "--only", "x"), 2, "config error: unknown check 'x'", ""),
@@ -228,6 +232,15 @@ def test_a_wrong_word_is_answered_with_the_remedy(apps, workspace, words, code, 
     assert "Traceback" not in outcome.err
     assert outcome.out == ""
     assert everything(workspace) == {}
+
+
+def test_an_unknown_model_is_answered_with_those_that_there_are(apps, after_a_run):
+    outcome = apps("predict", "tiny-row@champion", "--input", "plots.csv")
+    assert outcome.code == 2
+    assert outcome.first == "config error: no registered model is called 'tiny-row'."
+    assert "Did you mean 'tiny-rows'?" in outcome.err
+    assert "Did you mean 'champion'?" in apps("predict", "tiny-rows@champ", "--input", "plots.csv").err
+    assert apps("predict", "tiny-rows@7", "--input", "plots.csv").first.endswith("has no version 7.")
 
 
 def test_without_network_the_message_says_what_to_place_where(apps, workspace, monkeypatch, tmp_path):
@@ -331,9 +344,6 @@ def test_what_cannot_be_written_is_exit_1_and_leaves_no_half_file(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("words", [("list",), ("list", "--json"), ("config", "schema", "tiny-rows")])
 def test_a_full_disk_behind_stdout_is_said(words):
-    import subprocess
-    import sys
-
     with open("/dev/full", "w") as full:
         program = [sys.executable, "-m", "appliedpapers", *words]
         found = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -353,6 +363,57 @@ def test_a_folder_that_may_not_be_written_is_said(apps, workspace):
     outcome = apps(*RUN, "--output", "locked")
     assert outcome.code == 1
     assert outcome.first.startswith("run error: locked/") or "run error: locked/" in outcome.err
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_before_anything_was_learned_leaves_nothing(apps, workspace, monkeypatch):
+    from appliedpapers.pipelines import run
+
+    monkeypatch.setattr(run, "load_dataset", interrupt)
+    assert apps(*RUN) == Outcome(130, "", "interrupted.\n")
+    assert everything(workspace) == {}
+
+
+def test_an_interrupted_run_says_how_to_resume_with_its_store(apps, workspace, monkeypatch):
+    from appliedpapers.pipelines import run
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Run, "_fit_baselines", interrupt)
+        outcome = apps(*RUN, "--quiet", "--output", "my runs", "--store", "my store")
+    assert outcome.code == 130
+    said, line = outcome.err.splitlines()
+    assert said.startswith("interrupted: what was learned is kept in my runs/")
+    program, *words = shlex.split(line)
+    assert program == "apps"
+    assert apps(*words, "--quiet").code == 0
+
+
+def test_an_interrupted_scoring_says_that_the_same_command_continues(apps, bundle, monkeypatch):
+    from appliedpapers.pipelines import score
+
+    words = ("score", "run", "--model", bundle, "--input", "plots.csv", "--output", "scores")
+    with monkeypatch.context() as patch:
+        patch.setattr(score, "execute", interrupt)
+        outcome = apps(*words)
+    assert outcome.code == 130
+    assert outcome.first == "interrupted: finished parts are kept in scores."
+    assert "same command" in outcome.err
+    assert apps(*words).code == 0
+
+
+@pytest.mark.parametrize("words", [("check", "tiny-rows"), ("info", "tiny-rows"), ("doctor",)])
+def test_any_other_interrupt_is_130_and_one_word(apps, workspace, monkeypatch, words):
+    from appliedpapers.core import testing
+    from appliedpapers.core.plugin import TaskSpec
+    from appliedpapers.pipelines import doctor
+
+    monkeypatch.setattr(testing, "check_plugin", interrupt)
+    monkeypatch.setattr(TaskSpec, "load", interrupt)
+    monkeypatch.setattr(doctor, "examine", interrupt)
+    assert apps(*words) == Outcome(130, "", "interrupted.\n")
 
 
 def test_an_unexpected_error_is_one_line_and_a_traceback_with_debug(apps, monkeypatch):
