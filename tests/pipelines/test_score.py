@@ -403,7 +403,7 @@ def test_wide_rows_make_smaller_batches(scenes_bundle, rows_bundle):
         ("a.arrow", b"ARROW1\0\0rest", "cannot be read as arrow"),
         (
             "a.csv.gz",
-            gzip.compress(b"plot,heat,moisture,soil,visits\n" + b"p,1,2,clay,1\n" * 99)[:-30],
+            gzip.compress(b"plot,heat,moisture,soil,visits\n" + b"p,1,2,clay,1\n" * 99, mtime=0)[:-30],
             "as csv",
         ),
         ("a.jsonl", b"[1, 2]\n", "row 1: the line is not a JSON object"),
