@@ -55,20 +55,23 @@ Store = Annotated[
     Path, typer.Option("--store", help="Folder of the MLflow store (MLFLOW_TRACKING_URI overrides it).")
 ]
 DEFAULT_STORE = Path("mlruns")
+PLUGIN_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Settings of a command that takes the flags of the plugin's configuration, too."""
 
 
-def plugin_flags(plugin: str, task: str | None, words: Sequence[str], known: Sequence[str]) -> list[str]:
+def plugin_flags(context: typer.Context, plugin: str, task: str | None) -> list[str]:
     """Turn flags that the plugin's configuration declares into ``a.b=c`` assignments.
 
     Args:
+        context: The command at work; it was made with :data:`PLUGIN_FLAGS`.
         plugin: Plugin id.
         task: Task name.
-        words: Words of the command line that the command itself did not take.
-        known: The command's own options, for did-you-mean.
 
     Raises:
         ConfigError: A word is neither an option of the command nor a flag of the plugin.
     """
+    words = context.args
+    known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
     if plugin.startswith("-"):
         raise ConfigError(f"no option is called '{plugin}'.", hint=did_you_mean(plugin, known))
     if not words:

@@ -203,8 +203,9 @@ def data_fetch(
     print(fetch(plugin, entry, accept_licence=accept_licence, progress=choose_progress()))
 
 
-@data_app.command("audit")
+@data_app.command("audit", context_settings=options.PLUGIN_FLAGS)
 def data_audit(
+    context: typer.Context,
     plugin: options.Plugin,
     task: options.Task = None,
     preset: options.Preset = "default",
@@ -220,7 +221,8 @@ def data_audit(
     from appliedpapers.core.data import leakage_audit
     from appliedpapers.core.sources import load_dataset
 
-    resolved = resolve_config(plugin, task=task, preset=preset, file=config, assignments=sets or ())
+    assignments = [*options.plugin_flags(context, plugin, task), *(sets or [])]
+    resolved = resolve_config(plugin, task=task, preset=preset, file=config, assignments=assignments)
     catalog = registry.find(plugin).task(task).load("datasets")
     loaded = load_dataset(
         catalog, plugin, resolved, dataset=dataset, data=data, accept_licence=accept_licence

@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from appliedpapers.pipelines.run_folder import RunResult
 
 _WITH_RESUME = {"plugin", "resume", "store", "threads", "quiet", "as_json"}
-_EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def attach(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("run", context_settings=_EXTRA)(run)
-    app.command("predict", context_settings=_EXTRA)(predict)
+    app.command("run", context_settings=options.PLUGIN_FLAGS)(run)
+    app.command("predict", context_settings=options.PLUGIN_FLAGS)(predict)
     app.command("stream")(stream)
 
 
@@ -65,7 +64,7 @@ def run(
     from appliedpapers.pipelines.run_folder import RunRequest, resume_request
 
     assignments = [
-        *options.plugin_flags(plugin, task, context.args, _own_options(context)),
+        *options.plugin_flags(context, plugin, task),
         *([f"seed={seed}"] if seed is not None else []),
         *(sets or []),
     ]
@@ -114,10 +113,6 @@ def run(
             raise RunError(error.message, hint=hint) from error
         raise
     _print_result(result, as_json)
-
-
-def _own_options(context: typer.Context) -> list[str]:
-    return [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
 
 
 def _refuse_changes(context: typer.Context, plugin: str) -> None:
@@ -189,7 +184,7 @@ def predict(
         files=files,
         device=device,
         store_folder=store,
-        assignments=options.plugin_flags(plugin, task, context.args, _own_options(context)),
+        assignments=options.plugin_flags(context, plugin, task),
     )
     if output is not None:
         write_table(table, output)

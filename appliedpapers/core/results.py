@@ -151,7 +151,7 @@ def build_results(
         "seconds": {stage: float(value) for stage, value in facts.seconds.items()},
         "rows": rows,
         "tests": tests,
-        "warnings": [*warnings, *builder.notes],
+        "warnings": [*warnings, *builder.notes()],
     }
     validate_results(document)
     return document
@@ -218,7 +218,9 @@ class _Builder:
     ) -> None:
         self.protocol, self.primary = facts.protocol, primary
         self.n_boot, self.seed = n_boot, seed
-        self.notes: list[str] = []
+        self.said: list[str] = []
+        self.unsure: dict[str, list[str]] = {}
+        self.untested: list[str] = []
         self.models = _by_model(contenders, primary)
         self.chosen = next(iter(self.models))
         self.whole = {name: self._headline(group) for name, group in self.models.items()}
@@ -227,6 +229,17 @@ class _Builder:
             for name, group in self.models.items()
             if name != self.chosen and group[0].kind != "ours" and group[0].attainable
         ]
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the test set was too small for: one sentence a kind, not one a figure."""
+        yield from self.said
+        if self.unsure:
+            metrics = dict.fromkeys(name for names in self.unsure.values() for name in names)
+            listed = f"{', '.join(self.unsure)} ({', '.join(metrics)})"
+            yield f"too few independent test units for an interval: {listed}."
+        if self.untested:
+            rivals = ", ".join(self.untested)
+            yield f"{self.chosen}: too few independent test units for a test against {rivals}."
 
     def rows(self) -> Iterator[Row]:
         for name, group in self.models.items():
@@ -240,7 +253,7 @@ class _Builder:
         total = sum(len(metrics) for group in self.models.values() for _, metrics in group[0].scored.slices)
         if total > _MOST_SLICE_ROWS:
             shown = [self.chosen, *self._strongest()]
-            self.notes.append(f"Slices are listed for {' and '.join(shown)} only: there are very many.")
+            self.said.append(f"Slices are listed for {' and '.join(shown)} only: there are very many.")
         for name in shown:
             group = self.models[name]
             parts = [
@@ -269,7 +282,7 @@ class _Builder:
                 seed=self.seed,
             )
             if not math.isfinite(found.p):
-                self.notes.append(f"{self.chosen} against {name}: too few independent test units for a test.")
+                self.untested.append(name)
             numbers = {key: _number(getattr(found, key)) for key in ("difference", "low", "high", "p")}
             yield {"a": self.chosen, "b": name, "metric": self.primary, **numbers, "test": found.test}
 
@@ -296,11 +309,9 @@ class _Builder:
         for (labels, name, one), (low, high) in zip(flat, ends, strict=True):
             value = one.value
             if noted and not math.isfinite(value):
-                self.notes.append(f"{contender.model}: {name} is not defined on this test set.")
+                self.said.append(f"{contender.model}: {name} is not defined on this test set.")
             elif noted and not math.isfinite(low):
-                self.notes.append(
-                    f"{contender.model}: too few independent test units for an interval of {name}."
-                )
+                self.unsure.setdefault(contender.model, []).append(name)
             yield {
                 "model": contender.model,
                 "kind": contender.kind,

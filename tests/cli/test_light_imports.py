@@ -163,7 +163,7 @@ def light(name: str) -> bool:
     return front_door or name in lower or name.startswith("appliedpapers.cli")
 
 
-@pytest.mark.parametrize("name", filter(light, MODULES))
+@pytest.mark.parametrize("name", [name for name in MODULES if light(name)])
 def test_a_light_module_imports_nothing_heavy_when_it_is_read(name):
     assert {other.split(".")[0] for other in at_import(MODULES[name])} & set(HEAVY) == set()
 
