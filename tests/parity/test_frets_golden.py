@@ -31,7 +31,7 @@ def small(**options) -> FreTS:
     return FreTS(**{**sizes, **options})
 
 
-def close(actual, expected, atol=TOLERANCE):
+def assert_close(actual, expected, atol=TOLERANCE):
     torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
 
 
@@ -66,7 +66,7 @@ def reference_gradients(golden) -> dict[str, torch.Tensor]:
     ],
 )
 def test_output_equals_the_reference(golden, options, name):
-    close(network(golden, **options)(golden["x"]), golden[name])
+    assert_close(network(golden, **options)(golden["x"]), golden[name])
 
 
 def test_direct_form_without_channel_learner_equals_the_reference(golden):
@@ -74,18 +74,18 @@ def test_direct_form_without_channel_learner_equals_the_reference(golden):
     assert net.uses_fast_path
     net.force_direct = True
     assert not net.uses_fast_path
-    close(net(golden["x"]), golden["y_no_channel"])
+    assert_close(net(golden["x"]), golden["y_no_channel"])
 
 
 def test_intermediates_equal_the_reference(golden):
     net = network(golden, channel_mixing=True)
     embedded = net.embed(golden["x"])
-    close(embedded, golden["embed"])
+    assert_close(embedded, golden["embed"])
     mixed = net.channel_learner(embedded)
-    close(mixed, golden["after_channel"])
-    close(net.temporal_learner(mixed), golden["after_temporal"])
-    close(net.temporal_learner(embedded), golden["after_temporal_no_channel"])
-    close(net.head(golden["after_temporal"] + embedded), golden["y"])
+    assert_close(mixed, golden["after_channel"])
+    assert_close(net.temporal_learner(mixed), golden["after_temporal"])
+    assert_close(net.temporal_learner(embedded), golden["after_temporal_no_channel"])
+    assert_close(net.head(golden["after_temporal"] + embedded), golden["y"])
 
 
 def test_every_gradient_equals_the_reference(golden):
@@ -95,7 +95,7 @@ def test_every_gradient_equals_the_reference(golden):
     actual = gradients(net)
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        close(actual[name], value)
+        assert_close(actual[name], value)
 
 
 def test_fast_path_equals_direct_form_in_output_and_gradients(golden):
@@ -103,12 +103,12 @@ def test_fast_path_equals_direct_form_in_output_and_gradients(golden):
     direct.force_direct = True
     inputs = [golden["x"].clone().requires_grad_() for _ in range(2)]
     outputs = [net(x) for net, x in zip((fast, direct), inputs, strict=True)]
-    close(outputs[0], outputs[1], atol=1e-6)
+    assert_close(outputs[0], outputs[1], atol=1e-6)
     for out in outputs:
         out.square().mean().backward()
     for name, gradient in gradients(direct).items():
-        close(gradients(fast)[name], gradient, atol=1e-6)
-    close(inputs[0].grad, inputs[1].grad, atol=1e-6)
+        assert_close(gradients(fast)[name], gradient, atol=1e-6)
+    assert_close(inputs[0].grad, inputs[1].grad, atol=1e-6)
 
 
 @pytest.mark.parametrize("lookback", [1, 2, 23, 24, 96])
@@ -116,7 +116,7 @@ def test_fast_path_equals_direct_form_at_odd_and_even_lookbacks(lookback):
     net, x = small(lookback=lookback), torch.randn(4, lookback, 3)
     fast = net(x)
     net.force_direct = True
-    close(fast, net(x), atol=1e-6)
+    assert_close(fast, net(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("lookback", [7, 8])
@@ -162,17 +162,17 @@ def test_parameter_count_is_that_of_the_paper():
 
 def test_instance_norm_makes_the_forecast_follow_level_and_scale():
     net, x = small(instance_norm=True), torch.randn(4, 24, 3)
-    close(net(50.0 + 3.0 * x), 50.0 + 3.0 * net(x), atol=1e-3)
+    assert_close(net(50.0 + 3.0 * x), 50.0 + 3.0 * net(x), atol=1e-3)
 
 
 @pytest.mark.parametrize("instance_norm", [False, True])
 def test_zero_head_and_linear_skip_start_as_exactly_that_linear_map(instance_norm):
     net, x = small(skip="linear", zero_head=True, instance_norm=instance_norm), torch.randn(4, 24, 3)
-    close(net(x), x[:, -1:].expand(-1, 12, -1))
+    assert_close(net(x), x[:, -1:].expand(-1, 12, -1))
     weight, bias = torch.randn(12, 24), torch.randn(12)
     net.set_linear_skip(weight, bias)
     expected = torch.einsum("hl,bln->bhn", weight, x - x[:, -1:]) + x[:, -1:] + bias[:, None]
-    close(net(x), expected)
+    assert_close(net(x), expected)
     net(x).square().mean().backward()
     assert net.output_layer.weight.grad.abs().max() > 0
 
@@ -188,8 +188,8 @@ def test_a_window_gets_the_same_forecast_alone_and_in_a_large_batch():
     net, x = small().eval(), torch.randn(900, 24, 3)
     with torch.no_grad():
         together = net(x)
-        close(together[850:851], net(x[850:851]), atol=1e-6)
-    close(together, net(x), atol=1e-6)
+        assert_close(together[850:851], net(x[850:851]), atol=1e-6)
+    assert_close(together, net(x), atol=1e-6)
 
 
 def test_input_of_another_lookback_is_refused():
@@ -202,7 +202,7 @@ def test_mixed_precision_keeps_the_transforms_in_single_precision():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = net(x)
     mixed.float().square().mean().backward()
-    close(mixed.float(), net(x), atol=0.1)
+    assert_close(mixed.float(), net(x), atol=0.1)
 
 
 def test_spectrum_explanation_finds_the_frequency_that_the_learner_amplifies():
@@ -219,9 +219,9 @@ def test_spectrum_explanation_finds_the_frequency_that_the_learner_amplifies():
 def test_linear_networks_keep_a_constant_level_as_their_formulas_say():
     constant = torch.full((2, 24, 3), 4.0)
     nlinear = NLinear(24, 12)
-    close(nlinear(constant), 4.0 + nlinear(constant * 0))
+    assert_close(nlinear(constant), 4.0 + nlinear(constant * 0))
     dlinear = DLinear(24, 12)
     expected = constant[:, :, :1].transpose(1, 2) @ dlinear.trend.weight.T + dlinear.trend.bias
-    close(dlinear(constant)[:, :, :1], (expected + dlinear.remainder.bias).transpose(1, 2))
+    assert_close(dlinear(constant)[:, :, :1], (expected + dlinear.remainder.bias).transpose(1, 2))
     with pytest.raises(ValueError, match="odd"):
         DLinear(24, 12, width=24)
