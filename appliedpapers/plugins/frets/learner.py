@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,16 @@ class WindowTask(TrainTask):
         return torch.optim.Adam(parameters, lr=self._settings.lr, weight_decay=decay, fused=True)
 
     def num_steps(self) -> int:
-        """Return the number of batches; the last one may be smaller, and is never dropped."""
-        return -(-len(self._train) // self._settings.batch_size)
+        """Return the number of whole batches, at least 1."""
+        return max(len(self._train) // self._settings.batch_size, 1)
 
     def batches(self, order: torch.Generator) -> Iterator[Tensor]:
-        """Yield indices of windows."""
-        return shuffled_slices(len(self._train), self._settings.batch_size, order)
+        """Yield indices of windows; those left over from whole batches wait for the next epoch.
+
+        On ETTh1 one window would be left over, and Adam takes as large a step on one window as on 32: the
+        level of all forecasts then jumps at the end of every epoch, just where the epoch is judged.
+        """
+        return islice(shuffled_slices(len(self._train), self._settings.batch_size, order), self.num_steps())
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return the mean squared error over all observed targets of the batch."""
