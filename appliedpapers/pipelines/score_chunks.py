@@ -195,7 +195,7 @@ class _Buffer:
         values = ", ".join(map(str, key))
         raise DataError(
             f"{fragment.name}, row {int(piece.rows[start])}: group {names} = {values} ended and reappears.",
-            hint="The rows of a group must stand together: sort the input by the group, or use --sort.",
+            hint="The rows of a group must stand together: sort the input by the group first.",
         )
 
 

@@ -289,7 +289,7 @@ def test_a_group_that_reappears_is_refused_with_the_remedy(ahead_bundle, tmp_pat
     write_table(series([5]), tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"b\.parquet, row 1: group series = 0") as caught:
         run(ahead_bundle, [tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out")
-    assert "--sort" in caught.value.hint
+    assert "sort the input by the group" in caught.value.hint
 
 
 def test_interleaved_groups_of_one_small_file_are_sorted_aloud(ahead_bundle, tmp_path):
