@@ -134,7 +134,7 @@ class FretsForecaster(Model):
 
         Raises:
             RunError: Training diverged.
-        DataError: Every window of a part touches a missing value.
+            DataError: Every window of a part touches a missing value.
             ConfigError: ``init`` has other sizes than this configuration.
         """
         train, valid = cast("ForecastSplit", train), cast("ForecastSplit", valid)
