@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -35,6 +36,14 @@ def _excess(model: str, metric: str = "mse") -> Measure:
 
 def _coverage(level: int, run: str = "run") -> Measure:
     return lambda runs: runs[run].ours("coverage", level=str(level))
+
+
+def _mean_of_seeds(metric: str) -> Measure:
+    return lambda runs: statistics.fmean(run.ours(metric) for run in runs.values())
+
+
+def _deviation_of_seeds(metric: str) -> Measure:
+    return lambda runs: statistics.stdev(run.ours(metric) for run in runs.values())
 
 
 def _report(runs: Mapping[str, Measured]) -> float:
@@ -84,6 +93,19 @@ _PUBLISHED = Case(
         Check("DLinear MSE", _theirs("dlinear"), low=0.3993, high=0.4113),
         Check("ridge MSE, lookback chosen on valid", _theirs("ridge-nlinear"), low=0.3630, high=0.3638),
         Check("seconds of training", lambda runs: runs["run"].results["seconds"]["fit"], high=360),
+    ),
+)
+_SEEDS = Case(
+    "etth1-96-published-seeds",
+    (2,),
+    {
+        f"seed {seed}": Settings("published", "etth1", (f"seed={seed}", _NAIVE))
+        for seed in (2021, 2022, 2023, 2024, 2025)
+    },
+    (
+        Check("mean MSE of five seeds", _mean_of_seeds("mse"), high=0.405),
+        Check("mean MAE of five seeds", _mean_of_seeds("mae"), high=0.418),
+        Check("standard deviation of MSE", _deviation_of_seeds("mse"), high=0.005),
     ),
 )
 _NORMED = Case(
@@ -198,6 +220,7 @@ def _best(horizon: int) -> Case:
 
 CASES = (
     _PUBLISHED,
+    _SEEDS,
     _NORMED,
     _LONG,
     _MINMAX,
