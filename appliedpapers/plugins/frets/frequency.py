@@ -96,9 +96,9 @@ class RankOneLearner(torch.autograd.Function):
 
     The embedding of a scalar series is rank one, so its spectrum is ``X[f] * e[d]`` and the learner is
     ``relu(theta @ basis)`` with four basis rows: X and jX as interleaved real numbers, and the indicators
-    of real and imaginary slots. The rectified spectrum is kept for the way back, as large as the features that
-    the next layer keeps; to compute it again costs 5 % of a step. Time is the innermost axis, for contiguous
-    transforms.
+    of real and imaginary slots. The rectified spectrum, as large as the features that the next layer keeps,
+    is kept for the way back: to compute it again costs 5 % of a step. Time is the innermost axis, for
+    contiguous transforms.
     """
 
     @staticmethod
