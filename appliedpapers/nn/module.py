@@ -47,7 +47,7 @@ class Module(nn.Module):
         parameter = next(self.parameters(), None)
         return torch.zeros(()) if parameter is None else parameter.new_zeros(())
 
-    def update(self, x: Tensor) -> None:
+    def update(self, x: Tensor) -> Any:
         """Fit what depends on the data's range (grids) to a sample ``(..., in_features)``; most need not."""
 
     def reset_parameters(self) -> None:

@@ -1,0 +1,318 @@
+"""The bases of KAN layers, one protocol for all of them.
+
+A basis has ``size`` functions of one variable, a ``domain``, and turns the coefficients of a layer into the
+weights of the :class:`~appliedpapers.nn.slab_linear.Features` that are cheapest to evaluate: splines in
+truncated powers need a third of the element-wise work of B-splines and one product less, at equal values.
+Source: KAN (arXiv 2404.19756), sections 2.2 and 2.5, and the families named in each class.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from appliedpapers.nn import splines
+from appliedpapers.nn.features import Chebyshev, CubicBSplines, Gaussians, Harmonics, TruncatedPowers
+from appliedpapers.nn.slab_linear import Features
+
+Outside = Literal["linear", "clamp", "zero"]
+
+# Largest loss of precision that the change to truncated powers may cost, as a factor on rounding: beyond it
+# the B-splines themselves are evaluated. In single precision that keeps errors below 1e-5 of the output.
+_AMPLIFICATION = {torch.float32: 128.0, torch.float64: 1e6}
+
+
+class Basis(nn.Module, ABC):
+    """Functions of one variable, evaluated for every input.
+
+    Attributes:
+        size: Number of functions.
+        constant: Whether function 0 is the constant 1, whose weights a layer adds up into its bias.
+        domain: Low and high end for every input, each ``(inputs,)``; infinite where there is none.
+    """
+
+    size: int
+    constant = False
+
+    @property
+    def domain(self) -> tuple[Tensor, Tensor]:
+        """Low and high end for every input."""
+        limit = torch.full((1,), float("inf"))
+        return -limit, limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values ``(..., inputs, size)`` for ``x (..., inputs)``, in ordinary operations."""
+        values = self.features(x, compact=False).plain(x)
+        if self.constant:
+            values = torch.cat([torch.ones_like(values[..., :1, :]), values], dim=-2)
+        return values.transpose(-1, -2)
+
+    def slabs(self, x: Tensor) -> Tensor:
+        """Return the values basis-major, ``(size, ..., inputs)``."""
+        return self.forward(x).movedim(-1, 0)
+
+    def derivative(self, x: Tensor, order: int = 1) -> Tensor:
+        """Return the derivatives of the given order, ``(..., inputs, size)``."""
+        if order == 0:
+            return self.forward(x)
+        function: Callable[[Tensor], Tensor] = self.forward
+        for _ in range(order):
+            function = _differentiated(function)
+        return function(x)
+
+    @abstractmethod
+    def features(self, x: Tensor, *, compact: bool) -> Features:
+        """Return the functions as a family that evaluates ``x (..., inputs)``, the constant left out.
+
+        Args:
+            x: The input, for its dtype and range.
+            compact: Whether the cheaper family may stand for the basis; :meth:`weights` follows.
+        """
+
+    def weights(self, weight: Tensor, *, compact: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the weights of :meth:`features` and what they add to the bias.
+
+        Args:
+            weight: Coefficients of the basis ``(size, outputs, inputs)``.
+            compact: As for :meth:`features`.
+
+        Returns:
+            ``(features, outputs, inputs)`` and ``(outputs,)`` or None.
+        """
+        return (weight[1:], weight[0].sum(1)) if self.constant else (weight, None)
+
+    def extension(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the slopes beyond the low and the high end, each ``(outputs, inputs)``, where there are."""
+        return None
+
+
+class SplineBasis(Basis):
+    """B-splines of any order on a grid for every input.
+
+    Args:
+        inputs: Number of inputs.
+        grid: Number of cells G; there are ``grid + order`` functions.
+        order: Spline order k, at least 1.
+        low: Low end of the initial domain.
+        high: High end of the initial domain.
+        outside: Beyond the domain go on ``"linear"``, stay at the end (``"clamp"``), or let the splines
+            fade to ``"zero"`` as the paper's implementation does.
+
+    Shape:
+        - input: ``(..., inputs)``
+        - output: ``(..., inputs, grid + order)``
+    """
+
+    knots: Tensor
+    change: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        grid: int = 5,
+        order: int = 3,
+        low: float = -1.0,
+        high: float = 1.0,
+        outside: Outside = "linear",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.order, self.outside = order, outside
+        knots = splines.uniform_knots(inputs, grid, order, low, high)
+        self.register_buffer("knots", knots)
+        for name in ("change", "middle", "low", "high", "offsets", "sides", "low_slope", "high_slope"):
+            self.register_buffer(name, torch.zeros(0), persistent=False)
+        self.set_knots(knots, device, dtype or torch.get_default_dtype())
+
+    @property
+    def grid(self) -> int:
+        """Number of cells."""
+        return self.knots.shape[1] - 2 * self.order - 1
+
+    @property
+    def domain(self) -> tuple[Tensor, Tensor]:
+        """Low and high end for every input, each ``(inputs,)``."""
+        return self.knots[:, self.order], self.knots[:, -self.order - 1]
+
+    def set_knots(self, knots: Tensor, device: Any, dtype: torch.dtype) -> None:
+        """Take new knots ``(inputs, grid + 2 * order + 1)`` and prepare everything that follows from them."""
+        order = self.order
+        # in double precision on the host, whatever the layer computes in: a grid is no place to round
+        exact = knots.detach().double().cpu()
+        compute = torch.float64 if dtype == torch.float64 else torch.float32
+        device = knots.device if device is None else device
+        self.knots = exact.to(device)
+        self.size = exact.shape[1] - order - 1
+        self.shared = bool((exact == exact[:1]).all())
+        widths = exact.diff(dim=1)
+        self.uniform = bool((widths - widths.mean(1, keepdim=True)).abs().max() < 1e-9 * widths.abs().max())
+        rows = exact[:1] if self.shared else exact
+        change, middle, breaks, sides = splines.power_form(rows, order)
+        low, high = rows[:, order], rows[:, -order - 1]
+        half = (high - low) / 2
+        degrees = torch.tensor([*range(order + 1), *[order] * (self.size - order - 1)], dtype=torch.float64)
+        amplification = (change.abs() * (half[:, None] ** degrees)[:, :, None]).sum(1).max()
+        self.compact_dtype = bool(amplification <= _AMPLIFICATION[compute])
+        self.centred = bool((middle == 0).all())
+        self.bounds = (float(low.max()), float(high.min()))
+        tables = {
+            "change": change,
+            "middle": middle,
+            "low": low - middle,
+            "high": high - middle,
+            "offsets": (-breaks * sides).unsqueeze(1),
+            "sides": sides.unsqueeze(1),
+            "low_slope": splines.edge_slopes(exact, order)[0],
+            "high_slope": splines.edge_slopes(exact, order)[1],
+        }
+        for name, table in tables.items():
+            setattr(self, name, table.to(device, compute))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values ``(..., inputs, size)``, linear or constant beyond the domain by ``outside``."""
+        low, high = (end.to(x.dtype) for end in self.domain)
+        inside = x if self.outside == "zero" else torch.minimum(torch.maximum(x, low), high)
+        values = splines.basis(inside, self.knots.to(x.dtype), self.order)
+        if self.outside != "linear":
+            return values
+        below, above = (x - low).clamp(max=0.0), (x - high).clamp(min=0.0)
+        return (
+            values
+            + below.unsqueeze(-1) * self.low_slope.to(x.dtype)
+            + above.unsqueeze(-1) * self.high_slope.to(x.dtype)
+        )
+
+    def compact(self, x: Tensor) -> bool:
+        """Whether truncated powers may stand for the splines, for this input."""
+        return self.compact_dtype and x.dtype == self.change.dtype and self.outside != "zero"
+
+    def is_inside(self, x: Tensor) -> bool:
+        """Whether all values lie in every input's domain; looks at the data."""
+        if x.numel() == 0:
+            return True
+        low, high = torch.aminmax(x)
+        return bool(low >= self.bounds[0]) and bool(high <= self.bounds[1])
+
+    def features(self, x: Tensor, *, compact: bool, inside: bool = False) -> Features:
+        """Return truncated powers (compact), B-splines in closed form, or B-splines by recursion."""
+        if compact:
+            middle = None if self.centred else self.middle
+            return TruncatedPowers(middle, self.low, self.high, self.offsets, self.sides, self.order, inside)
+        if self.uniform and self.order == 3:
+            knots = (self.knots[:1] if self.shared else self.knots).to(x.dtype)
+            return CubicBSplines(knots[:, 2], knots[:, 3] - knots[:, 2], self.size)
+        return _Recursive(self)
+
+    def weights(self, weight: Tensor, *, compact: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the weights of :meth:`features` and what they add to the bias."""
+        if not compact:
+            return weight, None
+        if self.shared:
+            powers = (self.change[0] @ weight.flatten(1)).view_as(weight)
+        else:
+            powers = torch.einsum("ipn,noi->poi", self.change, weight)
+        return powers[1:], powers[0].sum(1)
+
+    def extension(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the slopes beyond both ends, each ``(outputs, inputs)``; None unless they go on linear."""
+        if self.outside != "linear":
+            return None
+        return tuple(  # type: ignore[return-value]
+            torch.einsum("noi,in->oi", weight, slope.to(weight.dtype))
+            for slope in (self.low_slope, self.high_slope)
+        )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> SplineBasis:
+        exact = self.knots
+        super()._apply(fn, recurse)
+        self.set_knots(exact, self.change.device, self.change.dtype)
+        return self
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state, prefix, *args)
+        if prefix + "knots" in state:
+            self.set_knots(self.knots, self.change.device, self.change.dtype)
+
+
+class _Recursive:
+    """B-splines by recursion: any order, any grid; in ordinary operations only."""
+
+    def __init__(self, owner: SplineBasis) -> None:
+        self._owner, self.size = owner, owner.size
+
+    def fill(self, x: Tensor, out: Tensor) -> None:
+        """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
+        out.copy_(self.plain(x).transpose(0, 1))
+
+    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
+        """Return ``sum_j grad[j] * slabs[j]'(x)``."""
+        knots = self._owner.knots.to(x.dtype)
+        return torch.einsum("nbi,bin->bi", grad, splines.basis_derivative(x, knots, self._owner.order))
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Return ``(..., size, inputs)``."""
+        return splines.basis(x, self._owner.knots.to(x.dtype), self._owner.order).transpose(-1, -2)
+
+
+class GaussianBasis(Basis):
+    """Gaussians on equidistant centres, as in FastKAN.
+
+    Args:
+        count: Number of centres, at least 2.
+        low: First centre.
+        high: Last centre; the width is the distance between neighbours.
+    """
+
+    centres: Tensor
+
+    def __init__(
+        self, count: int = 8, low: float = -2.0, high: float = 2.0, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        self.size, self.low, self.high = count, low, high
+        self.width = (high - low) / (count - 1)
+        centres = torch.linspace(low, high, count, device=device, dtype=dtype)
+        self.register_buffer("centres", centres, persistent=False)
+
+    def features(self, x: Tensor, *, compact: bool) -> Features:
+        """Return the Gaussians."""
+        return Gaussians(self.centres.to(x.dtype), self.width)
+
+
+class ChebyshevBasis(Basis):
+    """Chebyshev polynomials of ``tanh(x)``, degrees 0 to ``degree``, as in ChebyKAN; by recurrence."""
+
+    constant = True
+
+    def __init__(self, degree: int = 5) -> None:
+        super().__init__()
+        self.size = degree + 1
+
+    def features(self, x: Tensor, *, compact: bool) -> Features:
+        """Return the polynomials of degree 1 and up."""
+        return Chebyshev(self.size - 1)
+
+
+class FourierBasis(Basis):
+    """Cosines, then sines, of 1 to ``count`` times the input, as in FourierKAN; by angle addition."""
+
+    def __init__(self, count: int = 5) -> None:
+        super().__init__()
+        self.size = 2 * count
+
+    def features(self, x: Tensor, *, compact: bool) -> Features:
+        """Return cosines and sines."""
+        return Harmonics(self.size // 2)
+
+
+def _differentiated(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def derivative(x: Tensor) -> Tensor:
+        _, tangent = torch.func.jvp(function, (x,), (torch.ones_like(x),))
+        return tangent
+
+    return derivative
