@@ -69,6 +69,7 @@ class ConfidenceGatedMixture(Module):
         weight: What :meth:`forward` uses in evaluation: ``"gate"``, or a fixed weight of the weak expert
             (1 weak alone, 0 strong alone, 0.5 the plain average), as the selection on the validation rows
             has set it.
+        signal: What thresholds read: ``"gate"``, or ``"variance"``, the first dispersion of the weak expert.
 
     Shape:
         - input: ``(..., in_features)``, or a mapping from names to inputs, see
@@ -122,6 +123,7 @@ class ConfidenceGatedMixture(Module):
             gate, gate_features, gate_hidden, gate_depth, gate_drop, gate_bias, device=device, dtype=dtype
         )
         self.weight: Weight = "gate"
+        self.signal: Literal["gate", "variance"] = "gate"
         self.frozen = frozenset(
             side
             for side in ("weak", "strong")
@@ -206,6 +208,8 @@ class ConfidenceGatedMixture(Module):
             else dispersion_of_variance(_given(variance), self.target_variance)
         )
         spread = spread.detach() if self.detach_dispersion else spread
+        if self.signal == "variance":
+            return spread[..., 0]
         if not self.gate.features:
             return self.gate(spread)  # type: ignore[no-any-return]
         key = self.keys.get("gate", "gate" if isinstance(x, Mapping) and "gate" in x else self.keys["weak"])

@@ -31,6 +31,7 @@ def save(mixture: ConfidenceGatedMixture, folder: Path) -> None:
         "format": FORMAT,
         "config": config,
         "weight": mixture.weight,
+        "signal": mixture.signal,
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     _write(folder / _WEIGHTS, weights)
@@ -68,7 +69,7 @@ def load(folder: Path, weak: Any, strong: Any) -> ConfidenceGatedMixture:
         config["dtype"] = getattr(torch, config["dtype"])
     mixture = ConfidenceGatedMixture(**config)
     mixture.load_state_dict(from_bytes(weights))
-    mixture.weight = document["weight"]
+    mixture.weight, mixture.signal = document["weight"], document["signal"]
     return mixture.eval()
 
 

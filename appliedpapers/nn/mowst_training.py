@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from appliedpapers.nn.module import check_choice
 from appliedpapers.nn.mowst import ConfidenceGatedMixture, Side
 from appliedpapers.nn.mowst_experts import take_inputs
+from appliedpapers.nn.mowst_gates import ConfidenceGate
 from appliedpapers.nn.mowst_routing import Evidence, Weight, scores
 
 SIDES: tuple[Side, Side] = ("weak", "strong")
@@ -33,6 +34,8 @@ class MixtureTraining:
     Attributes:
         lr: Learning rate of AdamW for pretraining.
         lr_divisor: By how much it is divided for the mixture.
+        lr_gate: Learning rate of the gate; None takes ``lr`` undivided, since the gate starts fresh while
+            the experts go on (ours: with a tenth it hardly moves before the patience ends).
         weight_decay: Of AdamW.
         epochs: Most epochs of each phase.
         patience: Epochs of a phase without a better validation score before it ends.
@@ -45,6 +48,7 @@ class MixtureTraining:
 
     lr: float = 0.01
     lr_divisor: float = 10.0
+    lr_gate: float | None = None
     weight_decay: float = 1e-3
     epochs: int = 150
     patience: int = 30
@@ -104,19 +108,38 @@ class Selection:
     constant: float
     valid: dict[str, float]
 
-    def scores(self, evidence: Evidence, y: Tensor) -> dict[str, float]:
-        """Return the score of each candidate, and of ``shipped``, on other rows."""
-        weights = _candidates(self.constant)
-        found = {name: _score(evidence, weight, y) for name, weight in weights.items()}
-        return {**found, "shipped": _score(evidence, self.weight, y)}
-
 
 @dataclass
 class Training:
-    """What :func:`train_mixture` did: its phases and what it selected."""
+    """What :func:`train_mixture` did.
+
+    Attributes:
+        phases: Its phases, in order.
+        selection: What was selected, None before the end.
+        single: Weights of the mixture with each expert as it was trained alone; the plain candidates.
+        joint: Weights after the mixture's training.
+    """
 
     phases: list[Phase] = field(default_factory=list)
     selection: Selection | None = None
+    single: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    joint: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def compare(self, mixture: ConfidenceGatedMixture, x: Any, y: Tensor) -> dict[str, float]:
+        """Return the score of each candidate on other rows, and of what ships (``shipped``)."""
+        assert self.selection is not None
+        kept = _state(mixture)
+        signal = mixture.signal
+        try:
+            mixture.signal = "gate"
+            mixture.load_state_dict(self.single)
+            plain = mixture.evidence(x)
+            mixture.load_state_dict(self.joint)
+            found = _valued(plain, mixture.evidence(x), self.selection.constant, y)
+        finally:
+            mixture.load_state_dict(kept)
+            mixture.signal = signal
+        return {**found, "shipped": found[self.selection.name]}
 
 
 def train_mixture(
@@ -127,7 +150,11 @@ def train_mixture(
     *,
     weights: Tensor | None = None,
 ) -> Training:
-    """Pretrain the experts, train the mixture, select what ships, and set :attr:`mixture.weight` to it.
+    """Pretrain the experts, train the mixture, and select what ships.
+
+    Where a plain candidate wins, the experts return to what they were before the mixture's training, and
+    thresholds read the variance of the weak expert's probabilities instead of the gate (``mixture.signal``),
+    which was trained for other experts.
 
     Args:
         mixture: Trained in place and left in evaluation mode.
@@ -146,15 +173,24 @@ def train_mixture(
         options = PRESETS[options]
     _check_rows(mixture, train, valid)
     torch.manual_seed(options.seed)
+    mixture.weight, mixture.signal = "gate", "gate"
     work = _Work(mixture, train, valid, options, weights)
     done = Training()
-    for side in SIDES:
-        if options.pretrain in (side, "both") and side not in mixture.frozen:
-            done.phases.append(work.pretrain(side))
+    alone = [side for side in SIDES if options.pretrain in (side, "both") and side not in mixture.frozen]
+    done.phases += [work.pretrain(side) for side in alone]
+    before, plain = _state(mixture), mixture.evidence(valid[0])
     done.phases += work.star() if mixture.mode == "star" else work.turns()
     mixture.eval()
-    done.selection = select(mixture.evidence(valid[0]), valid[1])
+    done.joint, joint = _state(mixture), mixture.evidence(valid[0])
+    if set(alone) | mixture.frozen != set(SIDES):
+        # an expert that was never trained alone is no rival: its trained form is
+        before, plain = done.joint, joint
+    done.single = before
+    done.selection = select(plain, joint, valid[1])
     mixture.weight = done.selection.weight
+    if done.selection.name != "mixture":
+        mixture.load_state_dict(done.single)
+        mixture.signal = "variance"
     return done
 
 
@@ -173,21 +209,21 @@ def pretrain_expert(
     return _Work(mixture, train, valid, options, None).pretrain(side)
 
 
-def select(evidence: Evidence, y: Tensor) -> Selection:
+def select(plain: Evidence, joint: Evidence, y: Tensor) -> Selection:
     """Choose among the weak and the strong expert, their average, a constant weight and the mixture.
 
     Args:
-        evidence: Answers for the validation rows.
-        y: Their labels.
+        plain: Answers of the experts, each trained alone, for the validation rows.
+        joint: Answers after the mixture's training.
+        y: The labels of these rows.
     """
-    found = {c: _score(evidence, c, y) for c in CONSTANTS}
+    found = {c: _score(plain, c, y) for c in CONSTANTS}
     # of equally good weights the one nearest the middle, which is the least sure of either expert
     constant = max(CONSTANTS, key=lambda c: (found[c], -abs(c - 0.5)))
-    candidates = _candidates(constant)
-    valid = {name: _score(evidence, weight, y) for name, weight in candidates.items()}
+    valid = _valued(plain, joint, constant, y)
     # max takes the first of equals, and the candidates are ordered by their cost
     name = max(valid, key=lambda key: valid[key])
-    return Selection(name, candidates[name], constant, valid)
+    return Selection(name, _candidates(constant)[name], constant, valid)
 
 
 def descend(
@@ -206,11 +242,16 @@ def descend(
         steps: Yields the loss of each step of an epoch.
         score: The validation score.
         name: Name of the phase.
-        lr: Learning rate.
+        lr: Learning rate; a gate has its own, see :class:`MixtureTraining`.
         options: Epochs, patience and weight decay.
     """
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=options.weight_decay)
+    gate_lr = options.lr_gate or options.lr
+    rates = [gate_lr if isinstance(module, ConfidenceGate) else lr for module in modules]
+    groups = [
+        {"params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
+        for module, rate in zip(modules, rates, strict=True)
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=options.weight_decay)
     losses: list[float] = []
     found: list[float] = []
     best, kept = -math.inf, _states(modules)
@@ -310,7 +351,7 @@ class _Work:
     def turns(self) -> list[Phase]:
         mixture, options = self.mixture, self.options
         phases: list[Phase] = []
-        best, kept, since = -math.inf, mixture.state_dict(), 0
+        best, kept, since = -math.inf, _state(mixture), 0
         for turn in range(1, options.rounds + 1):
             self.hold("strong")
             weak = [] if "weak" in mixture.frozen else [mixture.weak]
@@ -323,7 +364,7 @@ class _Work:
             last = phases[-1].scores[phases[-1].best]
             if last > best:
                 best, since = last, 0
-                kept = {key: value.clone() for key, value in mixture.state_dict().items()}
+                kept = _state(mixture)
             else:
                 since += 1
             # without a strong turn the next weak turn would only go on with the same
@@ -389,6 +430,11 @@ def _candidates(constant: float) -> dict[str, Weight]:
     return {"weak": 1.0, "strong": 0.0, "average": 0.5, "constant": constant, "mixture": "gate"}
 
 
+def _valued(plain: Evidence, joint: Evidence, constant: float, y: Tensor) -> dict[str, float]:
+    weights = _candidates(constant)
+    return {name: _score(joint if name == "mixture" else plain, c, y) for name, c in weights.items()}
+
+
 def _score(evidence: Evidence, weight: Weight, y: Tensor) -> float:
     return _mean_score(evidence.mixed(weight), y)
 
@@ -398,7 +444,11 @@ def _mean_score(prediction: Tensor, y: Tensor) -> float:
 
 
 def _states(modules: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
-    return [{key: value.clone() for key, value in module.state_dict().items()} for module in modules]
+    return [_state(module) for module in modules]
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in module.state_dict().items()}
 
 
 def _auxiliary(module: nn.Module) -> Tensor | float:
