@@ -171,7 +171,7 @@ def parse(spec: str | Mapping[str, Any]) -> tuple[Entry, dict[str, Any]]:
         SpecError: The text cannot be read, the name or an option is unknown.
     """
     if isinstance(spec, str):
-        name, given = _read(spec)
+        name, given = read(spec)
     else:
         given = dict(spec)
         name = given.pop("name", None)
@@ -205,7 +205,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(repr(spelled[item]) for item in close)}?" if close else ""
 
 
-def _read(text: str) -> tuple[str, dict[str, Any]]:
+def read(text: str) -> tuple[str, dict[str, Any]]:
+    """Split ``"name(option=value, ...)"`` into the name and its options, without looking anything up.
+
+    Raises:
+        SpecError: The text cannot be read.
+    """
     name, bracket, rest = text.strip().partition("(")
     if not bracket:
         return name, {}
