@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.acceptance_case import Case, Check, Measured, Settings
 
 _STEP = Path(__file__).with_name("frets_step.py")
+_SEED_LIST = (2021, 2022, 2023, 2024, 2025)
 _FEW = "baselines=[last-value, seasonal-naive, ridge-nlinear]"
 _NAIVE = "baselines=[last-value, seasonal-naive]"
 
@@ -38,8 +39,13 @@ def _coverage(level: int, run: str = "run") -> Measure:
     return lambda runs: runs[run].ours("coverage", level=str(level))
 
 
-def _mean_of_seeds(metric: str) -> Measure:
-    return lambda runs: statistics.fmean(run.ours(metric) for run in runs.values())
+def _mean_of_seeds(metric: str, model: str | None = None) -> Measure:
+    def mean(runs: Mapping[str, Measured]) -> float:
+        return statistics.fmean(
+            run.ours(metric) if model is None else run.of(model, metric) for run in runs.values()
+        )
+
+    return mean
 
 
 def _deviation_of_seeds(metric: str) -> Measure:
@@ -77,7 +83,8 @@ _PUBLISHED = Case(
     (2, 6, 10),
     {"run": Settings("published", "etth1")},
     (
-        Check("FreTS MSE", _ours("mse"), high=0.405),
+        # one seed moves by more than its distance to the target, so the mean of five is what must reach it
+        Check("FreTS MSE, seed 2021 alone", _ours("mse"), high=0.405, stretch=True),
         Check("FreTS MAE", _ours("mae"), high=0.418),
         Check(
             "train loss of epoch 3",
@@ -89,8 +96,6 @@ _PUBLISHED = Case(
         Check("MSE over that of seasonal naive", _ratio("seasonal-naive"), high=0.9),
         Check("last value MSE", _theirs("last-value"), low=1.293, high=1.295),
         Check("seasonal naive MSE", _theirs("seasonal-naive"), low=0.511, high=0.513),
-        Check("NLinear MSE", _theirs("nlinear"), low=0.3869, high=0.3989),
-        Check("DLinear MSE", _theirs("dlinear"), low=0.3993, high=0.4113),
         Check("ridge MSE, lookback chosen on valid", _theirs("ridge-nlinear"), low=0.3630, high=0.3638),
         Check("seconds of training", lambda runs: runs["run"].results["seconds"]["fit"], high=360),
     ),
@@ -98,14 +103,25 @@ _PUBLISHED = Case(
 _SEEDS = Case(
     "etth1-96-published-seeds",
     (2,),
-    {
-        f"seed {seed}": Settings("published", "etth1", (f"seed={seed}", _NAIVE))
-        for seed in (2021, 2022, 2023, 2024, 2025)
-    },
+    {f"seed {seed}": Settings("published", "etth1", (f"seed={seed}", _NAIVE)) for seed in _SEED_LIST},
     (
         Check("mean MSE of five seeds", _mean_of_seeds("mse"), high=0.405),
         Check("mean MAE of five seeds", _mean_of_seeds("mae"), high=0.418),
         Check("standard deviation of MSE", _deviation_of_seeds("mse"), high=0.005),
+    ),
+)
+_LINEAR_SEEDS = Case(
+    "etth1-96-linear-seeds",
+    (6,),
+    {
+        f"seed {seed}": Settings(
+            "published", "etth1", (f"seed={seed}", "training.epochs=1", "baselines=[nlinear, dlinear]")
+        )
+        for seed in _SEED_LIST
+    },
+    (
+        Check("mean NLinear MSE of five seeds", _mean_of_seeds("mse", "nlinear"), low=0.3869, high=0.3989),
+        Check("mean DLinear MSE of five seeds", _mean_of_seeds("mse", "dlinear"), low=0.3993, high=0.4113),
     ),
 )
 _NORMED = Case(
@@ -221,6 +237,7 @@ def _best(horizon: int) -> Case:
 CASES = (
     _PUBLISHED,
     _SEEDS,
+    _LINEAR_SEEDS,
     _NORMED,
     _LONG,
     _MINMAX,
