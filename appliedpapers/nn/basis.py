@@ -17,12 +17,24 @@ from torch import Tensor, nn
 
 from appliedpapers.nn import splines
 from appliedpapers.nn.features import Chebyshev, CubicBSplines, Gaussians, Harmonics, TruncatedPowers
-from appliedpapers.nn.slab_linear import Features
+from appliedpapers.nn.slab_linear import Features, Layer
 
 Outside = Literal["linear", "clamp", "zero"]
 
 # Largest loss of precision that the change to truncated powers may cost, as a factor on rounding: beyond it
 # the B-splines themselves are evaluated. In single precision that keeps errors below 1e-5 of the output.
+_TABLES = (
+    "change",
+    "middle",
+    "low",
+    "high",
+    "offsets",
+    "sides",
+    "low_slope",
+    "high_slope",
+    "centres",
+    "rate",
+)
 _AMPLIFICATION = {torch.float32: 128.0, torch.float64: 1e6}
 
 
@@ -70,20 +82,12 @@ class Basis(nn.Module, ABC):
 
         Args:
             x: The input, for its dtype and range.
-            compact: Whether the cheaper family may stand for the basis; :meth:`weights` follows.
+            compact: Whether the cheaper family may stand for the basis.
         """
 
-    def weights(self, weight: Tensor, *, compact: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the weights of :meth:`features` and what they add to the bias.
-
-        Args:
-            weight: Coefficients of the basis ``(size, outputs, inputs)``.
-            compact: As for :meth:`features`.
-
-        Returns:
-            ``(features, outputs, inputs)`` and ``(outputs,)`` or None.
-        """
-        return (weight[1:], weight[0].sum(1)) if self.constant else (weight, None)
+    def layer(self, x: Tensor, *, compact: bool) -> Layer:
+        """Return the functions with the change from coefficients to their weights."""
+        return Layer(self.features(x, compact=compact), constant=self.constant)
 
     def extension(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the slopes beyond the low and the high end, each ``(outputs, inputs)``, where there are."""
@@ -109,6 +113,15 @@ class SplineBasis(Basis):
 
     knots: Tensor
     change: Tensor
+    middle: Tensor
+    low: Tensor
+    high: Tensor
+    offsets: Tensor
+    sides: Tensor
+    low_slope: Tensor
+    high_slope: Tensor
+    centres: Tensor
+    rate: Tensor
 
     def __init__(
         self,
@@ -125,7 +138,7 @@ class SplineBasis(Basis):
         self.order, self.outside = order, outside
         knots = splines.uniform_knots(inputs, grid, order, low, high)
         self.register_buffer("knots", knots)
-        for name in ("change", "middle", "low", "high", "offsets", "sides", "low_slope", "high_slope"):
+        for name in _TABLES:
             self.register_buffer(name, torch.zeros(0), persistent=False)
         self.set_knots(knots, device, dtype or torch.get_default_dtype())
 
@@ -154,7 +167,7 @@ class SplineBasis(Basis):
         rows = exact[:1] if self.shared else exact
         change, middle, breaks, sides = splines.power_form(rows, order)
         low, high = rows[:, order], rows[:, -order - 1]
-        half = (high - low) / 2
+        half, step = (high - low) / 2, rows[:, order + 1 : order + 2] - rows[:, order : order + 1]
         degrees = torch.tensor([*range(order + 1), *[order] * (self.size - order - 1)], dtype=torch.float64)
         amplification = (change.abs() * (half[:, None] ** degrees)[:, :, None]).sum(1).max()
         self.compact_dtype = bool(amplification <= _AMPLIFICATION[compute])
@@ -167,11 +180,16 @@ class SplineBasis(Basis):
             "high": high - middle,
             "offsets": (-breaks * sides).unsqueeze(1),
             "sides": sides.unsqueeze(1),
+            "centres": (-CubicBSplines.root * (rows[:, :1] + step * (2 + torch.arange(self.size))) / step)
+            .t()
+            .unsqueeze(1),
+            "rate": CubicBSplines.root / step[:, 0],
             "low_slope": splines.edge_slopes(exact, order)[0],
             "high_slope": splines.edge_slopes(exact, order)[1],
         }
         for name, table in tables.items():
             setattr(self, name, table.to(device, compute))
+        self._powers = {inside: self._truncated_powers(inside) for inside in (False, True)}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the values ``(..., inputs, size)``, linear or constant beyond the domain by ``outside``."""
@@ -187,6 +205,10 @@ class SplineBasis(Basis):
             + above.unsqueeze(-1) * self.high_slope.to(x.dtype)
         )
 
+    def _truncated_powers(self, inside: bool) -> TruncatedPowers:
+        middle = None if self.centred else self.middle
+        return TruncatedPowers(middle, self.low, self.high, self.offsets, self.sides, self.order, inside)
+
     def compact(self, x: Tensor) -> bool:
         """Whether truncated powers may stand for the splines, for this input."""
         return self.compact_dtype and x.dtype == self.change.dtype and self.outside != "zero"
@@ -195,28 +217,21 @@ class SplineBasis(Basis):
         """Whether all values lie in every input's domain; looks at the data."""
         if x.numel() == 0:
             return True
-        low, high = torch.aminmax(x)
-        return bool(low >= self.bounds[0]) and bool(high <= self.bounds[1])
+        low, high = torch.aminmax(x.detach())
+        return float(low) >= self.bounds[0] and float(high) <= self.bounds[1]
 
     def features(self, x: Tensor, *, compact: bool, inside: bool = False) -> Features:
         """Return truncated powers (compact), B-splines in closed form, or B-splines by recursion."""
         if compact:
-            middle = None if self.centred else self.middle
-            return TruncatedPowers(middle, self.low, self.high, self.offsets, self.sides, self.order, inside)
+            return self._powers[inside]
         if self.uniform and self.order == 3:
-            knots = (self.knots[:1] if self.shared else self.knots).to(x.dtype)
-            return CubicBSplines(knots[:, 2], knots[:, 3] - knots[:, 2], self.size)
+            return CubicBSplines(self.centres.to(x.dtype), self.rate.to(x.dtype))
         return _Recursive(self)
 
-    def weights(self, weight: Tensor, *, compact: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the weights of :meth:`features` and what they add to the bias."""
-        if not compact:
-            return weight, None
-        if self.shared:
-            powers = (self.change[0] @ weight.flatten(1)).view_as(weight)
-        else:
-            powers = torch.einsum("ipn,noi->poi", self.change, weight)
-        return powers[1:], powers[0].sum(1)
+    def layer(self, x: Tensor, *, compact: bool, inside: bool = False) -> Layer:
+        """Return the functions with the change from coefficients to their weights."""
+        features = self.features(x, compact=compact, inside=inside)
+        return Layer(features, change=self.change if compact else None)
 
     def extension(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the slopes beyond both ends, each ``(outputs, inputs)``; None unless they go on linear."""
@@ -229,7 +244,7 @@ class SplineBasis(Basis):
 
     def _apply(self, fn: Any, recurse: bool = True) -> SplineBasis:
         exact = self.knots
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.set_knots(exact, self.change.device, self.change.dtype)
         return self
 
@@ -312,7 +327,7 @@ class FourierBasis(Basis):
 
 def _differentiated(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def derivative(x: Tensor) -> Tensor:
-        _, tangent = torch.func.jvp(function, (x,), (torch.ones_like(x),))
+        tangent: Tensor = torch.func.jvp(function, (x,), (torch.ones_like(x),))[1]
         return tangent
 
     return derivative

@@ -11,6 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# up to so many values, one call for all knots is faster than one for each
+_FEW = 1 << 14
+
 
 class TruncatedPowers:
     """``z, ..., z^order`` and a truncated power at each inner knot; the constant is left to a bias.
@@ -38,6 +41,8 @@ class TruncatedPowers:
         self._middle, self._low, self._high = middle, low, high
         self._offsets, self._sides, self._order, self._inside = offsets, sides, order, inside
         self.size = order + len(offsets)
+        degrees = torch.arange(1.0, order + 1.0, dtype=offsets.dtype, device=offsets.device)
+        self._degrees, self._steepness = degrees.view(-1, 1, 1), order * sides
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
@@ -48,21 +53,48 @@ class TruncatedPowers:
         torch.addcmul(self._offsets, z, self._sides, out=tail)
         tail.clamp_(min=0.0).pow_(self._order)
 
+    def fill_all(self, x: Tensor, out: Tensor, slopes: Tensor | None) -> None:
+        """Write the constant and all functions into ``out``, and their slopes where wanted; few calls.
+
+        Args:
+            x: ``(rows, inputs)``.
+            out: ``(1 + size, rows, inputs)``, or longer.
+            slopes: The same.
+        """
+        order, last = self._order, 1 + self.size
+        out[0].fill_(1.0)
+        z = self._local(x, out[1])
+        for power in range(2, order + 1):
+            torch.mul(out[power - 1], z, out=out[power])
+        steep = torch.addcmul(self._offsets, z, self._sides).clamp_(min=0.0)
+        lower = steep.sign() if order == 1 else steep.pow(order - 1)
+        torch.mul(lower, steep, out=out[order + 1 : last])
+        if slopes is None:
+            return
+        slopes[0].fill_(0.0)
+        torch.mul(out[:order], self._degrees, out=slopes[1 : order + 1])
+        torch.mul(lower, self._steepness, out=slopes[order + 1 : last])
+        if not self._inside:
+            slopes[1:last].mul_(self._is_within(x))
+
     def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``; beyond the domain the functions are constant."""
         z, order = slabs[0], self._order
         total = grad[order - 1] * float(order)
         for power in range(order - 1, 0, -1):
             total.mul_(z).add_(grad[power - 1], alpha=float(power))
-        scratch = torch.empty_like(z)
-        for offset, side, upstream in zip(self._offsets, self._sides, grad[order:], strict=True):
-            torch.addcmul(offset, z, side, out=scratch)
-            scratch.clamp_(min=0.0)
-            if order > 1:
-                scratch.pow_(order - 1).mul_(side)
-            else:
-                scratch.sign_().mul_(side)
-            total.addcmul_(scratch, upstream, value=float(order))
+        if not len(self._offsets):
+            return total if self._inside else self._masked(total, x)
+        if total.numel() <= _FEW:
+            steep = torch.addcmul(self._offsets, z, self._sides)
+            self._slope(steep, self._sides)
+            total.add_(steep.mul_(grad[order:]).sum(0), alpha=float(order))
+        else:
+            scratch = torch.empty_like(z)
+            for offset, side, upstream in zip(self._offsets, self._sides, grad[order:], strict=True):
+                torch.addcmul(offset, z, side, out=scratch)
+                self._slope(scratch, side)
+                total.addcmul_(scratch, upstream, value=float(order))
         return total if self._inside else self._masked(total, x)
 
     def plain(self, x: Tensor) -> Tensor:
@@ -77,6 +109,14 @@ class TruncatedPowers:
         tail = (offsets + z.unsqueeze(-2) * sides).clamp(min=0.0) ** self._order
         return torch.cat([powers, tail], dim=-2)
 
+    def _slope(self, values: Tensor, sides: Tensor) -> None:
+        values.clamp_(min=0.0)
+        if self._order == 1:
+            values.sign_()
+        else:
+            values.pow_(self._order - 1)
+        values.mul_(sides)
+
     def _local(self, x: Tensor, out: Tensor) -> Tensor:
         if self._middle is None:
             out.copy_(x)
@@ -87,51 +127,51 @@ class TruncatedPowers:
         return out
 
     def _masked(self, total: Tensor, x: Tensor) -> Tensor:
+        return total.mul_(self._is_within(x))
+
+    def _is_within(self, x: Tensor) -> Tensor:
         z = x if self._middle is None else x - self._middle
-        return total.mul_((z >= self._low) & (z <= self._high))
+        return (z >= self._low) & (z <= self._high)
 
 
 class CubicBSplines:
     """Cubic B-splines on equidistant knots in closed form, ``(a^3 - 4 b^3) / 6``.
 
-    ``a = max(2 - |s|, 0)`` and ``b = max(a - 1, 0)`` for the distance s to the centre in cells.
+    ``a = max(2 - |s|, 0)`` and ``b = max(a - 1, 0)`` for the distance s to the centre in cells. Lengths are
+    scaled by the cube root of 1/6, so that no division is left.
 
     Args:
-        start: First centre, ``(inputs,)``.
-        step: Cell width, ``(inputs,)``.
-        size: Number of functions.
+        offsets: ``-centre_j / cell``, times the root, ``(size, 1, inputs)``.
+        rate: ``1 / cell``, times the root, ``(inputs,)``.
     """
 
-    def __init__(self, start: Tensor, step: Tensor, size: int) -> None:
-        self._start, self._step, self.size = start, step, size
+    root = 6.0 ** (-1.0 / 3.0)
+
+    def __init__(self, offsets: Tensor, rate: Tensor) -> None:
+        self._offsets, self._rate, self.size = offsets, rate, len(offsets)
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
-        self._distance(x, out)
-        out.abs_().neg_().add_(2.0).clamp_(min=0.0)
-        inner = (out - 1.0).clamp_(min=0.0).pow_(3)
-        out.pow_(3).sub_(inner, alpha=4.0).div_(6.0)
+        torch.addcmul(self._offsets, x, self._rate, out=out)
+        out.abs_().sub_(2.0 * self.root).clamp_(max=0.0)
+        inner = (out + self.root).clamp_(max=0.0).pow_(3)
+        torch.sub(inner.mul_(4.0), out.pow_(3), out=out)
 
     def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
-        """Return ``sum_j grad[j] * slabs[j]'(x)``, with ``-sign(s) (a^2 - 4 b^2) / 2`` per cell width."""
-        outer = torch.empty_like(slabs)
-        self._distance(x, outer)
+        """Return ``sum_j grad[j] * slabs[j]'(x)``, with ``-3 sign(s) (a^2 - 4 b^2)`` per cell width."""
+        outer = torch.addcmul(self._offsets, x, self._rate)
         grad.mul_(outer.sign())
-        outer.abs_().neg_().add_(2.0).clamp_(min=0.0)
-        inner = (outer - 1.0).clamp_(min=0.0).square_()
+        outer.abs_().sub_(2.0 * self.root).clamp_(max=0.0)
+        inner = (outer + self.root).clamp_(max=0.0).square_()
         slope = outer.square_().sub_(inner, alpha=4.0)
-        return grad.mul_(slope).sum(0).div_(-2.0 * self._step)
+        return grad.mul_(slope).sum(0).mul_(-3.0 * self._rate)
 
     def plain(self, x: Tensor) -> Tensor:
         """Return ``(..., size, inputs)``."""
-        t = ((x - self._start) / self._step).unsqueeze(-2)
-        outer = (2.0 - (t - _steps(self.size, x).unsqueeze(-1)).abs()).clamp(min=0.0)
-        inner = (outer - 1.0).clamp(min=0.0)
-        return (outer**3 - 4.0 * inner**3) / 6.0
-
-    def _distance(self, x: Tensor, out: Tensor) -> None:
-        t = (x - self._start).div_(self._step)
-        torch.sub(t, _steps(self.size, x).view(-1, 1, 1), out=out)
+        distance = (self._offsets[:, 0] + x.unsqueeze(-2) * self._rate).abs()
+        outer = (2.0 * self.root - distance).clamp(min=0.0)
+        inner = (outer - self.root).clamp(min=0.0)
+        return outer**3 - 4.0 * inner**3
 
 
 class Chebyshev:
@@ -240,7 +280,3 @@ class Harmonics:
             cosine, sine = pairs[-1]
             pairs.append((cosine * first[0] - sine * first[1], sine * first[0] + cosine * first[1]))
         return torch.stack([*(pair[0] for pair in pairs), *(pair[1] for pair in pairs)], dim=-2)
-
-
-def _steps(size: int, like: Tensor) -> Tensor:
-    return torch.arange(size, dtype=like.dtype, device=like.device)

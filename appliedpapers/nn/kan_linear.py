@@ -19,12 +19,14 @@ from appliedpapers.nn.gather import gathered, gathers
 from appliedpapers.nn.kan_grid import GridReport, refine_grid, update_grid
 from appliedpapers.nn.kan_penalty import penalty, weight_penalty
 from appliedpapers.nn.module import Module, check_choice, check_features, check_positive
-from appliedpapers.nn.slab_linear import plain_product, slab_linear
+from appliedpapers.nn.row_linear import row_linear, takes_rows
+from appliedpapers.nn.slab_linear import Layer, plain_linear, plain_product, slab_linear
 
 Path = Literal["auto", "fast", "lean", "plain", "gather"]
 Scaling = Literal["none", "spline", "edge"]
 
 _BASES = ("bspline", "rbf", "chebyshev", "fourier")
+_LOW = (torch.bfloat16, torch.float16)
 _DEFAULT_GRID = {"bspline": 5, "rbf": 8, "chebyshev": 5, "fourier": 5}
 _DEFAULT_DOMAIN = {"bspline": (-1.0, 1.0), "rbf": (-2.0, 2.0)}
 
@@ -153,12 +155,13 @@ class KANLinear(Module):
         """Map ``(..., in_features)`` to ``(..., out_features)``."""
         check_features(x, self.in_features, self)
         rows = x.reshape(-1, self.in_features)
-        out = self._curves(rows if self.norm is None else self.norm(rows))
-        base = self._base_weight()
-        if base is not None:
-            out = out + F.linear(F.silu(rows), base.to(out.dtype) if out.dtype != base.dtype else base)
-        if self.bias is not None:
-            out = out + self.bias
+        weight, base = self._weight(), self._base_weight()
+        low = rows.dtype in _LOW or torch.is_autocast_enabled(rows.device.type)
+        if self.norm is not None:
+            out = self._curves(self.norm(rows), weight, None, self.bias, low)
+            out = out if base is None else out + F.linear(F.silu(rows), base)
+        else:
+            out = self._curves(rows, weight, base, self.bias, low)
         if self.reg and self.training and not torch.compiler.is_compiling():
             self._activity = self.activity(rows)
         return out.view(*x.shape[:-1], self.out_features)
@@ -234,51 +237,57 @@ class KANLinear(Module):
             f"size={self.basis.size}, path={self.path!r}, bias={self.bias is not None}"
         )
 
-    def _curves(self, x: Tensor) -> Tensor:
-        """Return the sum over edges of the basis part, ``(rows, out_features)``."""
-        weight, basis = self._weight(), self.basis
-        plain = self._needs_plain(x, weight)
-        low_precision = torch.is_autocast_enabled(x.device.type) or x.dtype in (torch.bfloat16, torch.float16)
+    def _curves(
+        self, x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, low_precision: bool
+    ) -> Tensor:
+        basis = self.basis
         if low_precision:
-            return self._low_precision(x, weight)
-        if isinstance(basis, SplineBasis):
-            if not plain and gathers(self.path, basis, x, weight):
-                return gathered(basis, x, weight)
-            return self._splines(basis, x, weight, plain)
-        features = basis.features(x, compact=True)
-        weight, constant = basis.weights(weight, compact=True)
-        out = self._multiply(x, weight, features, plain)
-        return out if constant is None else out + constant
+            with torch.autocast(x.device.type, enabled=False):
+                values = basis(x.float()).transpose(-1, -2).to(x.dtype)
+            return _plus(plain_product(values, weight), x, base, bias)
+        plain = self._needs_plain(x, weight)
+        if not isinstance(basis, SplineBasis):
+            return self._multiply(x, weight, base, bias, basis.layer(x, compact=True), plain)
+        if not plain and gathers(self.path, basis, x, weight):
+            return _plus(gathered(basis, x, weight), x, base, bias)
+        return self._splines(basis, x, weight, base, bias, plain)
 
-    def _splines(self, basis: SplineBasis, x: Tensor, weight: Tensor, plain: bool) -> Tensor:
+    def _splines(
+        self,
+        basis: SplineBasis,
+        x: Tensor,
+        weight: Tensor,
+        base: Tensor | None,
+        bias: Tensor | None,
+        plain: bool,
+    ) -> Tensor:
         compact = basis.compact(x) and not torch.compiler.is_exporting()
-        look = not plain and x.device.type == "cpu" and basis.shared
-        inside = look and basis.is_inside(x)
-        extension = None if inside else basis.extension(weight)
-        low, high = (end.to(x.dtype) for end in basis.domain) if not inside else (x, x)
-        within = x
-        if not inside and not compact and basis.outside != "zero":
+        # on other devices a look at the data would wait for them
+        inside = not plain and x.device.type == "cpu" and basis.shared and basis.is_inside(x)
+        if inside or basis.outside == "zero":
+            layer = basis.layer(x, compact=compact, inside=inside)
+            return self._multiply(x, weight, base, bias, layer, plain)
+        low, high = (end.to(x.dtype) for end in basis.domain)
+        if compact:
+            out = self._multiply(x, weight, base, bias, basis.layer(x, compact=True), plain)
+        else:
             within = torch.minimum(torch.maximum(x, low), high)
-        features = basis.features(within, compact=compact, inside=inside)
-        turned, constant = basis.weights(weight, compact=compact)
-        out = self._multiply(within, turned, features, plain)
-        if constant is not None:
-            out = out + constant
+            out = self._multiply(within, weight, None, None, basis.layer(within, compact=False), plain)
+            out = _plus(out, x, base, bias)
+        extension = basis.extension(weight)
         if extension is not None:
             out = out + F.linear((x - low).clamp(max=0.0), extension[0])
             out = out + F.linear((x - high).clamp(min=0.0), extension[1])
         return out
 
-    def _low_precision(self, x: Tensor, weight: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            values = self.basis(x.float())
-            values = values.transpose(-1, -2).to(x.dtype if x.dtype != torch.float32 else weight.dtype)
-        return plain_product(values, weight.to(values.dtype))
-
-    def _multiply(self, x: Tensor, weight: Tensor, features: Any, plain: bool) -> Tensor:
+    def _multiply(
+        self, x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer, plain: bool
+    ) -> Tensor:
         if plain:
-            return plain_product(features.plain(x), weight)
-        return slab_linear(x, weight, features, lean=self.path == "lean")
+            return plain_linear(x, weight, base, bias, layer)
+        if self.path != "lean" and takes_rows(x, weight, layer):
+            return row_linear(x, weight, base, bias, layer)
+        return slab_linear(x, weight, base, bias, layer, lean=self.path == "lean")
 
     def _needs_plain(self, x: Tensor, weight: Tensor) -> bool:
         return (
@@ -315,6 +324,12 @@ class KANLinear(Module):
         values = splines.basis(points[:, None], row, basis.order)[:, 0]
         inverse = torch.linalg.pinv(values).to(noise)
         self.weight.copy_((inverse @ noise).view_as(self.weight))
+
+
+def _plus(out: Tensor, x: Tensor, base: Tensor | None, bias: Tensor | None) -> Tensor:
+    if base is not None:
+        out = out + F.linear(F.silu(x), base)
+    return out if bias is None else out + bias
 
 
 def _basis(

@@ -7,15 +7,17 @@ backward either the slabs are kept (fast) or the input alone (lean, which comput
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # rows per block of the lean path: the slabs of a block stay in the cache
 _BLOCK_ELEMENTS = 1 << 18
 # below this many feature elements the number of calls counts and not the arithmetic
-_SMALL = 1 << 16
+SMALL = 1 << 16
 
 
 class Features(Protocol):
@@ -37,94 +39,201 @@ class Features(Protocol):
         """Return ``(..., size, inputs)`` for ``x (..., inputs)``."""
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What a layer is made of beside its parameters.
+
+    Attributes:
+        features: The functions.
+        change: Turns coefficients into weights of the features, ``(1 or inputs, functions, coefficients)``;
+            function 0 is the constant. None where the coefficients are the weights.
+        constant: Without ``change``: whether coefficient 0 belongs to the constant 1.
+    """
+
+    features: Features
+    change: Tensor | None = None
+    constant: bool = False
+
+    def turned(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the weights ``(size, outputs, inputs)`` of the features, and the constant ``(outputs,)``."""
+        if self.change is None:
+            return (weight[1:], weight[0].sum(1)) if self.constant else (weight, None)
+        if len(self.change) == 1:
+            powers = (self.change[0] @ weight.flatten(1)).view_as(weight)
+        else:
+            powers = torch.einsum("ipn,noi->poi", self.change, weight)
+        return powers[1:], powers[0].sum(1)
+
+    def returned(self, grad: Tensor, constant: Tensor) -> Tensor:
+        """Return the gradient of the coefficients; the adjoint of :meth:`turned`.
+
+        Args:
+            grad: Gradient of the weights of the features, ``(size, outputs, inputs)``.
+            constant: Gradient of the constant, ``(outputs,)``.
+        """
+        if self.change is None and not self.constant:
+            return grad
+        whole = torch.cat([constant[None, :, None].expand_as(grad[:1]), grad])
+        if self.change is None:
+            return whole
+        if len(self.change) == 1:
+            return (self.change[0].t() @ whole.flatten(1)).view(-1, *grad.shape[1:])
+        return torch.einsum("ipn,poi->noi", self.change, whole)
+
+
 class SlabLinear(torch.autograd.Function):
-    """``y[b, o] = sum_j sum_i weight[j, o, i] * feature_j(x[b, i])``."""
+    """``y[b, o] = bias[o] + sum_i base[o, i] silu(x[b, i]) + sum_j sum_i weight[j, o, i] phi_j(x[b, i])``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, features: Features, lean: bool) -> Tensor:
-        """Map ``x (rows, inputs)`` and ``weight (size, outputs, inputs)`` to ``(rows, outputs)``."""
-        ctx.features, ctx.lean = features, lean
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        base: Tensor | None,
+        bias: Tensor | None,
+        layer: Layer,
+        lean: bool,
+    ) -> Tensor:
+        """Map ``x (rows, inputs)`` to ``(rows, outputs)``; ``weight (coefficients, outputs, inputs)``."""
+        ctx.layer, ctx.lean, ctx.has = layer, lean, (base is not None, bias is not None)
+        turned, constant = layer.turned(weight)
+        if base is not None:
+            turned = torch.cat([turned, base.unsqueeze(0)])
+        shift = bias if constant is None else constant if bias is None else bias + constant
+        features = layer.features
+        saved = (x, weight, *(tensor for tensor in (base, bias) if tensor is not None), turned)
         if lean:
-            ctx.save_for_backward(x, weight)
-            blocks = [_product(_filled(features, block), weight) for block in _blocks(x, features.size)]
-            return torch.cat(blocks)
-        slabs = _filled(features, x)
-        ctx.save_for_backward(x, weight, slabs)
-        return _product(slabs, weight)
+            ctx.save_for_backward(*saved)
+            blocks = _blocks(x, len(turned))
+            return torch.cat(
+                [_product(_filled(features, block, len(turned)), turned, shift) for block in blocks]
+            )
+        slabs = _filled(features, x, len(turned))
+        ctx.save_for_backward(*saved, slabs)
+        return _product(slabs, turned, shift)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of ``x`` and ``weight``."""
-        x, weight = ctx.saved_tensors[:2]
-        wants_x, wants_weight = ctx.needs_input_grad[:2]
+        """Return the gradients of ``x``, ``weight``, ``base`` and ``bias``."""
+        has_base, has_bias = ctx.has
+        x, weight, *rest = ctx.saved_tensors
+        base = rest.pop(0) if has_base else None
+        bias = rest.pop(0) if has_bias else None
+        needs = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():  # somebody differentiates again: ordinary operations carry on for ever
-            inputs = [tensor for tensor, wanted in ((x, wants_x), (weight, wants_weight)) if wanted]
-            found = iter(
-                torch.autograd.grad(
-                    plain_product(ctx.features.plain(x), weight), inputs, grad, create_graph=True
-                )
-            )
-            return (next(found) if wants_x else None, next(found) if wants_weight else None, None, None)
-        if not ctx.lean:
-            slabs = ctx.saved_tensors[2]
-            grad_x = _pulled(ctx.features, x, slabs, grad, weight) if wants_x else None
-            return grad_x, torch.matmul(grad.t(), slabs) if wants_weight else None, None, None
-        grad_weight = torch.zeros_like(weight) if wants_weight else None
-        parts = []
-        blocks = _blocks(x, ctx.features.size)
-        for rows, part in zip(blocks, _split_like(grad, blocks), strict=True):
-            slabs = _filled(ctx.features, rows)
-            if grad_weight is not None:
-                grad_weight += torch.matmul(part.t(), slabs)
-            if wants_x:
-                parts.append(_pulled(ctx.features, rows, slabs, part, weight))
-        return (torch.cat(parts) if wants_x else None), grad_weight, None, None
+            inputs = [tensor for tensor, needed in zip((x, weight, base, bias), needs, strict=True) if needed]
+            out = plain_linear(x, weight, base, bias, ctx.layer)
+            found = iter(torch.autograd.grad(out, inputs, grad, create_graph=True))
+            return (*(next(found) if needed else None for needed in needs), None, None)
+        turned = rest[0]
+        if ctx.lean:
+            grad_x, grad_turned = _backward_in_blocks(ctx.layer.features, x, grad, turned, needs)
+        else:
+            slabs = rest[1]
+            grad_turned = _outer(grad, slabs) if needs[1] or needs[2] else None
+            grad_x = _pulled(ctx.layer.features, x, slabs, grad, turned) if needs[0] else None
+        total = grad.sum(0)
+        grad_base = grad_weight = None
+        if grad_turned is not None:
+            grad_base = grad_turned[-1] if has_base else None
+            grad_weight = ctx.layer.returned(grad_turned[:-1] if has_base else grad_turned, total)
+        return grad_x, grad_weight, grad_base, total if has_bias else None, None, None
 
 
-def slab_linear(x: Tensor, weight: Tensor, features: Features, *, lean: bool = False) -> Tensor:
+def slab_linear(
+    x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer, *, lean: bool = False
+) -> Tensor:
     """Apply :class:`SlabLinear`, typed.
 
     Args:
         x: ``(rows, inputs)``.
-        weight: ``(size, outputs, inputs)`` of the same dtype.
-        features: The functions.
+        weight: Coefficients ``(coefficients, outputs, inputs)``, of the same dtype.
+        base: Weights of silu, ``(outputs, inputs)``.
+        bias: ``(outputs,)``.
+        layer: The functions and their change of basis.
         lean: Keep only ``x`` for the way back.
 
     Returns:
         ``(rows, outputs)``.
     """
-    out: Tensor = SlabLinear.apply(x, weight, features, lean)  # type: ignore[no-untyped-call]
+    out: Tensor = SlabLinear.apply(x, weight, base, bias, layer, lean)  # type: ignore[no-untyped-call]
+    return out
+
+
+def plain_linear(x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer) -> Tensor:
+    """Do the same in ordinary operations, for ``x (..., inputs)``."""
+    turned, constant = layer.turned(weight)
+    out = plain_product(layer.features.plain(x), turned)
+    if base is not None:
+        out = out + F.linear(F.silu(x), base)
+    for shift in (bias, constant):
+        if shift is not None:
+            out = out + shift
     return out
 
 
 def plain_product(features: Tensor, weight: Tensor) -> Tensor:
     """Multiply ``features (..., size, inputs)`` by ``weight (size, outputs, inputs)``, one matrix product."""
-    return torch.nn.functional.linear(features.flatten(-2), weight.transpose(0, 1).flatten(1))
+    return F.linear(features.flatten(-2), weight.transpose(0, 1).flatten(1))
 
 
-def _filled(features: Features, x: Tensor) -> Tensor:
-    slabs = torch.empty((features.size, *x.shape), dtype=x.dtype, device=x.device)
-    features.fill(x, slabs)
+def _backward_in_blocks(
+    features: Features, x: Tensor, grad: Tensor, turned: Tensor, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    grad_turned = torch.zeros_like(turned) if needs[1] or needs[2] else None
+    parts = []
+    blocks = _blocks(x, len(turned))
+    for rows, part in zip(blocks, torch.split(grad, [len(block) for block in blocks]), strict=True):
+        slabs = _filled(features, rows, len(turned))
+        if grad_turned is not None:
+            grad_turned += _outer(part, slabs)
+        if needs[0]:
+            parts.append(_pulled(features, rows, slabs, part, turned))
+    return (torch.cat(parts) if needs[0] else None), grad_turned
+
+
+def _filled(features: Features, x: Tensor, count: int) -> Tensor:
+    """Return the slabs of ``x``, with silu as the last one if ``count`` says so."""
+    slabs = torch.empty((count, *x.shape), dtype=x.dtype, device=x.device)
+    features.fill(x, slabs[: features.size])
+    if count > features.size:
+        torch.ops.aten.silu.out(x, out=slabs[-1])
     return slabs
 
 
-def _product(slabs: Tensor, weight: Tensor) -> Tensor:
-    if slabs.numel() <= _SMALL or slabs.is_cuda:
-        return torch.bmm(slabs, weight.transpose(1, 2)).sum(0)
-    out = torch.mm(slabs[0], weight[0].t())
+def _product(slabs: Tensor, weight: Tensor, shift: Tensor | None) -> Tensor:
+    if _is_small(slabs):
+        rows, matrix = slabs.transpose(0, 1).flatten(1), weight.transpose(0, 1).flatten(1).t()
+        return rows @ matrix if shift is None else torch.addmm(shift, rows, matrix)
+    first = weight[0].t()
+    out = torch.mm(slabs[0], first) if shift is None else torch.addmm(shift, slabs[0], first)
     for slab, matrix in zip(slabs[1:], weight[1:], strict=True):
         out.addmm_(slab, matrix.t())
     return out
 
 
+def _outer(grad: Tensor, slabs: Tensor) -> Tensor:
+    """Return the gradient of the weights, ``(size, outputs, inputs)``."""
+    if _is_small(slabs):
+        product = grad.t() @ slabs.transpose(0, 1).flatten(1)
+        return product.view(-1, len(slabs), slabs.shape[2]).transpose(0, 1)
+    return torch.matmul(grad.t(), slabs)
+
+
 def _pulled(features: Features, x: Tensor, slabs: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
-    return features.pull(x, slabs, torch.matmul(grad, weight))
+    if _is_small(slabs):
+        product = grad @ weight.transpose(0, 1).flatten(1)
+        upstream = product.view(-1, len(slabs), slabs.shape[2]).transpose(0, 1).contiguous()
+    else:
+        upstream = torch.matmul(grad, weight)
+    out = features.pull(x, slabs[: features.size], upstream[: features.size])
+    return out if len(upstream) == features.size else out.add_(torch.ops.aten.silu_backward(upstream[-1], x))
+
+
+def _is_small(slabs: Tensor) -> bool:
+    return slabs.numel() <= SMALL or slabs.is_cuda
 
 
 def _blocks(x: Tensor, size: int) -> tuple[Tensor, ...]:
     rows = max(_BLOCK_ELEMENTS // max(size * x.shape[1], 1), 64)
     return torch.split(x, rows)
-
-
-def _split_like(grad: Tensor, blocks: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return torch.split(grad, [len(block) for block in blocks])
