@@ -16,7 +16,7 @@ from appliedpapers.nn.mlp import one_width
 from appliedpapers.nn.module import Module, check_features, check_positive
 
 # Rows a leaf needs on average for its own matrix product to beat reading weights row by row.
-_ROWS_PER_LEAF = 4
+_ROWS_PER_LEAF = 8
 # Numbers of leaf weights that are read at a time.
 _GATHERED = 1 << 22
 

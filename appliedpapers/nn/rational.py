@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
 
 from appliedpapers.nn.module import Module, check_choice, check_features, check_positive
 from appliedpapers.nn.norms import make_dropout, make_norm
+from appliedpapers.nn.rational_kernel import DENOMINATOR_SIZE, NUMERATOR_SIZE, Rational, rational
 
 VERSIONS = ("A", "B")
 PATHS = ("auto", "plain")
@@ -40,10 +40,6 @@ INITS: Mapping[str, tuple[tuple[float, ...], tuple[float, float]]] = {
     "swishglu": ((0.0, 0.000493242, 0.5, 0.249087, 0.0477727, 0.00349192), (0.0955453, 0.0)),
 }
 INIT_NAMES = tuple(INITS)
-NUMERATOR_SIZE, DENOMINATOR_SIZE = 6, 4
-
-# Bytes in a slab of rows: with fewer the calls cost more than they save, with more the cache overflows.
-_SLAB_BYTES = 512 * 1024
 
 
 class GroupRational(Module):
@@ -117,7 +113,7 @@ class GroupRational(Module):
             check_features(x, self.in_features, self)
             traced = torch.compiler.is_compiling() or is_tracing()  # type: ignore[no-untyped-call]
             if self.path != "plain" and not traced:
-                fast: Tensor = _Rational.apply(x.to(dtype), numerator, denominator, absolute)  # type: ignore[no-untyped-call]
+                fast: Tensor = Rational.apply(x.to(dtype), numerator, denominator, absolute)  # type: ignore[no-untyped-call]
                 return fast.to(x.dtype)
         return rational(x.to(dtype), numerator, denominator, absolute).to(x.dtype)
 
@@ -142,24 +138,6 @@ class GroupRational(Module):
         below = self.denominator.abs() if self.version == "A" else self.denominator
         width = self.in_features // self.groups
         return below.t().unsqueeze(-1).expand(-1, -1, width).flatten(1)
-
-
-def rational(x: Tensor, numerator: Tensor, denominator: Tensor, absolute: bool) -> Tensor:
-    """Evaluate ``P(x) / Q(x)`` by Horner's rule with ordinary operations.
-
-    Args:
-        x: ``(..., features)``.
-        numerator: ``(6,)``, the constant first.
-        denominator: ``(4, features)``, the linear term first; not negative where ``absolute``.
-        absolute: ``Q = 1 + Σ b_i |x|^i`` (version A), else ``1 + |Σ b_i x^i|``.
-    """
-    above = numerator[5] * x + numerator[4]
-    above = ((above * x + numerator[3]) * x + numerator[2]) * x
-    above = (above + numerator[1]) * x + numerator[0]
-    t = x.abs() if absolute else x
-    below = ((denominator[3] * t + denominator[2]) * t + denominator[1]) * t
-    below = (below + denominator[0]) * t
-    return above / (1 + (below if absolute else below.abs()))
 
 
 class GRKANMlp(Module):
@@ -243,135 +221,4 @@ class GRKANMlp(Module):
         return (
             f"in_features={self.in_features}, hidden_features={self.hidden_features}, "
             f"out_features={self.out_features}"
-        )
-
-
-class _Rational(torch.autograd.Function):
-    """:func:`rational` in slabs of rows; the backward under ``create_graph`` goes by ordinary operations."""
-
-    @staticmethod
-    def forward(x: Tensor, numerator: Tensor, denominator: Tensor, absolute: bool) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).contiguous()
-        out = torch.empty_like(rows)
-        slabs = _Slabs(rows, numerator, denominator, absolute)
-        for start, stop in slabs.bounds:
-            x_slab, y_slab = rows[start:stop], out[start:stop]
-            slabs.numerator(x_slab, y_slab)
-            y_slab.div_(slabs.denominator(x_slab)[0])
-        return out.view(x.shape)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:3])
-        ctx.absolute = inputs[3]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, numerator, denominator = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            # aliases, so that the derivative by one input does not run through another that it depends on
-            inputs = tuple(tensor.view_as(tensor) for tensor in (x, numerator, denominator))
-            wanted = [item for item, need in zip(inputs, ctx.needs_input_grad, strict=False) if need]
-            with torch.enable_grad():
-                y = rational(inputs[0], inputs[1], inputs[2], ctx.absolute)
-                found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-            by_x, by_above, by_below = (next(found) if need else None for need in ctx.needs_input_grad[:3])
-            return by_x, by_above, by_below, None
-        need_x, need_above, need_below, _ = ctx.needs_input_grad
-        slabs = _Slabs(x.reshape(-1, x.shape[-1]).contiguous(), numerator, denominator, ctx.absolute)
-        g = grad.reshape(slabs.rows.shape).contiguous()
-        return (*slabs.gradients(g, x.shape, need_x, need_above or need_below), None)
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, int | None, int | None, None],
-        x: Tensor,
-        numerator: Tensor,
-        denominator: Tensor,
-        absolute: bool,
-    ) -> tuple[Tensor, int]:
-        if in_dims[0] is not None and in_dims[1] is None and in_dims[2] is None:
-            moved = x.movedim(in_dims[0], 0)
-            return _Rational.apply(moved, numerator, denominator, absolute), 0  # type: ignore[no-untyped-call]
-        mapped = torch.vmap(functools.partial(rational, absolute=absolute), in_dims=in_dims[:3])
-        return mapped(x, numerator, denominator), 0
-
-
-class _Slabs:
-    """Scratch space and steps of one pass over the rows, a slab at a time."""
-
-    def __init__(self, rows: Tensor, numerator: Tensor, denominator: Tensor, absolute: bool) -> None:
-        count, features = rows.shape
-        row_bytes = max(1, features * rows.element_size())
-        size = max(1, _SLAB_BYTES // row_bytes) if rows.device.type == "cpu" else max(1, count)
-        self.rows, self.absolute = rows, absolute
-        self.bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
-        self.size = min(size, count)
-        self.above, self.below = numerator.unbind(), denominator.unbind()
-        self.one = numerator.new_ones(())
-        self.t, self.q, self.w = (rows.new_empty(self.size, features) for _ in range(3))
-
-    def numerator(self, x: Tensor, out: Tensor) -> None:
-        torch.mul(x, self.above[5], out=out).add_(self.above[4])
-        for coefficient in self.above[3::-1]:
-            torch.addcmul(coefficient, out, x, out=out)
-
-    def denominator(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return Q, the variable t of its polynomial, and the sign of the polynomial (B) or of x (A)."""
-        count = x.shape[0]
-        t = torch.abs(x, out=self.t[:count]) if self.absolute else x
-        q, sign = self.q[:count], self.w[:count]
-        torch.mul(t, self.below[3], out=q).add_(self.below[2])
-        for coefficient in self.below[1::-1]:
-            torch.addcmul(coefficient, q, t, out=q)
-        if self.absolute:
-            return torch.addcmul(self.one, q, t, out=q), t, sign
-        q.mul_(t)
-        torch.sign(q, out=sign)
-        return q.abs_().add_(1), t, sign
-
-    def gradients(
-        self, grad: Tensor, shape: torch.Size, need_x: bool, need_weights: bool
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the gradients by x, numerator and denominator for the gradient by the output."""
-        rows = self.rows
-        by_x = torch.empty_like(rows) if need_x else None
-        by_above = rows.new_zeros(len(self.bounds), NUMERATOR_SIZE)
-        by_below = rows.new_zeros(len(self.bounds), DENOMINATOR_SIZE, rows.shape[1])
-        u_space, v_space, d_space = (rows.new_empty(self.size, rows.shape[1]) for _ in range(3))
-        slopes = [index * self.above[index] for index in range(1, NUMERATOR_SIZE)]
-        steeps = [(index + 1) * self.below[index] for index in range(DENOMINATOR_SIZE)]
-        for number, (start, stop) in enumerate(self.bounds):
-            x, count = rows[start:stop], stop - start
-            u, v, d = u_space[:count], v_space[:count], d_space[:count]
-            q, t, sign = self.denominator(x)
-            self.numerator(x, v)
-            torch.div(grad[start:stop], q, out=u)  # by P
-            v.div_(q).mul_(u)  # by Q, but for the sign
-            if not self.absolute:
-                v.mul_(sign)
-            if by_x is not None:
-                target = by_x[start:stop]
-                torch.mul(x, slopes[4], out=target).add_(slopes[3])
-                for slope in slopes[2::-1]:
-                    torch.addcmul(slope, target, x, out=target)
-                target.mul_(u)
-                torch.mul(t, steeps[3], out=d).add_(steeps[2])
-                for steep in steeps[1::-1]:
-                    torch.addcmul(steep, d, t, out=d)
-                if self.absolute:
-                    d.mul_(torch.sign(x, out=sign))
-                target.addcmul_(d, v, value=-1)
-            if need_weights:
-                for power in range(NUMERATOR_SIZE):
-                    if power:
-                        u.mul_(x)
-                    torch.sum(u, (0, 1), out=by_above[number, power])
-                for power in range(DENOMINATOR_SIZE):
-                    torch.sum(v.mul_(t), 0, out=by_below[number, power])
-        return (
-            None if by_x is None else by_x.view(shape),
-            by_above.sum(0) if need_weights else None,
-            -by_below.sum(0) if need_weights else None,
         )
