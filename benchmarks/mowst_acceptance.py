@@ -20,9 +20,10 @@ from torch import nn
 from appliedpapers.core.files import write_json
 from appliedpapers.nn.graph import GraphExpert, read_npz
 from appliedpapers.nn.mowst import ConfidenceGatedMixture
+from appliedpapers.nn.mowst_phases import MixtureTraining
 from appliedpapers.nn.mowst_routing import scores
 from appliedpapers.nn.mowst_simulator import simulate_graph, simulate_rows
-from appliedpapers.nn.mowst_training import MixtureTraining, train_mixture
+from appliedpapers.nn.mowst_training import train_mixture
 from benchmarks.acceptance import RESULTS, commit, versions
 from benchmarks.mowst_graphs import mean, measure_graph, part, print_graph
 

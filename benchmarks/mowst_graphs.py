@@ -26,8 +26,9 @@ import torch
 
 from appliedpapers.nn.graph import Graph, GraphExpert, read_npz
 from appliedpapers.nn.mowst import ConfidenceGatedMixture
+from appliedpapers.nn.mowst_phases import MixtureTraining
 from appliedpapers.nn.mowst_routing import look_into_gate, scores
-from appliedpapers.nn.mowst_training import MixtureTraining, pretrain_expert, train_mixture
+from appliedpapers.nn.mowst_training import pretrain_expert, train_mixture
 
 # name: hidden width
 GRAPHS = {"blogcatalog": 64, "fb100_johnshopkins55": 32, "chameleon_filtered": 64, "cora": 64}
@@ -112,7 +113,8 @@ def measure_split(graph: Graph, index: int, hidden: int, epochs: int = 150) -> d
         accuracy[f"{side} fine-tuned"] = float(right.mean())
     turns = experts(graph, hidden, "mowst", seed=index)
     turns.load_state_dict(done.single)
-    again = train_mixture(turns, train, valid, MixtureTraining(seed=index, epochs=epochs, pretrain="none"))
+    few = MixtureTraining(seed=index, epochs=epochs, pretrain="none", rounds=4)
+    again = train_mixture(turns, train, valid, few)
     accuracy["mowst"] = again.compare(turns, *test)["mixture"]
     seconds = time.perf_counter() - started
     assert done.selection is not None

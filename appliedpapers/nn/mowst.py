@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from appliedpapers.nn.module import Module, check_choice, check_features
+from appliedpapers.nn.mowst_checks import check_labels, check_pair
 from appliedpapers.nn.mowst_experts import ExpertError, ProbabilityExpert, as_expert, input_of
 from appliedpapers.nn.mowst_gates import ConfidenceGate, dispersion, dispersion_of_variance
 from appliedpapers.nn.mowst_routing import Evidence, Routed, Weight, choose_threshold, cost_curve
@@ -251,8 +252,8 @@ class ConfidenceGatedMixture(Module):
             ExpertError: As for :meth:`answer`.
         """
         weak, strong = self.answer("weak", x), self.answer("strong", x)
-        self.check_pair(weak[0], strong[0])
-        self.check_labels(y, weak[0])
+        check_pair(weak[0], strong[0])
+        check_labels(y, weak[0], self.task)
         return self.mixture_loss(weak[0], strong[0], self.confidence(weak, x), y, weights)
 
     def forward(self, x: Any) -> Tensor:
@@ -261,7 +262,7 @@ class ConfidenceGatedMixture(Module):
         if fixed == 1.0 or fixed == 0.0:
             return self._narrow(self.answer("weak" if fixed else "strong", x)[0])
         weak, strong = self.answer("weak", x), self.answer("strong", x)
-        self.check_pair(weak[0], strong[0])
+        check_pair(weak[0], strong[0])
         c = self.confidence(weak, x) if isinstance(fixed, str) else weak[0].new_full((), fixed)
         if self.task == "regression" or self.mix == "logits" or (self.training and self.mode == "star"):
             return self._narrow(_mixed(c, weak[0], strong[0]))
@@ -283,7 +284,7 @@ class ConfidenceGatedMixture(Module):
                 "gate": gate_done - weak_done,
                 "strong": time.perf_counter() - gate_done,
             }
-            self.check_pair(weak[0], strong[0])
+            check_pair(weak[0], strong[0])
             return Evidence(self._final(weak[0]), self._final(strong[0]), c, seconds)
 
     def predict(
@@ -359,7 +360,7 @@ class ConfidenceGatedMixture(Module):
                 inputs = x if len(lead) == 1 else _flattened(x, len(lead))
                 strong = self._final(self.answer("strong", inputs, rows)[0])
                 flat = prediction.reshape(-1, prediction.shape[-1]).clone()
-                self.check_pair(flat[rows], strong)
+                check_pair(flat[rows], strong)
                 share = c.reshape(-1)[rows].unsqueeze(-1) if answer == "gate" else float(answer)
                 flat[rows] = share * flat[rows] + (1 - share) * strong if answer != 0.0 else strong
                 prediction = flat.reshape(prediction.shape)
@@ -430,46 +431,7 @@ class ConfidenceGatedMixture(Module):
         """Name what the parts do not show."""
         return f"mode={self.mode}, mix={self.mix}, task={self.task}, weight={self.weight}"
 
-    # ---- checks and shapes ---------------------------------------------------------------------------------
-
-    def check_pair(self, weak: Tensor, strong: Tensor) -> None:
-        """Refuse experts whose answers do not have the same shape.
-
-        Raises:
-            ValueError: They differ; the message says in what.
-        """
-        if weak.shape[-1] != strong.shape[-1]:
-            what = "classes" if self.task == "classification" else "targets"
-            raise ValueError(
-                f"the weak expert gives {weak.shape[-1]} {what}, the strong one {strong.shape[-1]}; "
-                "both must give the same"
-            )
-        if weak.shape != strong.shape:
-            shapes = f"{tuple(weak.shape)} and {tuple(strong.shape)}"
-            raise ValueError(f"the experts' answers have different shapes: {shapes}")
-
-    def check_labels(self, y: Tensor, answer: Tensor) -> None:
-        """Refuse labels that do not fit the answers.
-
-        Raises:
-            ValueError: There are no rows, their number differs, or a label is outside 0..classes-1.
-        """
-        if self.task == "regression":
-            if y.numel() != answer.numel():
-                raise ValueError(f"{y.numel()} target values for {answer.numel()} predictions")
-            return
-        if y.shape != answer.shape[:-1]:
-            raise ValueError(f"labels of shape {tuple(y.shape)} for {tuple(answer.shape[:-1])} rows")
-        if not y.numel():
-            raise ValueError("there are no labelled rows")
-        if torch.compiler.is_compiling():
-            return
-        low, high = int(y.min()), int(y.max())
-        if low < 0 or high >= answer.shape[-1]:
-            bad = low if low < 0 else high
-            raise ValueError(
-                f"label {bad} is outside 0..{answer.shape[-1] - 1}; leave unlabelled rows out of the loss"
-            )
+    # ---- shapes ---------------------------------------------------------------------------------------------
 
     def _read(self, side: Side, raw: Any) -> tuple[Tensor, Tensor | None]:
         if self.task == "regression":

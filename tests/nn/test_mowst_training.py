@@ -9,16 +9,10 @@ import torch
 from torch import nn
 
 from appliedpapers.nn.mowst import ConfidenceGatedMixture, ExpertError
+from appliedpapers.nn.mowst_phases import MixtureTraining, descend
 from appliedpapers.nn.mowst_routing import Evidence
 from appliedpapers.nn.mowst_simulator import simulate_graph, simulate_rows
-from appliedpapers.nn.mowst_training import (
-    PRESETS,
-    MixtureTraining,
-    descend,
-    pretrain_expert,
-    select,
-    train_mixture,
-)
+from appliedpapers.nn.mowst_training import PRESETS, pretrain_expert, select, train_mixture
 
 SHORT = MixtureTraining(epochs=8, patience=4, rounds=2, round_patience=1)
 
@@ -261,7 +255,7 @@ def test_bad_training_data_are_named(rows):
 
 def test_a_diverging_loss_is_named_with_its_epoch(rows):
     options = dataclasses.replace(SHORT, lr=1e20)
-    with pytest.raises((FloatingPointError, ExpertError), match="epoch|NaN"):
+    with pytest.raises((FloatingPointError, ExpertError), match=r"epoch|NaN"):
         train_mixture(made(), rows.part("train"), rows.part("valid"), options)
 
 
