@@ -44,13 +44,14 @@ def accept(data: Path, command: str, output: Path | None) -> int:
         "speed": lambda: _speed(data),
     }
     document: dict[str, Any] = {"command": command, "cases": []}
+    now = commit()
     for name, measure in makers.items():
         started = time.monotonic()
         checks, runs = measure()
         case = {
             "name": name,
             "commands": {"run": command},
-            "commit": commit(),
+            "commit": now,
             "versions": versions(),
             "checks": checks,
             "device": platform.processor() or "cpu",

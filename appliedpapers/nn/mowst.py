@@ -431,7 +431,7 @@ class ConfidenceGatedMixture(Module):
         """Name what the parts do not show."""
         return f"mode={self.mode}, mix={self.mix}, task={self.task}, weight={self.weight}"
 
-    # ---- shapes ---------------------------------------------------------------------------------------------
+    # ---- shapes ------------------------------------------------------------------------------------------
 
     def _read(self, side: Side, raw: Any) -> tuple[Tensor, Tensor | None]:
         if self.task == "regression":
