@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -25,7 +24,7 @@ from appliedpapers.nn.mowst_routing import scores
 from appliedpapers.nn.mowst_simulator import simulate_graph, simulate_rows
 from appliedpapers.nn.mowst_training import train_mixture
 from benchmarks.acceptance import RESULTS, commit, versions
-from benchmarks.mowst_graphs import mean, measure_graph, part, print_graph
+from benchmarks.mowst_graphs import mean, measure_graph, part, print_graph, rounded
 
 Checks = list[dict[str, Any]]
 _SEEDS = (0, 1, 2)
@@ -56,7 +55,7 @@ def accept(data: Path, command: str, output: Path | None) -> int:
             "checks": checks,
             "device": platform.processor() or "cpu",
             "seconds": round(time.monotonic() - started, 1),
-            "measured": _rounded(runs),
+            "measured": rounded(runs),
         }
         document["cases"].append(case)
         write_json(output or RESULTS / "mowst.json", document)
@@ -274,13 +273,3 @@ def _speed(data: Path) -> tuple[Checks, Any]:
         check("sparse product over the framework's, CPU time", ratio, high=1.2),
         check("peak memory of a JohnsHopkins split, MB", peak, high=1024),
     ], [{"ours_ms": 1e3 * statistics.median(ours), "plain_ms": 1e3 * statistics.median(theirs)}]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return round(float(value), 4) if math.isfinite(value) else None
-    return value

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.json:
             print_graph(name, measured[name])
     if options.json:
-        print(json.dumps({"command": command, "graphs": measured}))
+        print(json.dumps(rounded({"command": command, "graphs": measured})))
     else:
         print(f"\n{command}")
     return 0
@@ -206,6 +207,17 @@ def print_graph(name: str, runs: list[dict[str, Any]]) -> None:
                 f"neighbourhood {middle['closure']:.0%} of the graph"
             )
         print(f"  {statistics.fmean(run['seconds'] for run in group):.1f} s a split")
+
+
+def rounded(value: Any) -> Any:
+    """Return a document with short numbers; infinite ones, which JSON does not have, as None."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    if isinstance(value, float):
+        return round(float(value), 4) if math.isfinite(value) else None
+    return value
 
 
 def _without_folders(words: Sequence[str]) -> list[str]:

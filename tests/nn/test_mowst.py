@@ -13,6 +13,7 @@ from torch import nn
 
 from appliedpapers.nn.mowst import ConfidenceGatedMixture, ExpertError, ProbabilityExpert, dispersion
 from appliedpapers.nn.mowst_gates import GATES, ConfidenceGate
+from appliedpapers.nn.mowst_routing import look_into_gate
 
 quick = settings(max_examples=40, deadline=None)
 finite = st.floats(-60, 60, width=32)
@@ -265,6 +266,19 @@ def test_the_curve_ends_at_the_single_experts(x):
     assert curve[2]["loss"] == 0
     assert all(point["low"] <= point["score"] <= point["high"] for point in curve)
     assert curve[0]["ms_per_1000"] <= curve[2]["ms_per_1000"]
+
+
+def test_the_gate_can_be_looked_into(x):
+    mixture, y = made(gate_bias=0.0), torch.arange(40) % 3
+    found = mixture.evidence(x)
+    table = look_into_gate(found, y, bins=4)
+    assert [row["low"] for row in table] == [0, 0.25, 0.5, 0.75]
+    assert sum(row["rows"] for row in table) == 40
+    right = (found.weak.argmax(-1) == y).double()
+    for row in table:
+        inside = (found.confidence >= row["low"]) & (found.confidence < row["high"])
+        expected = float(right[inside].mean()) if inside.any() else None
+        assert row["weak"] == (None if expected is None else pytest.approx(expected))
 
 
 def test_experts_read_different_inputs_and_lazy_ones_only_for_their_rows(x):

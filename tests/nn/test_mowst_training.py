@@ -186,6 +186,20 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(rows):
     assert runs[0].phases != runs[2].phases
 
 
+def test_batches_lazy_inputs_and_gate_features_go_together(rows):
+    (inputs, y), valid = rows.part("train"), rows.part("valid")
+
+    def lazy(wanted):
+        return inputs["strong"] if wanted is None else inputs["strong"][wanted]
+
+    options = dataclasses.replace(SHORT, batch_size=64)
+    runs = [
+        train_mixture(made(gate_features=8), ({**inputs, "strong": strong}, y), valid, options).phases
+        for strong in (inputs["strong"], lazy)
+    ]
+    assert runs[0] == runs[1]
+
+
 def test_selection_samples_nothing(rows):
     mixture, (inputs, y) = made(), rows.part("valid")
     found = mixture.evidence(inputs)
