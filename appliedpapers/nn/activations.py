@@ -18,6 +18,8 @@ from torch.jit import is_scripting  # type: ignore[attr-defined]
 from appliedpapers.nn.module import Module, check_features, check_positive
 from appliedpapers.nn.registry import SpecError, list_modules, nearest, normalised, parse, read
 
+ActivationSpec = str | Mapping[str, Any] | nn.Module | None
+
 PLAIN: Mapping[str, Callable[..., nn.Module]] = {
     "identity": nn.Identity,
     "relu": nn.ReLU,
@@ -39,7 +41,7 @@ _BY_NAME = {normalised(name): make for name, make in PLAIN.items()}
 
 
 def make_activation(
-    spec: str | Mapping[str, Any] | nn.Module | None,
+    spec: ActivationSpec,
     features: int,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from appliedpapers.nn.activations import make_activation
+from appliedpapers.nn.activations import ActivationSpec, make_activation
 from appliedpapers.nn.mlp import layer_widths
 from appliedpapers.nn.module import Module, check_features, check_positive
 from appliedpapers.nn.norms import make_dropout
@@ -43,7 +43,7 @@ class FANLinear(Module):
         out_features: int,
         *,
         ratio: float = 0.25,
-        act: str | nn.Module = "gelu",
+        act: ActivationSpec = "gelu",
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -104,7 +104,7 @@ class FAN(Module):
         *,
         hidden: int | Sequence[int] = (64,),
         ratio: float = 0.25,
-        act: str | nn.Module = "gelu",
+        act: ActivationSpec = "gelu",
         drop: float = 0.0,
         bias: bool = True,
         device: torch.device | str | None = None,

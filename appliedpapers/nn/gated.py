@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from appliedpapers.nn.activations import make_activation
+from appliedpapers.nn.activations import ActivationSpec, make_activation
 from appliedpapers.nn.mlp import check_same
 from appliedpapers.nn.module import Module, check_features, check_positive
 from appliedpapers.nn.norms import make_dropout, make_norm
@@ -42,7 +42,7 @@ class GLU(Module):
         hidden_features: int | None = None,
         out_features: int | None = None,
         *,
-        act: str | nn.Module = "gelu",
+        act: ActivationSpec = "gelu",
         norm: str | None = None,
         bias: bool = True,
         drop: float = 0.0,
@@ -106,7 +106,7 @@ class Activator(Module):
         hidden_features: int | None = None,
         out_features: int | None = None,
         *,
-        act: str | nn.Module = "gelu",
+        act: ActivationSpec = "gelu",
         norm: str | None = "layer",
         bias: bool = True,
         drop: float = 0.0,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
+from appliedpapers.nn.activations import ActivationSpec
 from appliedpapers.nn.mlp import ResidualBlock, one_width, reset_each
 from appliedpapers.nn.module import Module, check_choice, check_features, check_positive
 
@@ -25,7 +26,7 @@ class HourglassBlock(ResidualBlock):
         hidden_features: int | None = None,
         out_features: int | None = None,
         *,
-        act: str | nn.Module = "gelu",
+        act: ActivationSpec = "gelu",
         norm: str | None = "layer",
         bias: bool = True,
         drop: float = 0.0,
@@ -89,7 +90,7 @@ class Hourglass(Module):
         hidden: int | Sequence[int] | None = None,
         depth: int = 2,
         lift: str = "learned",
-        act: str | nn.Module = "gelu",
+        act: ActivationSpec = "gelu",
         norm: str | None = "layer",
         drop: float = 0.0,
         bias: bool = True,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from appliedpapers.nn.activations import make_activation
+from appliedpapers.nn.activations import ActivationSpec, make_activation
 from appliedpapers.nn.module import Module, check_features, check_positive
 from appliedpapers.nn.norms import make_dropout, make_norm
 
@@ -65,7 +65,7 @@ class MLP(Module):
         out_features: int,
         *,
         hidden: int | Sequence[int] = (64,),
-        act: str | nn.Module = "gelu",
+        act: ActivationSpec = "gelu",
         norm: str | None = None,
         drop: float = 0.0,
         bias: bool = True,
@@ -134,7 +134,7 @@ class ResidualBlock(Module):
         hidden_features: int | None = None,
         out_features: int | None = None,
         *,
-        act: str | nn.Module = "gelu",
+        act: ActivationSpec = "gelu",
         norm: str | None = "layer_no_bias",
         bias: bool = True,
         drop: float = 0.0,
@@ -206,7 +206,7 @@ class ResidualMLP(Module):
         hidden: int | Sequence[int] = 64,
         depth: int = 2,
         expansion: int = 4,
-        act: str | nn.Module = "gelu",
+        act: ActivationSpec = "gelu",
         norm: str | None = "layer_no_bias",
         drop: float = 0.0,
         bias: bool = True,

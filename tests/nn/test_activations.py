@@ -94,6 +94,13 @@ def test_a_module_is_copied_so_that_no_two_places_share_weights():
     assert copies[0].alpha is not copies[1].alpha
 
 
+def test_a_stack_with_an_activation_of_its_own_is_rebuilt_from_its_configuration():
+    module = nn.build("mlp", 3, 2, hidden=8, act=Snake(8, alpha=2.0))
+    again = nn.build(module.config())
+    again.load_state_dict(module.state_dict())
+    torch.testing.assert_close(again(torch.ones(1, 3)), module(torch.ones(1, 3)))
+
+
 def test_an_unknown_activation_names_the_nearest():
     with pytest.raises(SpecError, match="'gelu'"):
         make_activation("geluu", 3)

@@ -121,7 +121,7 @@ def test_hourglass_block_gives_the_reference_values(golden):
 
 @pytest.fixture
 def tree(golden):
-    module = FastFeedforward(6, 4, hidden=5, depth=3)
+    module = FastFeedforward(6, 4, hidden=5, depth=3, hardening=1.0)
     weights = {
         "planes.weight": golden["fff.w.node_weights"],
         "planes.bias": golden["fff.w.node_biases"][:, 0],
