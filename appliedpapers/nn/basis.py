@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from appliedpapers.nn import splines
-from appliedpapers.nn.features import Chebyshev, CubicBSplines, Gaussians, Harmonics, TruncatedPowers
+from appliedpapers.nn.features import Chebyshev, CubicBSplines, Domain, Gaussians, Harmonics, TruncatedPowers
 from appliedpapers.nn.slab_linear import Features, Layer
 
 Outside = Literal["linear", "clamp", "zero"]
 
 # Largest loss of precision that the change to truncated powers may cost, as a factor on rounding: beyond it
 # the B-splines themselves are evaluated. In single precision that keeps errors below 1e-5 of the output.
+# finer grids never qualify
+_MOST_CELLS = 30
 _TABLES = (
     "change",
     "middle",
@@ -35,7 +37,7 @@ _TABLES = (
     "centres",
     "rate",
 )
-_AMPLIFICATION = {torch.float32: 128.0, torch.float64: 1e6}
+_AMPLIFICATION = {torch.float32: 128.0, torch.float64: 1e4}
 
 
 class Basis(nn.Module, ABC):
@@ -165,31 +167,43 @@ class SplineBasis(Basis):
         widths = exact.diff(dim=1)
         self.uniform = bool((widths - widths.mean(1, keepdim=True)).abs().max() < 1e-9 * widths.abs().max())
         rows = exact[:1] if self.shared else exact
-        change, middle, breaks, sides = splines.power_form(rows, order)
         low, high = rows[:, order], rows[:, -order - 1]
-        half, step = (high - low) / 2, rows[:, order + 1 : order + 2] - rows[:, order : order + 1]
+        step = rows[:, order + 1 : order + 2] - rows[:, order : order + 1]
+        self.bounds = (float(low.max()), float(high.min()))
+        starts = rows[:, :1] + step * (2 + torch.arange(self.size))
+        tables = {
+            "centres": (-CubicBSplines.root * starts / step).t().unsqueeze(1),
+            "rate": CubicBSplines.root / step[:, 0],
+            "low_slope": splines.edge_slopes(exact, order)[0],
+            "high_slope": splines.edge_slopes(exact, order)[1],
+            **self._power_tables(rows, low, high, compute),
+        }
+        for name, table in tables.items():
+            setattr(self, name, table.to(device, compute))
+        if self.compact_dtype:
+            self._powers = {inside: self._truncated_powers(inside) for inside in (False, True)}
+
+    def _power_tables(
+        self, rows: Tensor, low: Tensor, high: Tensor, compute: torch.dtype
+    ) -> dict[str, Tensor]:
+        self.compact_dtype = self.grid <= _MOST_CELLS
+        if not self.compact_dtype:
+            return {"change": low.new_zeros(0)}
+        order = self.order
+        change, middle, breaks, sides = splines.power_form(rows, order)
         degrees = torch.tensor([*range(order + 1), *[order] * (self.size - order - 1)], dtype=torch.float64)
-        amplification = (change.abs() * (half[:, None] ** degrees)[:, :, None]).sum(1).max()
+        magnitude = ((high - low) / 2)[:, None] ** degrees
+        amplification = (change.abs() * magnitude[:, :, None]).sum(1).max()
         self.compact_dtype = bool(amplification <= _AMPLIFICATION[compute])
         self.centred = bool((middle == 0).all())
-        self.bounds = (float(low.max()), float(high.min()))
-        tables = {
+        return {
             "change": change,
             "middle": middle,
             "low": low - middle,
             "high": high - middle,
             "offsets": (-breaks * sides).unsqueeze(1),
             "sides": sides.unsqueeze(1),
-            "centres": (-CubicBSplines.root * (rows[:, :1] + step * (2 + torch.arange(self.size))) / step)
-            .t()
-            .unsqueeze(1),
-            "rate": CubicBSplines.root / step[:, 0],
-            "low_slope": splines.edge_slopes(exact, order)[0],
-            "high_slope": splines.edge_slopes(exact, order)[1],
         }
-        for name, table in tables.items():
-            setattr(self, name, table.to(device, compute))
-        self._powers = {inside: self._truncated_powers(inside) for inside in (False, True)}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the values ``(..., inputs, size)``, linear or constant beyond the domain by ``outside``."""
@@ -205,9 +219,16 @@ class SplineBasis(Basis):
             + above.unsqueeze(-1) * self.high_slope.to(x.dtype)
         )
 
+    def _span(self, x: Tensor, inside: bool) -> Domain | None:
+        if self.outside == "zero":
+            return None
+        low, high = (end.to(x.dtype) for end in self.domain)
+        return Domain(low, high, self.outside == "linear", inside)
+
     def _truncated_powers(self, inside: bool) -> TruncatedPowers:
         middle = None if self.centred else self.middle
-        return TruncatedPowers(middle, self.low, self.high, self.offsets, self.sides, self.order, inside)
+        domain = Domain(self.low, self.high, self.outside == "linear", inside)
+        return TruncatedPowers(middle, domain, self.offsets, self.sides, self.order)
 
     def compact(self, x: Tensor) -> bool:
         """Whether truncated powers may stand for the splines, for this input."""
@@ -225,8 +246,8 @@ class SplineBasis(Basis):
         if compact:
             return self._powers[inside]
         if self.uniform and self.order == 3:
-            return CubicBSplines(self.centres.to(x.dtype), self.rate.to(x.dtype))
-        return _Recursive(self)
+            return CubicBSplines(self._span(x, inside), self.centres.to(x.dtype), self.rate.to(x.dtype))
+        return _Recursive(self, self._span(x, inside))
 
     def layer(self, x: Tensor, *, compact: bool, inside: bool = False) -> Layer:
         """Return the functions with the change from coefficients to their weights."""
@@ -255,23 +276,25 @@ class SplineBasis(Basis):
 
 
 class _Recursive:
-    """B-splines by recursion: any order, any grid; in ordinary operations only."""
+    """B-splines by recursion: any order, any grid."""
 
-    def __init__(self, owner: SplineBasis) -> None:
-        self._owner, self.size = owner, owner.size
+    def __init__(self, owner: SplineBasis, domain: Domain | None) -> None:
+        self._owner, self._domain, self.size = owner, domain, owner.size
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
-        out.copy_(self.plain(x).transpose(0, 1))
+        out.copy_(self._owner.forward(x).permute(2, 0, 1))
 
     def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
-        knots = self._owner.knots.to(x.dtype)
-        return torch.einsum("nbi,bin->bi", grad, splines.basis_derivative(x, knots, self._owner.order))
+        clamped = x if self._domain is None else self._domain.clamped(x)
+        slopes = splines.basis_derivative(clamped, self._owner.knots.to(x.dtype), self._owner.order)
+        total = torch.einsum("nbi,bin->bi", grad, slopes)
+        return total if self._domain is None else self._domain.mask(total, x)
 
     def plain(self, x: Tensor) -> Tensor:
         """Return ``(..., size, inputs)``."""
-        return splines.basis(x, self._owner.knots.to(x.dtype), self._owner.order).transpose(-1, -2)
+        return self._owner.forward(x).transpose(-1, -2)
 
 
 class GaussianBasis(Basis):

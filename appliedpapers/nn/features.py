@@ -8,6 +8,8 @@ recurrences are standard (Abramowitz and Stegun 22.7.4, 4.3.16-17).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -15,43 +17,83 @@ from torch import Tensor
 _FEW = 1 << 14
 
 
+@dataclass(frozen=True)
+class Domain:
+    """Where splines are defined, and what they do beyond.
+
+    Attributes:
+        low: Low end, ``(1 or inputs,)``.
+        high: High end, the same.
+        linear: Whether functions go on linearly; else they stay as they are at the end.
+        inside: Whether all values are known to lie within.
+    """
+
+    low: Tensor
+    high: Tensor
+    linear: bool = True
+    inside: bool = False
+
+    def clamped(self, x: Tensor) -> Tensor:
+        """Return the nearest points of the domain."""
+        return x if self.inside else torch.clamp(x, self.low, self.high)
+
+    def extend(self, x: Tensor, clamped: Tensor, slabs: Tensor, slopes: Tensor) -> None:
+        """Add to ``slabs``, evaluated at the clamped points, what the functions rise by beyond the ends."""
+        if self.linear and not self.inside:
+            slabs.addcmul_(slopes, x - clamped)
+
+    def mask(self, grad: Tensor, x: Tensor) -> Tensor:
+        """Take the gradient out where the functions are constant; in place."""
+        if self.linear or self.inside:
+            return grad
+        return grad.mul_((x >= self.low) & (x <= self.high))
+
+    def plain(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the nearest points, and how far beyond the ends ``x`` lies where that matters."""
+        if self.inside:
+            return x, None
+        clamped = torch.minimum(torch.maximum(x, self.low), self.high)
+        return clamped, x - clamped if self.linear else None
+
+
 class TruncatedPowers:
     """``z, ..., z^order`` and a truncated power at each inner knot; the constant is left to a bias.
 
     Args:
-        middle: Middle of the domain, ``(inputs,)``.
-        low: Low end relative to the middle, ``(inputs,)``.
-        high: High end relative to the middle, ``(inputs,)``.
+        middle: Middle of the domain, ``(inputs,)``; None where it is 0.
+        domain: The domain, relative to the middle.
         offsets: ``-side * break`` of each inner knot, ``(grid - 1, 1, inputs)``.
         sides: +1 or -1, the same shape.
         order: Spline order.
-        inside: Whether all values are known to lie in the domain.
     """
 
     def __init__(
-        self,
-        middle: Tensor | None,
-        low: Tensor,
-        high: Tensor,
-        offsets: Tensor,
-        sides: Tensor,
-        order: int,
-        inside: bool,
+        self, middle: Tensor | None, domain: Domain, offsets: Tensor, sides: Tensor, order: int
     ) -> None:
-        self._middle, self._low, self._high = middle, low, high
-        self._offsets, self._sides, self._order, self._inside = offsets, sides, order, inside
+        self._middle, self._domain, self._order = middle, domain, order
+        self._offsets, self._sides = offsets, sides
         self.size = order + len(offsets)
         degrees = torch.arange(1.0, order + 1.0, dtype=offsets.dtype, device=offsets.device)
         self._degrees, self._steepness = degrees.view(-1, 1, 1), order * sides
+        self._uniform = _uniform_form(offsets, sides, order)
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
-        z = self._local(x, out[0])
+        z = self._local(x)
+        clamped = self._domain.clamped(z)
+        out[0].copy_(clamped)
         for power in range(1, self._order):
-            torch.mul(out[power - 1], z, out=out[power])
+            torch.mul(out[power - 1], clamped, out=out[power])
         tail = out[self._order :]
-        torch.addcmul(self._offsets, z, self._sides, out=tail)
-        tail.clamp_(min=0.0).pow_(self._order)
+        torch.addcmul(self._offsets, clamped, self._sides, out=tail)
+        tail.clamp_(min=0.0)
+        if not self._domain.inside and self._domain.linear:
+            slopes = torch.empty_like(out)
+            self._fill_slopes(out, tail, slopes)
+            tail.pow_(self._order)
+            self._domain.extend(z, clamped, out, slopes)
+        else:
+            tail.pow_(self._order)
 
     def fill_all(self, x: Tensor, out: Tensor, slopes: Tensor | None) -> None:
         """Write the constant and all functions into ``out``, and their slopes where wanted; few calls.
@@ -61,53 +103,76 @@ class TruncatedPowers:
             out: ``(1 + size, rows, inputs)``, or longer.
             slopes: The same.
         """
-        order, last = self._order, 1 + self.size
+        order, last, domain = self._order, 1 + self.size, self._domain
+        z = self._local(x)
+        clamped = domain.clamped(z)
         out[0].fill_(1.0)
-        z = self._local(x, out[1])
+        out[1].copy_(clamped)
         for power in range(2, order + 1):
-            torch.mul(out[power - 1], z, out=out[power])
-        steep = torch.addcmul(self._offsets, z, self._sides).clamp_(min=0.0)
-        lower = steep.sign() if order == 1 else steep.pow(order - 1)
-        torch.mul(lower, steep, out=out[order + 1 : last])
-        if slopes is None:
-            return
-        slopes[0].fill_(0.0)
-        torch.mul(out[:order], self._degrees, out=slopes[1 : order + 1])
-        torch.mul(lower, self._steepness, out=slopes[order + 1 : last])
-        if not self._inside:
-            slopes[1:last].mul_(self._is_within(x))
+            torch.mul(out[power - 1], clamped, out=out[power])
+        tail = out[order + 1 : last]
+        torch.addcmul(self._offsets, clamped, self._sides, out=tail)
+        tail.clamp_(min=0.0)
+        extends = domain.linear and not domain.inside
+        if slopes is None and extends:
+            slopes = torch.empty_like(out)
+        if slopes is not None:
+            slopes[0].fill_(0.0)
+            self._fill_slopes(out[1:last], tail, slopes[1:last])
+        tail.pow_(order)
+        if slopes is not None:
+            if extends:
+                domain.extend(z, clamped, out[1:last], slopes[1:last])
+            domain.mask(slopes[1:last], z)
 
     def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
-        """Return ``sum_j grad[j] * slabs[j]'(x)``; beyond the domain the functions are constant."""
-        z, order = slabs[0], self._order
+        """Return ``sum_j grad[j] * slabs[j]'(x)``."""
+        z, order = self._local(x), self._order
+        clamped = self._domain.clamped(z)
         total = grad[order - 1] * float(order)
         for power in range(order - 1, 0, -1):
-            total.mul_(z).add_(grad[power - 1], alpha=float(power))
-        if not len(self._offsets):
-            return total if self._inside else self._masked(total, x)
-        if total.numel() <= _FEW:
-            steep = torch.addcmul(self._offsets, z, self._sides)
+            total.mul_(clamped).add_(grad[power - 1], alpha=float(power))
+        if len(self._offsets) and total.numel() <= _FEW:
+            steep = torch.addcmul(self._offsets, clamped, self._sides)
             self._slope(steep, self._sides)
             total.add_(steep.mul_(grad[order:]).sum(0), alpha=float(order))
         else:
-            scratch = torch.empty_like(z)
+            scratch = torch.empty_like(clamped)
             for offset, side, upstream in zip(self._offsets, self._sides, grad[order:], strict=True):
-                torch.addcmul(offset, z, side, out=scratch)
+                torch.addcmul(offset, clamped, side, out=scratch)
                 self._slope(scratch, side)
                 total.addcmul_(scratch, upstream, value=float(order))
-        return total if self._inside else self._masked(total, x)
+        return self._domain.mask(total, z)
 
     def plain(self, x: Tensor) -> Tensor:
-        """Return ``(..., size, inputs)``."""
-        z = x if self._middle is None else x - self._middle
-        if not self._inside:
-            z = torch.minimum(torch.maximum(z, self._low), self._high)
-        powers = torch.stack([z**power for power in range(1, self._order + 1)], dim=-2)
-        if not len(self._offsets):
-            return powers
-        offsets, sides = self._offsets[:, 0], self._sides[:, 0]
-        tail = (offsets + z.unsqueeze(-2) * sides).clamp(min=0.0) ** self._order
-        return torch.cat([powers, tail], dim=-2)
+        """Return ``(..., size, inputs)``; one expression for all functions, which compilers fuse."""
+        z, beyond = self._domain.plain(self._local(x))
+        z = z.unsqueeze(-2)
+        lower, share, offsets, sides, floor = self._uniform
+        steep = torch.maximum(offsets + z * sides, floor)
+        values = share * steep**self._order
+        for power, coefficient in enumerate(lower, start=1):
+            values = values + coefficient * z**power
+        if beyond is None:
+            return values
+        slopes = (self._order * share * sides) * steep ** (self._order - 1)
+        if self._order == 1:
+            slopes = slopes * (steep > floor)
+        for power, coefficient in enumerate(lower, start=1):
+            slopes = slopes + (power * coefficient) * z ** (power - 1)
+        return values + slopes * beyond.unsqueeze(-2)
+
+    def _local(self, x: Tensor) -> Tensor:
+        return x if self._middle is None else x - self._middle
+
+    def _fill_slopes(self, out: Tensor, steep: Tensor, slopes: Tensor) -> None:
+        """Write the slopes, from the powers in ``out`` and the truncated arguments in ``steep``."""
+        order = self._order
+        slopes[0].fill_(1.0)
+        if order > 1:
+            torch.mul(out[: order - 1], self._degrees[1:], out=slopes[1:order])
+        lower = steep.sign() if order == 1 else steep.pow(order - 1)
+        torch.mul(lower, self._steepness, out=slopes[order:])
 
     def _slope(self, values: Tensor, sides: Tensor) -> None:
         values.clamp_(min=0.0)
@@ -117,21 +182,33 @@ class TruncatedPowers:
             values.pow_(self._order - 1)
         values.mul_(sides)
 
-    def _local(self, x: Tensor, out: Tensor) -> Tensor:
-        if self._middle is None:
-            out.copy_(x)
-        else:
-            torch.sub(x, self._middle, out=out)
-        if not self._inside:
-            torch.clamp(out, self._low, self._high, out=out)
-        return out
 
-    def _masked(self, total: Tensor, x: Tensor) -> Tensor:
-        return total.mul_(self._is_within(x))
+def _uniform_form(
+    offsets: Tensor, sides: Tensor, order: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return constants that make one expression of all functions, which compilers fuse.
 
-    def _is_within(self, x: Tensor) -> Tensor:
-        z = x if self._middle is None else x - self._middle
-        return (z >= self._low) & (z <= self._high)
+    Every function is ``sum_p lower_p z^p + share max(offset + side z, floor)^order``.
+
+    Returns:
+        ``lower (order - 1, size, 1)``, ``share (size, 1)``, ``offsets``, ``sides`` and ``floor``, each
+        ``(size, inputs)`` or ``(size, 1)``.
+    """
+    size = order + len(offsets)
+    index = torch.arange(size, device=offsets.device)
+    lower = [(index == power).to(offsets.dtype).unsqueeze(1) for power in range(order - 1)]
+    share = (index >= order - 1).to(offsets.dtype).unsqueeze(1)
+    width = offsets.shape[2] if len(offsets) else 1
+    zeros, ones = offsets.new_zeros(order, width), offsets.new_ones(order, width)
+    floor = torch.where(index >= order, 0.0, -torch.inf).to(offsets.dtype).unsqueeze(1)
+    stacked = torch.stack(lower) if lower else offsets.new_zeros(0, size, 1)
+    return (
+        stacked,
+        share,
+        torch.cat([zeros, offsets[:, 0]]) if len(offsets) else zeros,
+        torch.cat([ones, sides[:, 0]]) if len(offsets) else ones,
+        floor,
+    )
 
 
 class CubicBSplines:
@@ -141,37 +218,53 @@ class CubicBSplines:
     scaled by the cube root of 1/6, so that no division is left.
 
     Args:
+        domain: The domain; None where the splines fade to zero beyond it.
         offsets: ``-centre_j / cell``, times the root, ``(size, 1, inputs)``.
         rate: ``1 / cell``, times the root, ``(inputs,)``.
     """
 
     root = 6.0 ** (-1.0 / 3.0)
 
-    def __init__(self, offsets: Tensor, rate: Tensor) -> None:
-        self._offsets, self._rate, self.size = offsets, rate, len(offsets)
+    def __init__(self, domain: Domain | None, offsets: Tensor, rate: Tensor) -> None:
+        self._domain, self._offsets, self._rate, self.size = domain, offsets, rate, len(offsets)
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
-        torch.addcmul(self._offsets, x, self._rate, out=out)
+        domain = self._domain
+        clamped = x if domain is None else domain.clamped(x)
+        torch.addcmul(self._offsets, clamped, self._rate, out=out)
         out.abs_().sub_(2.0 * self.root).clamp_(max=0.0)
         inner = (out + self.root).clamp_(max=0.0).pow_(3)
         torch.sub(inner.mul_(4.0), out.pow_(3), out=out)
+        if domain is not None and domain.linear and not domain.inside:
+            domain.extend(x, clamped, out, self._slopes(clamped))
 
     def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
-        """Return ``sum_j grad[j] * slabs[j]'(x)``, with ``-3 sign(s) (a^2 - 4 b^2)`` per cell width."""
-        outer = torch.addcmul(self._offsets, x, self._rate)
-        grad.mul_(outer.sign())
-        outer.abs_().sub_(2.0 * self.root).clamp_(max=0.0)
-        inner = (outer + self.root).clamp_(max=0.0).square_()
-        slope = outer.square_().sub_(inner, alpha=4.0)
-        return grad.mul_(slope).sum(0).mul_(-3.0 * self._rate)
+        """Return ``sum_j grad[j] * slabs[j]'(x)``."""
+        domain = self._domain
+        slopes = self._slopes(x if domain is None else domain.clamped(x))
+        total = grad.mul_(slopes).sum(0)
+        return total if domain is None else domain.mask(total, x)
 
     def plain(self, x: Tensor) -> Tensor:
         """Return ``(..., size, inputs)``."""
-        distance = (self._offsets[:, 0] + x.unsqueeze(-2) * self._rate).abs()
-        outer = (2.0 * self.root - distance).clamp(min=0.0)
+        x, beyond = (x, None) if self._domain is None else self._domain.plain(x)
+        signed = self._offsets[:, 0] + x.unsqueeze(-2) * self._rate
+        outer = (2.0 * self.root - signed.abs()).clamp(min=0.0)
         inner = (outer - self.root).clamp(min=0.0)
-        return outer**3 - 4.0 * inner**3
+        values = outer**3 - 4.0 * inner**3
+        if beyond is None:
+            return values
+        slopes = -3.0 * self._rate * signed.sign() * (outer**2 - 4.0 * inner**2)
+        return values + slopes * beyond.unsqueeze(-2)
+
+    def _slopes(self, x: Tensor) -> Tensor:
+        """Return ``-3 sign(s) (a^2 - 4 b^2)`` per cell width, ``(size, rows, inputs)``."""
+        outer = torch.addcmul(self._offsets, x, self._rate)
+        sign = outer.sign()
+        outer.abs_().sub_(2.0 * self.root).clamp_(max=0.0)
+        inner = (outer + self.root).clamp_(max=0.0).square_()
+        return outer.square_().sub_(inner, alpha=4.0).mul_(sign).mul_(-3.0 * self._rate)
 
 
 class Chebyshev:

@@ -250,35 +250,12 @@ class KANLinear(Module):
             return self._multiply(x, weight, base, bias, basis.layer(x, compact=True), plain)
         if not plain and gathers(self.path, basis, x, weight):
             return _plus(gathered(basis, x, weight), x, base, bias)
-        return self._splines(basis, x, weight, base, bias, plain)
-
-    def _splines(
-        self,
-        basis: SplineBasis,
-        x: Tensor,
-        weight: Tensor,
-        base: Tensor | None,
-        bias: Tensor | None,
-        plain: bool,
-    ) -> Tensor:
+        # exported graphs may be run in low precision elsewhere, where truncated powers cancel
         compact = basis.compact(x) and not torch.compiler.is_exporting()
         # on other devices a look at the data would wait for them
         inside = not plain and x.device.type == "cpu" and basis.shared and basis.is_inside(x)
-        if inside or basis.outside == "zero":
-            layer = basis.layer(x, compact=compact, inside=inside)
-            return self._multiply(x, weight, base, bias, layer, plain)
-        low, high = (end.to(x.dtype) for end in basis.domain)
-        if compact:
-            out = self._multiply(x, weight, base, bias, basis.layer(x, compact=True), plain)
-        else:
-            within = torch.minimum(torch.maximum(x, low), high)
-            out = self._multiply(within, weight, None, None, basis.layer(within, compact=False), plain)
-            out = _plus(out, x, base, bias)
-        extension = basis.extension(weight)
-        if extension is not None:
-            out = out + F.linear((x - low).clamp(max=0.0), extension[0])
-            out = out + F.linear((x - high).clamp(min=0.0), extension[1])
-        return out
+        layer = basis.layer(x, compact=compact, inside=inside)
+        return self._multiply(x, weight, base, bias, layer, plain)
 
     def _multiply(
         self, x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer, plain: bool
