@@ -137,10 +137,10 @@ class FastFeedforward(Module):
 
     def leaf(self, x: Tensor) -> Tensor:
         """Return the number of the leaf each row is sent to, ``(...)`` int64, counted from the left."""
-        right = (self._scores(x) >= 0).long()
-        node = torch.zeros_like(right[..., :1])
-        for _ in range(self.depth):
-            node = 2 * node + 1 + right.gather(-1, node)
+        step = (self._scores(x) >= 0).long() + 1  # from node n the way goes to 2 n + 1 or 2 n + 2
+        node = step[..., :1]
+        for _ in range(self.depth - 1):
+            node = torch.add(step.gather(-1, node), node, alpha=2)
         leaf: Tensor = node.squeeze(-1) - (self.leaves - 1)
         return leaf
 
@@ -211,18 +211,14 @@ class FastFeedforward(Module):
         biases1 = [None] * self.leaves if self.bias1 is None else torch.split(self.bias1, width)
         biases2 = None if self.bias2 is None else self.bias2.unbind()
         outs = []
-        for number, some in enumerate(torch.split(rows[order], counts)):
+        for number, some in enumerate(torch.split(rows.index_select(0, order), counts)):
             if counts[number]:
                 inside = self.act(F.linear(some, weights1[number], biases1[number]))
                 weight2 = weights2[number]
                 outs.append(
                     inside @ weight2 if biases2 is None else torch.addmm(biases2[number], inside, weight2)
                 )
-        return (
-            torch.empty_like(outs[0])
-            .new_empty(len(rows), self.out_features)
-            .index_copy(0, order, torch.cat(outs))
-        )
+        return torch.cat(outs).index_select(0, torch.argsort(order))
 
 
 def _choice_entropy(scores: Tensor) -> Tensor:
