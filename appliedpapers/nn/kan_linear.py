@@ -230,12 +230,28 @@ class KANLinear(Module):
         self.mask.mul_(keep.to(self.mask))
         self._masked = bool((self.mask != 1).any())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the last batch's activity, which belongs to its graph, out of copies."""
+        return {**self.__dict__, "_activity": None}
+
     def extra_repr(self) -> str:
         """Describe the module for ``print``."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, basis={self.basis_name!r}, "
             f"size={self.basis.size}, path={self.path!r}, bias={self.bias is not None}"
         )
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
+        knots, basis = state.get(prefix + "basis.knots"), self.basis
+        if isinstance(basis, SplineBasis) and knots is not None and knots.shape[1] != basis.knots.shape[1]:
+            cells = knots.shape[1] - 2 * basis.order - 1
+            args[-1].append(
+                f"{prefix or 'KANLinear'}: the state has a grid of {cells} cells, the layer {basis.grid}; "
+                f"call refine({cells}) before loading, and refine({basis.grid}) after it"
+            )
+        super()._load_from_state_dict(state, prefix, *args)
+        if prefix + "mask" in state:
+            self._masked = bool((self.mask != 1).any())
 
     def _curves(
         self, x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, low_precision: bool
