@@ -73,7 +73,7 @@ def refine_grid(layer: KANLinear, grid: int) -> None:
     finer = inner[:, left] * (1 - share) + inner[:, left + 1] * share
     knots = splines.extended(finer, basis.order)
     _, weight = _moved(layer, basis, knots, None)
-    layer.weight = nn.Parameter(weight.to(layer.weight.dtype), layer.weight.requires_grad)
+    layer.weight = nn.Parameter(weight.to(layer.weight.dtype).contiguous(), layer.weight.requires_grad)
     basis.set_knots(knots, basis.knots.device, basis.change.dtype)
 
 
