@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print the document instead of the tables")
     parser.add_argument("--acceptance", action="store_true", help="judge, and write docs/results/mowst.json")
+    parser.add_argument(
+        "--only", action="append", metavar="CASE", help="acceptance: measure these cases anew"
+    )
     parser.add_argument("--output", type=Path, help="where --acceptance writes")
     options = parser.parse_args(arguments)
     if options.data is None:
@@ -68,11 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     words = sys.argv[1:] if arguments is None else arguments
     # without the folder, which is a property of this machine
-    command = " ".join(["python -m benchmarks.mowst_graphs", *_without_folders(words)])
+    command = " ".join(["python -m benchmarks.mowst_graphs", *_repeatable(words)])
     if options.acceptance:
         from benchmarks.mowst_acceptance import accept
 
-        return accept(options.data, command, options.output)
+        return accept(options.data, command, options.output, options.only)
     measured = {}
     for name in options.graphs:
         measured[name] = measure_graph(options.data, name, options.splits)
@@ -98,7 +101,7 @@ def measure_graph(data: Path, name: str, splits: int | None = None) -> list[dict
 
 def measure_split(graph: Graph, index: int, hidden: int, epochs: int = 150) -> dict[str, Any]:
     """Train everything on one split and return the test accuracies (%) and the cost of routing."""
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     train, valid, test = (part(graph, index, name) for name in ("train", "valid", "test"))
     options = MixtureTraining(seed=index, epochs=epochs)
     mixture = experts(graph, hidden, "star", seed=index)
@@ -117,7 +120,7 @@ def measure_split(graph: Graph, index: int, hidden: int, epochs: int = 150) -> d
     few = MixtureTraining(seed=index, epochs=epochs, pretrain="none", rounds=4)
     again = train_mixture(turns, train, valid, few)
     accuracy["mowst"] = again.compare(turns, *test)["mixture"]
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     assert done.selection is not None
     return {
         "split": index,
@@ -127,6 +130,7 @@ def measure_split(graph: Graph, index: int, hidden: int, epochs: int = 150) -> d
         "constant": done.selection.constant,
         "epochs": {phase.name: len(phase.scores) for phase in done.phases},
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "routing": routing(graph, mixture, valid, test),
         "gate": look_into_gate(mixture.evidence(test[0]), test[1], bins=5),
     }
@@ -220,13 +224,11 @@ def rounded(value: Any) -> Any:
     return value
 
 
-def _without_folders(words: Sequence[str]) -> list[str]:
-    kept: list[str] = []
-    for index, word in enumerate(words):
-        if word in ("--data", "--output") or (index and words[index - 1] in ("--data", "--output")):
-            continue
-        kept.append(word)
-    return kept
+def _repeatable(words: Sequence[str]) -> list[str]:
+    """Leave out what belongs to this machine or to a part of a measurement."""
+    own = ("--data", "--output", "--only")
+    before = ["", *words]
+    return [word for word, last in zip(words, before, strict=False) if word not in own and last not in own]
 
 
 if __name__ == "__main__":
