@@ -61,9 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print the document instead of the tables")
     parser.add_argument("--acceptance", action="store_true", help="judge, and write docs/results/mowst.json")
-    parser.add_argument(
-        "--only", action="append", metavar="CASE", help="acceptance: measure these cases anew"
-    )
+    parser.add_argument("--only", action="append", metavar="CASE", help="judge these cases anew")
     parser.add_argument("--output", type=Path, help="where --acceptance writes")
     options = parser.parse_args(arguments)
     if options.data is None:

@@ -24,12 +24,13 @@ START, END = "<!-- generated: mowst-{} -->", "<!-- end of mowst-{} -->"
 def blocks(document: dict[str, Any]) -> dict[str, str]:
     """Return the generated parts of the page by name."""
     found = {case["name"]: case for case in document["cases"]}
+    commits = dict.fromkeys(case["commit"] for case in document["cases"])
     groups = [group for name in GRAPHS for group in _groups(name, found[name]["measured"])]
     return {
         "accuracy": _accuracy(groups),
         "routing": _routing(groups),
         "checks": _checks(document),
-        "command": f"`{document['command']}`, commit {document['cases'][0]['commit']}, "
+        "command": f"`{document['command']}`, commit {', '.join(commits)}, "
         f"torch {document['cases'][0]['versions']['torch']}, one thread.",
     }
 
