@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from appliedpapers.nn import splines
 from appliedpapers.nn.features import Chebyshev, CubicBSplines, Domain, Gaussians, Harmonics, TruncatedPowers
-from appliedpapers.nn.slab_linear import Features, Layer
+from appliedpapers.nn.slab_linear import SMALL, Features, Layer
 
 Outside = Literal["linear", "clamp", "zero"]
 
@@ -180,6 +180,7 @@ class SplineBasis(Basis):
         }
         for name, table in tables.items():
             setattr(self, name, table.to(device, compute))
+        self._cubics = {inside: self._cubic(compute, inside) for inside in (False, True)}
         if self.compact_dtype:
             self._powers = {inside: self._truncated_powers(inside) for inside in (False, True)}
 
@@ -219,10 +220,13 @@ class SplineBasis(Basis):
             + above.unsqueeze(-1) * self.high_slope.to(x.dtype)
         )
 
-    def _span(self, x: Tensor, inside: bool) -> Domain | None:
+    def _cubic(self, dtype: torch.dtype, inside: bool) -> CubicBSplines:
+        return CubicBSplines(self._span(dtype, inside), self.centres.to(dtype), self.rate.to(dtype))
+
+    def _span(self, dtype: torch.dtype, inside: bool) -> Domain | None:
         if self.outside == "zero":
             return None
-        low, high = (end.to(x.dtype) for end in self.domain)
+        low, high = (end.to(dtype) for end in self.domain)
         return Domain(low, high, self.outside == "linear", inside)
 
     def _truncated_powers(self, inside: bool) -> TruncatedPowers:
@@ -231,8 +235,12 @@ class SplineBasis(Basis):
         return TruncatedPowers(middle, domain, self.offsets, self.sides, self.order)
 
     def compact(self, x: Tensor) -> bool:
-        """Whether truncated powers may stand for the splines, for this input."""
-        return self.compact_dtype and x.dtype == self.change.dtype and self.outside != "zero"
+        """Whether truncated powers may stand for the splines, for this input.
+
+        For few values the change of basis costs more than it saves.
+        """
+        fits = self.compact_dtype and x.dtype == self.change.dtype and self.outside != "zero"
+        return fits and not (self.uniform and self.order == 3 and self.size * x.numel() <= SMALL)
 
     def is_inside(self, x: Tensor) -> bool:
         """Whether all values lie in every input's domain; looks at the data."""
@@ -246,8 +254,10 @@ class SplineBasis(Basis):
         if compact:
             return self._powers[inside]
         if self.uniform and self.order == 3:
-            return CubicBSplines(self._span(x, inside), self.centres.to(x.dtype), self.rate.to(x.dtype))
-        return _Recursive(self, self._span(x, inside))
+            if x.dtype == self.centres.dtype:
+                return self._cubics[inside]
+            return self._cubic(x.dtype, inside)
+        return _Recursive(self, self._span(x.dtype, inside))
 
     def layer(self, x: Tensor, *, compact: bool, inside: bool = False) -> Layer:
         """Return the functions with the change from coefficients to their weights."""

@@ -8,6 +8,7 @@ recurrences are standard (Abramowitz and Stegun 22.7.4, 4.3.16-17).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor
 
 # up to so many values, one call for all knots is faster than one for each
 _FEW = 1 << 14
+# functions of a block of Gaussians, and the distance in widths beyond which they are all below 1e-30
+_BLOCK = 8
+_VANISHED = 13.0
 
 
 @dataclass(frozen=True)
@@ -95,36 +99,6 @@ class TruncatedPowers:
         else:
             tail.pow_(self._order)
 
-    def fill_all(self, x: Tensor, out: Tensor, slopes: Tensor | None) -> None:
-        """Write the constant and all functions into ``out``, and their slopes where wanted; few calls.
-
-        Args:
-            x: ``(rows, inputs)``.
-            out: ``(1 + size, rows, inputs)``, or longer.
-            slopes: The same.
-        """
-        order, last, domain = self._order, 1 + self.size, self._domain
-        z = self._local(x)
-        clamped = domain.clamped(z)
-        out[0].fill_(1.0)
-        out[1].copy_(clamped)
-        for power in range(2, order + 1):
-            torch.mul(out[power - 1], clamped, out=out[power])
-        tail = out[order + 1 : last]
-        torch.addcmul(self._offsets, clamped, self._sides, out=tail)
-        tail.clamp_(min=0.0)
-        extends = domain.linear and not domain.inside
-        if slopes is None and extends:
-            slopes = torch.empty_like(out)
-        if slopes is not None:
-            slopes[0].fill_(0.0)
-            self._fill_slopes(out[1:last], tail, slopes[1:last])
-        tail.pow_(order)
-        if slopes is not None:
-            if extends:
-                domain.extend(z, clamped, out[1:last], slopes[1:last])
-            domain.mask(slopes[1:last], z)
-
     def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
         z, order = self._local(x), self._order
@@ -147,23 +121,35 @@ class TruncatedPowers:
     def plain(self, x: Tensor) -> Tensor:
         """Return ``(..., size, inputs)``; one expression for all functions, which compilers fuse."""
         z, beyond = self._domain.plain(self._local(x))
-        z = z.unsqueeze(-2)
         lower, share, offsets, sides, floor = self._uniform
-        steep = torch.maximum(offsets + z * sides, floor)
+        steep = torch.maximum(offsets + z.unsqueeze(-2) * sides, floor)
         values = share * steep**self._order
         for power, coefficient in enumerate(lower, start=1):
-            values = values + coefficient * z**power
-        if beyond is None:
-            return values
+            values = values + coefficient * z.unsqueeze(-2) ** power
+        return values if beyond is None else values + self._steepness_at(z) * beyond.unsqueeze(-2)
+
+    def slopes(self, x: Tensor) -> Tensor:
+        """Return the derivatives of :meth:`plain`, ``(..., size, inputs)``."""
+        local = self._local(x)
+        z, _ = self._domain.plain(local)
+        slopes = self._steepness_at(z)
+        if self._domain.linear or self._domain.inside:
+            return slopes
+        return slopes * (local == z).unsqueeze(-2)
+
+    def _local(self, x: Tensor) -> Tensor:
+        return x if self._middle is None else x - self._middle
+
+    def _steepness_at(self, z: Tensor) -> Tensor:
+        lower, share, offsets, sides, floor = self._uniform
+        z = z.unsqueeze(-2)
+        steep = torch.maximum(offsets + z * sides, floor)
         slopes = (self._order * share * sides) * steep ** (self._order - 1)
         if self._order == 1:
             slopes = slopes * (steep > floor)
         for power, coefficient in enumerate(lower, start=1):
             slopes = slopes + (power * coefficient) * z ** (power - 1)
-        return values + slopes * beyond.unsqueeze(-2)
-
-    def _local(self, x: Tensor) -> Tensor:
-        return x if self._middle is None else x - self._middle
+        return slopes
 
     def _fill_slopes(self, out: Tensor, steep: Tensor, slopes: Tensor) -> None:
         """Write the slopes, from the powers in ``out`` and the truncated arguments in ``steep``."""
@@ -227,6 +213,7 @@ class CubicBSplines:
 
     def __init__(self, domain: Domain | None, offsets: Tensor, rate: Tensor) -> None:
         self._domain, self._offsets, self._rate, self.size = domain, offsets, rate, len(offsets)
+        self._fall = -3.0 * rate
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
@@ -238,6 +225,23 @@ class CubicBSplines:
         torch.sub(inner.mul_(4.0), out.pow_(3), out=out)
         if domain is not None and domain.linear and not domain.inside:
             domain.extend(x, clamped, out, self._slopes(clamped))
+
+    def fill_all(self, x: Tensor, out: Tensor, slopes: Tensor | None) -> None:
+        """Write the functions into ``out`` and, where wanted, their slopes into ``slopes``; few calls."""
+        domain = self._domain
+        if domain is not None and not domain.inside:
+            self.fill(x, out)
+            if slopes is not None:
+                domain.mask(slopes.copy_(self._slopes(domain.clamped(x))), x)
+            return
+        torch.addcmul(self._offsets, x, self._rate, out=out)
+        if slopes is not None:
+            torch.sign(out, out=slopes)
+        out.abs_().sub_(2.0 * self.root).clamp_(max=0.0)
+        inner = (out + self.root).clamp_(max=0.0)
+        if slopes is not None:
+            slopes.mul_(self._fall).mul_((out * out).addcmul_(inner, inner, value=-4.0))
+        torch.sub(inner.pow_(3).mul_(4.0), out.pow_(3), out=out)
 
     def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
@@ -255,7 +259,7 @@ class CubicBSplines:
         values = outer**3 - 4.0 * inner**3
         if beyond is None:
             return values
-        slopes = -3.0 * self._rate * signed.sign() * (outer**2 - 4.0 * inner**2)
+        slopes = self._fall * signed.sign() * (outer**2 - 4.0 * inner**2)
         return values + slopes * beyond.unsqueeze(-2)
 
     def _slopes(self, x: Tensor) -> Tensor:
@@ -264,7 +268,7 @@ class CubicBSplines:
         sign = outer.sign()
         outer.abs_().sub_(2.0 * self.root).clamp_(max=0.0)
         inner = (outer + self.root).clamp_(max=0.0).square_()
-        return outer.square_().sub_(inner, alpha=4.0).mul_(sign).mul_(-3.0 * self._rate)
+        return outer.square_().sub_(inner, alpha=4.0).mul_(sign).mul_(self._fall)
 
 
 class Chebyshev:
@@ -307,11 +311,14 @@ class Chebyshev:
 
 
 class Gaussians:
-    """``exp(-((x - centre_j) / width)^2)``.
+    """``exp(-((x - centre_j) / width)^2)`` on centres that are one width apart.
+
+    Neighbours differ by a factor ``exp(2 t - 1 - 2 k)`` of the distance t to a common centre, k centres
+    further on; so two exponentials serve a block of eight functions.
 
     Args:
         centres: ``(size,)``.
-        width: One width for all.
+        width: One width for all, the distance between neighbours.
     """
 
     def __init__(self, centres: Tensor, width: float) -> None:
@@ -319,16 +326,26 @@ class Gaussians:
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
-        torch.sub(x, self._centres.view(-1, 1, 1), out=out)
-        out.mul_(1.0 / self._width).square_().neg_().exp_()
+        for start in range(0, self.size, _BLOCK):
+            block = out[start : start + _BLOCK]
+            middle = len(block) // 2
+            # beyond the limit all functions of the block have vanished, and the factor would overflow
+            t = (x - self._centres[start + middle]).mul_(1.0 / self._width).clamp_(-_VANISHED, _VANISHED)
+            torch.mul(t, t, out=block[middle]).neg_().exp_()
+            up = t.mul_(2.0).exp_()
+            for k in range(middle + 1, len(block)):
+                torch.mul(block[k - 1], up, out=block[k]).mul_(math.exp(1 - 2 * (k - middle)))
+            down = up.reciprocal_()
+            for k in range(middle - 1, -1, -1):
+                torch.mul(block[k + 1], down, out=block[k]).mul_(math.exp(1 - 2 * (middle - k)))
 
     def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
-        grad.mul_(slabs)
-        total = grad[0] * (x - self._centres[0])
-        for centre, weighted in zip(self._centres[1:], grad[1:], strict=True):
-            total.addcmul_(weighted, x - centre)
-        return total.mul_(-2.0 / self._width**2)
+        total, moment = torch.zeros_like(x), torch.zeros_like(x)
+        for slab, upstream, centre in zip(slabs, grad, self._centres.tolist(), strict=True):
+            total.addcmul_(slab, upstream)
+            moment.addcmul_(slab, upstream, value=centre)
+        return moment.addcmul_(total, x, value=-1.0).mul_(2.0 / self._width**2)
 
     def plain(self, x: Tensor) -> Tensor:
         """Return ``(..., size, inputs)``."""

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from appliedpapers.nn import splines
 from appliedpapers.nn.basis import Basis, ChebyshevBasis, FourierBasis, GaussianBasis, Outside, SplineBasis
+from appliedpapers.nn.features import TruncatedPowers
 from appliedpapers.nn.gather import gathered, gathers
 from appliedpapers.nn.kan_grid import GridReport, refine_grid, update_grid
 from appliedpapers.nn.kan_penalty import penalty, weight_penalty
 from appliedpapers.nn.module import Module, check_choice, check_features, check_positive
 from appliedpapers.nn.row_linear import row_linear, takes_rows
-from appliedpapers.nn.slab_linear import Layer, plain_linear, plain_product, slab_linear
+from appliedpapers.nn.slab_linear import Layer, compiled_linear, plain_linear, plain_product, slab_linear
 
 Path = Literal["auto", "fast", "lean", "plain", "gather"]
 Scaling = Literal["none", "spline", "edge"]
@@ -277,6 +278,9 @@ class KANLinear(Module):
         self, x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer, plain: bool
     ) -> Tensor:
         if plain:
+            fuse = torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting()
+            if fuse and isinstance(layer.features, TruncatedPowers):
+                return compiled_linear(x, weight, base, bias, layer)
             return plain_linear(x, weight, base, bias, layer)
         if self.path != "lean" and takes_rows(x, weight, layer):
             return row_linear(x, weight, base, bias, layer)

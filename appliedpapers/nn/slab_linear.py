@@ -160,10 +160,42 @@ def slab_linear(
     return out
 
 
+class _Evaluated(torch.autograd.Function):
+    """Features whose gradient is given, since the one that is derived keeps and computes far more."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, features: Any) -> Tensor:
+        """Evaluate the functions in ordinary operations."""
+        ctx.features = features
+        ctx.save_for_backward(x)
+        out: Tensor = features.plain(x)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of ``x``."""
+        (x,) = ctx.saved_tensors
+        return (grad * ctx.features.slopes(x)).sum(-2), None
+
+
+def compiled_linear(
+    x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer
+) -> Tensor:
+    """Do the same in operations that a compiler fuses, ``x (rows, inputs)``; differentiable once."""
+    turned, constant = layer.turned(weight)
+    values: Tensor = _Evaluated.apply(x, layer.features)  # type: ignore[no-untyped-call]
+    return _with_base(plain_product(values, turned), x, base, bias, constant)
+
+
 def plain_linear(x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer) -> Tensor:
     """Do the same in ordinary operations, for ``x (..., inputs)``."""
     turned, constant = layer.turned(weight)
-    out = plain_product(layer.features.plain(x), turned)
+    return _with_base(plain_product(layer.features.plain(x), turned), x, base, bias, constant)
+
+
+def _with_base(
+    out: Tensor, x: Tensor, base: Tensor | None, bias: Tensor | None, constant: Tensor | None
+) -> Tensor:
     if base is not None:
         out = out + F.linear(F.silu(x), base)
     for shift in (bias, constant):
