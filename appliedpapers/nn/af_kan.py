@@ -81,14 +81,13 @@ class AFKAN(Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)``."""
         check_features(x, self.in_features, self)
-        values = _row_scaled(self.functions(x))
-        if self.score is None:
-            reduced = values.sum(-1)
-        elif self.reduce == "linear":
-            reduced = self.score(values).squeeze(-1)
-        else:
-            reduced = self.score(values).squeeze(-1).softmax(-1) * values.sum(-1)
-        out: Tensor = self.linear(F.silu(self.norm(reduced)))
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        # scaling by row and LayerNorm magnify rounding, so only the last product is done in low precision
+        with torch.autocast(x.device.type, enabled=False):
+            reduced = self._reduced(_row_scaled(self.functions(x.to(dtype))))
+            weight, bias = self.norm.weight.to(dtype), self.norm.bias.to(dtype)
+            shaped = F.silu(F.layer_norm(reduced, (self.in_features,), weight, bias, self.norm.eps))
+        out: Tensor = self.linear(shaped.to(x.dtype))
         return out
 
     def functions(self, x: Tensor) -> Tensor:
@@ -102,6 +101,13 @@ class AFKAN(Module):
         else:
             out = first * second
         return out.square() if self.function == "quad1" else out
+
+    def _reduced(self, values: Tensor) -> Tensor:
+        total = values.sum(-1)
+        if self.score is None:
+            return total
+        score = values @ self.score.weight[0].to(values.dtype) + self.score.bias.to(values.dtype)
+        return score if self.reduce == "linear" else score.softmax(-1) * total
 
     def extra_repr(self) -> str:
         """Return the sizes."""

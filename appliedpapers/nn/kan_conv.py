@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from appliedpapers.nn.activations import make_activation
 from appliedpapers.nn.basis import Basis, ChebyshevBasis, FourierBasis, GaussianBasis, Outside, SplineBasis
 from appliedpapers.nn.expansion import expand
+from appliedpapers.nn.mlp import reset_each
 from appliedpapers.nn.module import Module, check_choice, check_positive
 
 CONV_NORMS = ("batch", "instance", "layer", "none")
@@ -300,6 +301,10 @@ class ChannelsLast(nn.Module):
     def __init__(self, act: nn.Module) -> None:
         super().__init__()
         self.act = act
+
+    def reset_parameters(self) -> None:
+        """Draw its weights anew."""
+        reset_each(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it."""

@@ -35,9 +35,8 @@ class SelectableKANLinear(Module):
     while the choice may still change (straight-through gradient, our default); :meth:`prune` keeps that one
     for good and drops the coefficients of the others.
 
-    The functions of all families are multiplied in one product. Splines fade to zero beyond the domain as in
-    the paper's implementation of KAN; wavelets sit at fixed places of the domain instead of at learned ones,
-    so that edges share them (our default).
+    The functions of all families are multiplied in one product. Splines go on linearly beyond the domain, and
+    wavelets sit at fixed places of it instead of at learned ones, so that edges share them (our defaults).
 
     Args:
         in_features: Inputs I.
@@ -97,7 +96,7 @@ class SelectableKANLinear(Module):
         )
         self._grid, self._low, self._high = grid, float(domain[0]), float(domain[1])
         where: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.splines = SplineBasis(1, grid, order, self._low, self._high, "zero", **where)
+        self.splines = SplineBasis(1, grid, order, self._low, self._high, "linear", **where)
         self.gaussians = GaussianBasis(grid, self._low, self._high, **where)
         self._sizes = [grid + order if family == "spline" else grid for family in pool]
         self.weight = nn.Parameter(torch.empty(sum(self._sizes), out_features, in_features, **where))
@@ -292,6 +291,11 @@ class SelectableKAN(Module):
             )
             for number, (width, wider) in enumerate(pairwise(widths))
         )
+
+    def reset_parameters(self) -> None:
+        """Draw the weights of every layer anew."""
+        for layer in self._selectable():
+            layer.reset_parameters()
 
     def select(self) -> None:
         """Go on to the second stage, see :meth:`SelectableKANLinear.select`."""
