@@ -234,13 +234,18 @@ class SplineBasis(Basis):
         domain = Domain(self.low, self.high, self.outside == "linear", inside)
         return TruncatedPowers(middle, domain, self.offsets, self.sides, self.order)
 
-    def compact(self, x: Tensor) -> bool:
+    def compact(self, x: Tensor, *, few: bool = True) -> bool:
         """Whether truncated powers may stand for the splines, for this input.
 
-        For few values the change of basis costs more than it saves.
+        Args:
+            x: The input.
+            few: Prefer the splines for few values, where the change of basis costs more than it saves. Asks
+                for the number of rows, which graphs should not depend on.
         """
         fits = self.compact_dtype and x.dtype == self.change.dtype and self.outside != "zero"
-        return fits and not (self.uniform and self.order == 3 and self.size * x.numel() <= SMALL)
+        if not (few and fits and self.uniform and self.order == 3):
+            return fits
+        return self.size * x.numel() > SMALL
 
     def is_inside(self, x: Tensor) -> bool:
         """Whether all values lie in every input's domain; looks at the data."""

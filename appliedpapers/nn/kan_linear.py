@@ -156,7 +156,7 @@ class KANLinear(Module):
         """Map ``(..., in_features)`` to ``(..., out_features)``."""
         check_features(x, self.in_features, self)
         rows = x.reshape(-1, self.in_features)
-        weight, base = self._weight(), self._base_weight()
+        weight, base = self.effective_weight(), self.effective_base_weight()
         low = rows.dtype in _LOW or torch.is_autocast_enabled(rows.device.type)
         if self.norm is not None:
             out = self._curves(self.norm(rows), weight, None, self.bias, low)
@@ -170,8 +170,8 @@ class KANLinear(Module):
     def edges(self, x: Tensor) -> Tensor:
         """Return what every edge contributes, ``(rows, outputs, inputs)`` for ``x (rows, inputs)``."""
         values = self.basis(x if self.norm is None else self.norm(x))
-        out = torch.einsum("bin,noi->boi", values, self._weight())
-        base = self._base_weight()
+        out = torch.einsum("bin,noi->boi", values, self.effective_weight())
+        base = self.effective_base_weight()
         return out if base is None else out + F.silu(x).unsqueeze(1) * base
 
     def activity(self, x: Tensor) -> Tensor:
@@ -268,7 +268,7 @@ class KANLinear(Module):
         if not plain and gathers(self.path, basis, x, weight):
             return _plus(gathered(basis, x, weight), x, base, bias)
         # exported graphs may be run in low precision elsewhere, where truncated powers cancel
-        compact = basis.compact(x) and not torch.compiler.is_exporting()
+        compact = not torch.compiler.is_exporting() and basis.compact(x, few=not plain)
         # on other devices a look at the data would wait for them
         inside = not plain and x.device.type == "cpu" and basis.shared and basis.is_inside(x)
         layer = basis.layer(x, compact=compact, inside=inside)
@@ -290,12 +290,14 @@ class KANLinear(Module):
         return (
             self.path == "plain"
             or torch.compiler.is_compiling()
+            or torch._C._get_tracing_state() is not None
             or torch._C._are_functorch_transforms_active()
             or x.dtype != weight.dtype
             or torch.autograd.forward_ad._current_level >= 0
         )
 
-    def _weight(self) -> Tensor:
+    def effective_weight(self) -> Tensor:
+        """Return the coefficients with scaling and mask multiplied in, ``(size, outputs, inputs)``."""
         weight: Tensor = self.weight
         if self.scale is not None:
             weight = weight * (self.scale * self.mask if self._masked else self.scale)
@@ -303,7 +305,8 @@ class KANLinear(Module):
             weight = weight * self.mask
         return weight
 
-    def _base_weight(self) -> Tensor | None:
+    def effective_base_weight(self) -> Tensor | None:
+        """Return the weights of silu with the mask multiplied in, ``(outputs, inputs)``."""
         if self.base_weight is None or not self._masked:
             return self.base_weight
         return self.base_weight * self.mask

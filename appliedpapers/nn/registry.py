@@ -201,7 +201,7 @@ def check_options(entry: Entry, options: Iterable[str]) -> None:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` or an empty string."""
     spelled = {normalised(item): item for item in known}
-    close = difflib.get_close_matches(normalised(name), spelled, n=2, cutoff=0.6)
+    close = difflib.get_close_matches(normalised(name), spelled, n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(repr(spelled[item]) for item in close)}?" if close else ""
 
 

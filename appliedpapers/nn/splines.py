@@ -122,7 +122,8 @@ def fit(features: Tensor, values: Tensor) -> Tensor:
     floor = 1e-13 * size[:, -1:].clamp(min=1e-300)
     inverse = torch.where(size > floor, 1.0 / size.clamp(min=1e-300), torch.zeros_like(size))
     right = directions.transpose(1, 2) @ (features.transpose(1, 2) @ values)
-    return directions @ (inverse.unsqueeze(-1) * right)
+    solution: Tensor = directions @ (inverse.unsqueeze(-1) * right)
+    return solution
 
 
 def truncated_powers(z: Tensor, breaks: Tensor, sides: Tensor, order: int) -> Tensor:

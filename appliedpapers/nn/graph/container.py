@@ -199,9 +199,9 @@ def clean_edges(pairs: np.ndarray, nodes: int, where: str) -> tuple[np.ndarray, 
     low, high = apart.min(axis=0), apart.max(axis=0)
     # one number a pair, sorted plainly: measured many times faster than np.unique
     keys = np.sort(low * nodes + high)
-    first = np.ones(len(keys), dtype=bool)
-    first[1:] = keys[1:] != keys[:-1]
-    unique = np.stack(np.divmod(keys[first], nodes))
+    is_new = np.ones(len(keys), dtype=bool)
+    is_new[1:] = keys[1:] != keys[:-1]
+    unique = np.stack(np.divmod(keys[is_new], nodes))
     loops = pairs.shape[1] - apart.shape[1]
     return unique, {"self_loops": loops, "duplicates": apart.shape[1] - unique.shape[1]}
 
