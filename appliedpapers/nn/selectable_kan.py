@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from appliedpapers.nn.basis import ChebyshevBasis, GaussianBasis, SplineBasis
+from appliedpapers.nn.basis import GaussianBasis, SplineBasis
 from appliedpapers.nn.expansion import needs_plain
+from appliedpapers.nn.features import Chebyshev
 from appliedpapers.nn.kan_pool import WAVELETS, Pool, Wavelets
 from appliedpapers.nn.mlp import layer_widths
 from appliedpapers.nn.module import Module, check_choice, check_features, check_positive
@@ -198,7 +199,7 @@ class SelectableKANLinear(Module):
         if name == "rbf":
             return self.gaussians.features(probe, compact=True)
         if name == "chebyshev":
-            return ChebyshevBasis(self._grid).features(probe, compact=True)
+            return Chebyshev(self._grid)
         centres = self.gaussians.centres.to(dtype)
         return Wavelets(centres, self.gaussians.width, name)
 

@@ -132,7 +132,7 @@ _LAYERS = (
         kind="network",
         target="appliedpapers.nn.kan_autoencoder:KANAutoencoder",
         formula="KAN -> relu -> Linear -> code -> Linear -> relu -> KAN",
-        parameters="2 I h (n + 1) + 2 h z + 2 (h + z) + ..., h = hidden, z = latent, n as for kan-linear",
+        parameters="2 I h (n + 1) + 2 h z + 2 h + z + I, h = hidden, z = latent, n as for kan-linear",
         use="Codes of smooth low-dimensional data.",
         avoid="Images: plain convolutions do better at a fraction of the cost.",
         source="arXiv 2410.02077",
