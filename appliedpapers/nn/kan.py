@@ -148,7 +148,8 @@ class KAN(Module):
     ) -> tuple[GridReport, ...]:
         """Move the grid of every layer to what reaches it from a sample; other bases do nothing.
 
-        Layer by layer, each on what the layers before it, already updated, make of the sample.
+        Layer by layer, each on what the layers before it, already updated, make of the sample. Best before
+        training and early in it: what was learned in fine detail may not fit on as many cells elsewhere.
 
         Args:
             x: Sample ``(..., in_features)``; rows with values that are not finite are left out.
@@ -328,7 +329,7 @@ def relative_change(before: Tensor, after: Tensor) -> float:
         return 0.0
     size = before.double().square().mean().sqrt()
     moved = (after.double() - before.double()).square().mean().sqrt()
-    return float(moved / size if size > 0 else moved)
+    return float((moved / size if size > 0 else moved).detach())
 
 
 def _nodes(out: Tensor, products: int) -> Tensor:

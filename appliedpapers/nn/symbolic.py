@@ -186,7 +186,8 @@ def fit_curve(
             raise ValueError(f"fit_curve: there is no candidate '{name}'; there are {', '.join(CANDIDATES)}")
     points, values = _points(x, y)
     middle, half = (points.max() + points.min()) / 2, (points.max() - points.min()) / 2
-    half = half if half > 0 else 1.0
+    # a sample without width, up to rounding, is left as it is
+    half = half if half > max(1e-12 * abs(middle), 1e-60) else 1.0
     scaled = (points - middle) / half
     found: list[Formula] = []
     for name in dict.fromkeys("sin" if name == "cos" else name for name in candidates):
