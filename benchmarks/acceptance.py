@@ -35,12 +35,16 @@ from benchmarks.acceptance_case import Case, Measured, Settings
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 _WHAT = "Full acceptance runs of a plugin: target against measured, printed and kept."
+# shared modules with cases that are no runs of the product
+_OWN_RUNNERS = {"mowst": "benchmarks.mowst_graphs"}
 _LIBRARIES = ("torch", "numpy", "pandas", "lightgbm", "lightning-fabric")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases and return the exit code."""
     options = _parse(arguments)
+    if options.plugin in _OWN_RUNNERS:
+        return _hand_over(options)
     name = f"acceptance_{options.plugin.replace('-', '_')}"
     if not Path(__file__).with_name(f"{name}.py").is_file():
         print(f"no acceptance cases for '{options.plugin}': benchmarks/{name}.py is absent", file=sys.stderr)
@@ -73,6 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     total = sum(len(case["checks"]) for case in document["cases"])
     print(f"\n{total - len(failed)} of {total} figures as required; written to {path}")
     return 1 if failed else 0
+
+
+def _hand_over(options: argparse.Namespace) -> int:
+    """Let the module that judges itself do so; it takes ``--only`` and ``--output``."""
+    words = ["--acceptance"]
+    for case in options.only:
+        words += ["--only", case]
+    if options.output:
+        words += ["--output", str(options.output)]
+    return int(importlib.import_module(_OWN_RUNNERS[options.plugin]).main(words))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import statistics
 import sys
@@ -64,7 +65,7 @@ class Row:
 
 
 def _two(make: Callable[[int, int], nn.Module], *sizes: int) -> Make:
-    return lambda: nn.Sequential(*(make(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)))
+    return lambda: nn.Sequential(*(make(a, b) for a, b in itertools.pairwise(sizes)))
 
 
 def _ours(spec: str) -> Callable[[int, int], nn.Module]:

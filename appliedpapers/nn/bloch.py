@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from appliedpapers.nn.expansion import needs_plain
+from appliedpapers.nn.slab_linear import needs_plain
 
 # elements of a block of rows: what one step works on stays in the cache
 _BLOCK_ELEMENTS = 1 << 15

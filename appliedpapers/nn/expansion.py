@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from appliedpapers.nn.basis import Basis, SplineBasis
-from appliedpapers.nn.slab_linear import Features
+from appliedpapers.nn.slab_linear import Features, needs_plain
 
 _LOW = (torch.bfloat16, torch.float16)
 
@@ -55,16 +55,6 @@ def expand(basis: Basis, x: Tensor) -> Tensor:
     # on other devices a look at the data would wait for them
     inside = not needs_plain() and x.device.type == "cpu" and basis.is_inside(x)
     return _evaluated(basis.features(x, compact=False, inside=inside), x, False)
-
-
-def needs_plain() -> bool:
-    """Whether ordinary operations are wanted: compiling, exporting and functional transforms trace them."""
-    return (
-        torch.compiler.is_compiling()
-        or torch.compiler.is_exporting()
-        or torch._C._are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
-    )
 
 
 def _evaluated(features: Features, x: Tensor, constant: bool) -> Tensor:

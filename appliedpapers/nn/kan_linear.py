@@ -21,7 +21,14 @@ from appliedpapers.nn.kan_grid import GridReport, refine_grid, update_grid
 from appliedpapers.nn.kan_penalty import penalty, weight_penalty
 from appliedpapers.nn.module import Module, check_choice, check_features, check_positive
 from appliedpapers.nn.row_linear import row_linear, takes_rows
-from appliedpapers.nn.slab_linear import Layer, compiled_linear, plain_linear, plain_product, slab_linear
+from appliedpapers.nn.slab_linear import (
+    Layer,
+    compiled_linear,
+    needs_plain,
+    plain_linear,
+    plain_product,
+    slab_linear,
+)
 
 Path = Literal["auto", "fast", "lean", "plain", "gather"]
 Scaling = Literal["none", "spline", "edge"]
@@ -262,7 +269,7 @@ class KANLinear(Module):
             with torch.autocast(x.device.type, enabled=False):
                 values = basis(x.float()).transpose(-1, -2).to(x.dtype)
             return _plus(plain_product(values, weight), x, base, bias)
-        plain = self._needs_plain(x, weight)
+        plain = self.path == "plain" or needs_plain() or x.dtype != weight.dtype
         if not isinstance(basis, SplineBasis):
             return self._multiply(x, weight, base, bias, basis.layer(x, compact=True), plain)
         if not plain and gathers(self.path, basis, x, weight):
@@ -285,16 +292,6 @@ class KANLinear(Module):
         if self.path != "lean" and takes_rows(x, weight, layer):
             return row_linear(x, weight, base, bias, layer)
         return slab_linear(x, weight, base, bias, layer, lean=self.path == "lean")
-
-    def _needs_plain(self, x: Tensor, weight: Tensor) -> bool:
-        return (
-            self.path == "plain"
-            or torch.compiler.is_compiling()
-            or torch._C._get_tracing_state() is not None
-            or torch._C._are_functorch_transforms_active()
-            or x.dtype != weight.dtype
-            or torch.autograd.forward_ad._current_level >= 0
-        )
 
     def effective_weight(self) -> Tensor:
         """Return the coefficients with scaling and mask multiplied in, ``(size, outputs, inputs)``."""

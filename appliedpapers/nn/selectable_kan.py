@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from appliedpapers.nn.basis import GaussianBasis, SplineBasis
-from appliedpapers.nn.expansion import needs_plain
 from appliedpapers.nn.features import Chebyshev
 from appliedpapers.nn.kan_pool import WAVELETS, Pool, Wavelets
 from appliedpapers.nn.mlp import layer_widths
 from appliedpapers.nn.module import Module, check_choice, check_features, check_positive
-from appliedpapers.nn.slab_linear import Features, Layer, plain_linear, slab_linear
+from appliedpapers.nn.slab_linear import Features, Layer, needs_plain, plain_linear, slab_linear
 
 FAMILIES = ("spline", "rbf", "chebyshev", *WAVELETS)
 STAGES = ("mix", "select")

@@ -39,6 +39,17 @@ class Features(Protocol):
         """Return ``(..., size, inputs)`` for ``x (..., inputs)``."""
 
 
+def needs_plain() -> bool:
+    """Whether a compiler, a tracer or a functional transform watches, which needs ordinary operations."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.compiler.is_exporting()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
 @dataclass(frozen=True)
 class Layer:
     """What a layer is made of beside its parameters.

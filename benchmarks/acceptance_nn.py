@@ -1,0 +1,134 @@
+"""The acceptance cases of the shared modules: speed beside peers, the toy problem, the ways out of eager."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from typing import Any
+
+from benchmarks.acceptance_case import Case, Check
+from benchmarks.nn_portability import WAYS
+
+
+@functools.cache
+def _measured(script: str, *options: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{script}", *options, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,  # these scripts exit with 1 where a figure is missed, and the figures are judged here
+    )
+    if not done.stdout.strip():
+        raise LookupError(f"{script} printed nothing: {done.stderr.strip().splitlines()[-1:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _ratio(group: str, ours: str, peer: str) -> float:
+    rows = _measured("nn_peers", "--only", group)[group]
+    return float(rows[peer]["milliseconds"] / rows[ours]["milliseconds"])
+
+
+def _faster(what: str, group: str, low: float, ours: str, peer: str, *, stretch: bool = False) -> Check:
+    return Check(what, lambda _: _ratio(group, ours, peer), low=low, stretch=stretch)
+
+
+def _public(what: str, low: float, peer: str) -> Check:
+    """Check against a package that need not be installed; absent, it is reported as not measured."""
+    return Check(what, lambda _: _ratio("pykan", "ours", peer), low=low, stretch=not _has_pykan())
+
+
+def _has_pykan() -> bool:
+    found = subprocess.run([sys.executable, "-c", "import kan"], capture_output=True, check=False)
+    return found.returncode == 0
+
+
+def _saved(ours: str) -> float:
+    return float(_measured("nn_peers", "--only", "reference")["reference"][ours]["saved_mb"])
+
+
+_FORM = "recursion, weight form"
+_SPLINES = Case(
+    "bspline-speed",
+    (1,),
+    {},
+    (
+        _faster("step, eager, beside the weight form", "reference", 4, "ours", _FORM),
+        _faster("step, compiled, beside the weight form", "reference", 7, "ours, compiled", _FORM),
+        _faster(
+            "step, compiled, beside the compiled weight form",
+            "reference",
+            2.5,
+            "ours, compiled",
+            f"{_FORM}, compiled",
+        ),
+        _faster("step, eager, beside the edge form", "reference", 18, "ours", "recursion, edge form"),
+        _faster("step of 8-16-1, 256 rows", "small", 2.5, "ours", _FORM),
+        Check("MB kept, fast", lambda _: _saved("ours"), high=5.5),
+        Check("MB kept, lean", lambda _: _saved("ours, lean"), high=1.5),
+        _faster("goal: eager", "reference", 8, "ours", _FORM, stretch=True),
+        _faster("goal: compiled", "reference", 10, "ours, compiled", _FORM, stretch=True),
+        _faster("products alone, nothing else", "reference", 0, "products alone", _FORM, stretch=True),
+    ),
+)
+_PYKAN = Case(
+    "bspline-pykan",
+    (1,),
+    {},
+    (
+        _public("step beside pykan's layers", 18, "pykan, layers alone"),
+        _public("step beside pykan's speed mode", 20, "pykan, speed mode"),
+        _public("step beside pykan as it comes", 200, "pykan"),
+    ),
+)
+_OTHERS = Case(
+    "other-speed",
+    (2,),
+    {},
+    (
+        _faster("Chebyshev beside arc cosine", "chebyshev", 2.5, "ours", "arc cosine"),
+        _faster("harmonics beside broadcasting", "fourier", 30, "ours", "broadcast"),
+        _faster("Gaussians beside one tensor", "rbf", 1.3, "ours", "one tensor"),
+        _faster("rational beside stacked powers", "rational", 1.7, "ours", "stacked powers"),
+        _faster("rational, compiled", "rational", 8, "ours, compiled", "stacked powers"),
+        _faster("fast feedforward beside rows", "fff", 20, "ours", "row by row"),
+        _faster("DARUAN beside the state vector", "daruan", 6, "ours", "state vector"),
+    ),
+)
+
+
+def _toy(number: int) -> float:
+    return float(_measured("nn_toy")["checks"][number]["measured"])
+
+
+def _worst(way: str) -> float:
+    found = _measured("nn_portability", "--way", way)
+    failed = {name: row[way] for name, row in found.items() if isinstance(row[way], str)}
+    if failed:
+        raise LookupError(f"{way}: {failed}")
+    return max(float(row[way]) for row in found.values())
+
+
+def _way(way: str) -> Check:
+    return Check(f"largest difference from eager, {way}", lambda _: _worst(way), high=1e-5)
+
+
+_PORTABLE = Case("portability", (8,), {}, tuple(_way(way) for way in WAYS))
+
+_TOY = Case(
+    "toy",
+    (5,),
+    {},
+    (
+        Check("RMSE with 5 cells, best of 3 seeds", lambda _: _toy(0), high=1e-2),
+        Check("RMSE with 10 cells, best of 3 seeds", lambda _: _toy(1), high=1e-3),
+        Check("RMSE with 20 cells, best of 3 seeds", lambda _: _toy(2), high=3e-4),
+        Check("RMSE with 20 cells over that of the MLP", lambda _: _toy(3), high=1.0),
+        Check("CPU seconds of all stages, slowest seed", lambda _: _toy(4), high=2.0, stretch=True),
+    ),
+)
+
+CASES = (_SPLINES, _PYKAN, _OTHERS, _PORTABLE, _TOY)
