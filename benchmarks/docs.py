@@ -168,14 +168,68 @@ def measured_table(plugin: str) -> str:
         for name, results in case.get("runs", {}).items():
             title = case["name"] if len(case["runs"]) == 1 else f"{case['name']}, {name}"
             lines.append(f"| {' | '.join((title, *_measured(results)))} |")
-    lines += ["", "What was asked for, and what came of it:", ""]
-    lines += ["| case | figure | target | measured | reached |", "|---|---|---|---|---|"]
-    for case in cases:
+    lines += ["", "What was asked for, and what came of it:", "", check_table(plugin)]
+    return "\n".join(lines)
+
+
+def check_table(name: str) -> str:
+    """Return the figures that ``make acceptance`` judged, from ``docs/results/<name>.json``."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        return f"Not measured yet: `make acceptance PLUGIN={name}` writes `docs/results/{name}.json`."
+    lines = ["| case | figure | target | measured | reached |", "|---|---|---|---|---|"]
+    for case in json.loads(path.read_text(encoding="utf-8"))["cases"]:
         for check in case["checks"]:
             value = "not measured" if check["measured"] is None else f"{check['measured']:.4g}"
             reached = "yes" if check["reached"] else "no"
             lines.append(f"| {case['name']} | {check['what']} | {check['target']} | {value} | {reached} |")
     return "\n".join(lines)
+
+
+def module_table() -> str:
+    """Return the catalogue of shared modules, a table for each kind."""
+    from appliedpapers import nn
+    from appliedpapers.nn.registry import KINDS
+
+    blocks = []
+    for kind, meaning in KINDS.items():
+        sized = kind in ("network", "layer")
+        lines = [f"### {kind}", "", f"{meaning[0].upper()}{meaning[1:]}.", ""]
+        head = [
+            "name",
+            "formula",
+            "parameters",
+            *(["64 → 64"] if sized else []),
+            "take it for",
+            "rather not for",
+        ]
+        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        for entry in nn.entries():
+            if entry.kind != kind:
+                continue
+            others = ", ".join(f"`{name}`" for name in (*entry.aliases, *entry.presets))
+            name = f"`{entry.name}`" + (f"<br>also {others}" if others else "")
+            count = [f"{_parameters(entry):,}"] if sized else []
+            cells = [name, entry.formula, entry.parameters, *count, entry.use, entry.avoid]
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _parameters(entry: Any) -> int:
+    """Return the trainable numbers of an entry from 64 to 64 features, all else as it comes."""
+    from appliedpapers import nn
+
+    sizes = {"in_features": 64, "out_features": 64, "latent": 8, "weak": "mlp", "strong": "mlp"}
+    taken = {name: size for name, size in sizes.items() if name in entry.example}
+    return sum(parameter.numel() for parameter in nn.build(entry.name, **taken).parameters())
+
+
+def mixture_part(name: str) -> str:
+    """Return a part of the page on mixtures, from ``docs/results/mowst.json``."""
+    from benchmarks.mowst_table import blocks
+
+    return blocks(json.loads((RESULTS / "mowst.json").read_text(encoding="utf-8")))[name]
 
 
 def flag_table() -> str:
@@ -321,6 +375,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "frets-datasets": lambda: dataset_table("frets"),
     "frets-published": published_table,
     "frets-measured": lambda: measured_table("frets"),
+    "modules": module_table,
+    "modules-measured": lambda: check_table("nn"),
+    "mowst-accuracy": lambda: mixture_part("accuracy"),
+    "mowst-routing": lambda: mixture_part("routing"),
+    "mowst-checks": lambda: mixture_part("checks"),
+    "mowst-command": lambda: mixture_part("command"),
 }
 
 
