@@ -213,12 +213,10 @@ class SplineBasis(Basis):
         values = splines.basis(inside, self.knots.to(x.dtype), self.order)
         if self.outside != "linear":
             return values
-        below, above = (x - low).clamp(max=0.0), (x - high).clamp(min=0.0)
-        return (
-            values
-            + below.unsqueeze(-1) * self.low_slope.to(x.dtype)
-            + above.unsqueeze(-1) * self.high_slope.to(x.dtype)
-        )
+        # what lies beyond is a difference, so that at an end itself both halves of the gradient add up to one
+        beyond = (x - inside).unsqueeze(-1)
+        slopes = torch.where((x <= low).unsqueeze(-1), self.low_slope, self.high_slope)
+        return values + beyond * slopes.to(x.dtype)
 
     def _cubic(self, dtype: torch.dtype, inside: bool) -> CubicBSplines:
         return CubicBSplines(self._span(dtype, inside), self.centres.to(dtype), self.rate.to(dtype))

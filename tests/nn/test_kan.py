@@ -480,6 +480,21 @@ def test_all_paths_agree_in_values_and_gradients(values, grid, order, basis, out
             assert float((ours - theirs).abs().max()) <= 1e-8 * scale
 
 
+@pytest.mark.parametrize("path", ["fast", "lean", "plain"])
+@pytest.mark.parametrize("order", [2, 3])
+def test_the_slope_at_the_very_end_of_the_domain_is_that_beside_it(path, order):
+    layer = KANLinear(2, 3, grid=4, order=order, path=path, dtype=D)
+    x = torch.tensor([[0.0, 0.0], [1.0, -0.01]], dtype=D)  # binary columns lie on the ends after an update
+    layer.update(x)
+    for function in (layer, lambda x: layer.edges(x).sum(-1) + layer.bias):
+        slopes = []
+        for shift in (0.0, 1e-9, -1e-9):
+            moved = (x + shift).requires_grad_()
+            slopes.append(torch.autograd.grad(function(moved).sum(), moved)[0])
+        assert torch.allclose(slopes[0], slopes[1], rtol=1e-3, atol=1e-3)
+        assert torch.allclose(slopes[0], slopes[2], rtol=1e-3, atol=1e-3)
+
+
 @settings(max_examples=40, deadline=None)
 @given(values=SAMPLES, grid=st.integers(1, 12), order=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_the_linear_extension_is_continuous_with_its_slope(values, grid, order, seed):
