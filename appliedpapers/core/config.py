@@ -220,9 +220,13 @@ def _first_problem(config_class: type[BaseModel], error: ValidationError) -> Con
     if problem["type"] == "extra_forbidden":
         siblings = _siblings(config_class, location[:-1])
         return ConfigError(f"unknown option '{option}'{more}.", hint=did_you_mean(location[-1], siblings))
-    rule = problem["msg"][0].lower() + problem["msg"][1:]
+    # pydantic says "Value error, " before what a validator of ours says
+    said = problem["msg"].removeprefix("Value error, ")
+    rule = said[0].lower() + said[1:] if said == problem["msg"] else said
+    quotes_itself = problem["type"] == "value_error" and "'" in rule
+    given = "" if quotes_itself else f", not {problem['input']!r}"
     return ConfigError(
-        f"option '{option}': {rule}, not {problem['input']!r}{more}.",
+        f"option '{option}': {rule.removesuffix('?')}{given}{more}{'?' if rule.endswith('?') else '.'}",
         hint="apps config show ID lists every option with its meaning and range.",
     )
 

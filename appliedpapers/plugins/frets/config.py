@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from appliedpapers.core.config import Section, TaskConfig
 from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.nn.spec import HeadSpec
 
 Protocol = Literal["auto", "ltsf-zscore", "authors-minmax", "rolling"]
 BaselineName = Literal["last-value", "seasonal-naive", "nlinear", "dlinear", "ridge-nlinear", "lightgbm"]
@@ -101,6 +102,10 @@ class ModelConfig(Section):
         "linear",
         description="linear: start from the ridge map from lookback to horizon and learn what it misses; "
         "none: the network alone, as in the paper",
+    )
+    head: HeadSpec = Field(
+        "mlp",
+        description="mlp is the paper's; any other shared module, such as kan(grid=5), takes its place",
     )
     ensemble: int = Field(
         1, ge=1, le=100, description="networks of different seeds whose forecasts are averaged"

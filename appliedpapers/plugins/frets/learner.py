@@ -74,10 +74,11 @@ class WindowTask(TrainTask):
         return islice(shuffled_slices(len(self._train), self._settings.batch_size, order), self.num_steps())
 
     def loss(self, batch: Tensor) -> Tensor:
-        """Return the mean squared error over all observed targets of the batch."""
+        """Return the mean squared error over all observed targets of the batch, and what the head adds."""
         inputs, targets = self._train.gather(batch)
         device = next(self.network.parameters()).device
-        return F.mse_loss(self.network(inputs.to(device)), targets.to(device))
+        error = F.mse_loss(self.network(inputs.to(device)), targets.to(device))
+        return error + self.network.aux_loss() if isinstance(self.network, FreTS) else error
 
     def validate(self) -> Mapping[str, float]:
         """Return mean squared and absolute error over all validation windows."""

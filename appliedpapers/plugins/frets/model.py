@@ -260,6 +260,7 @@ class FretsForecaster(Model):
                 instance_norm=options.instance_norm,
                 dropout=options.dropout,
                 skip=options.skip,
+                head=options.head,
                 # so that training starts from the ridge map and can only add to it
                 zero_head=options.skip == "linear",
             )

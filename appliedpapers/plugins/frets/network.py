@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from appliedpapers.plugins.frets.frequency import FrequencyMLP, Mixing, rank_one_features
+from appliedpapers.plugins.frets.heads import NamedHead
 
 Skip = Literal["none", "linear"]
 
@@ -76,6 +77,8 @@ class FreTS(nn.Module):
         instance_norm: Normalise each window and series.
         dropout: Probability of dropping a hidden unit while training.
         skip: ``"none"`` or ``"linear"``.
+        head: ``"mlp"`` is the paper's LeakyReLU and linear layer on ``hidden`` features; any other network
+            or layer of :mod:`appliedpapers.nn` takes their place, on the normalised features.
         zero_head: Start the last layer at zero, so that the untrained network is exactly its skip.
 
     Shape:
@@ -100,6 +103,7 @@ class FreTS(nn.Module):
         instance_norm: bool = False,
         dropout: float = 0.0,
         skip: Skip = "none",
+        head: str = "mlp",
         zero_head: bool = False,
     ) -> None:
         super().__init__()
@@ -114,7 +118,9 @@ class FreTS(nn.Module):
         self.temporal_mlp = FrequencyMLP(embed_dim, mixing, sparsity, init_scale)
         self.hidden_layer = nn.Linear(lookback * embed_dim, hidden)
         self.dropout = nn.Dropout(dropout)
-        self.output_layer = nn.Linear(hidden, horizon)
+        self.output_layer = (
+            nn.Linear(hidden, horizon) if head == "mlp" else NamedHead(head, hidden, horizon, zero=zero_head)
+        )
         self.linear_skip = nn.Linear(lookback, horizon) if skip == "linear" else None
         self.reset_parameters()
 
@@ -130,10 +136,13 @@ class FreTS(nn.Module):
             if learner is not None:
                 learner.reset_parameters()
         for layer in (self.hidden_layer, self.output_layer):
+            if isinstance(layer, NamedHead):
+                layer.reset_parameters()
+                continue
             bound = layer.in_features**-0.5
             nn.init.uniform_(layer.weight, -bound, bound)
             nn.init.uniform_(layer.bias, -bound, bound)
-        if self.zero_head:
+        if self.zero_head and isinstance(self.output_layer, nn.Linear):
             nn.init.zeros_(self.output_layer.weight)
             nn.init.zeros_(self.output_layer.bias)
         if self.linear_skip is not None:
@@ -163,9 +172,16 @@ class FreTS(nn.Module):
             self.linear_skip.weight.copy_(weight)
             self.linear_skip.bias.copy_(bias)
 
+    def aux_loss(self) -> Tensor | float:
+        """Return what the head adds to the training loss; 0 for the paper's."""
+        return self.output_layer.module.aux_loss() if isinstance(self.output_layer, NamedHead) else 0.0
+
     @torch.no_grad()
     def scale_correction(self, factor: float) -> None:
         """Multiply what the network adds to its skip by ``factor``; 0 leaves the skip alone."""
+        if isinstance(self.output_layer, NamedHead):
+            self.output_layer.factor.mul_(factor)
+            return
         self.output_layer.weight.mul_(factor)
         self.output_layer.bias.mul_(factor)
 
@@ -236,7 +252,10 @@ class FreTS(nn.Module):
 
         Raises:
             KeyError: A name is missing.
+            ValueError: The head is not the paper's.
         """
+        if not isinstance(self.output_layer, nn.Linear):
+            raise ValueError("reference weights are of the paper's head; build the network with head='mlp'")
 
         def tensor(name: str) -> Tensor:
             return torch.as_tensor(weights[name]).to(self.embedding)
@@ -280,7 +299,9 @@ class FreTS(nn.Module):
         return out
 
     def _project(self, features: Tensor) -> Tensor:
-        hidden = F.leaky_relu(self.hidden_layer(features), 0.01)
+        hidden = self.hidden_layer(features)
+        if isinstance(self.output_layer, nn.Linear):
+            hidden = F.leaky_relu(hidden, 0.01)
         out: Tensor = self.output_layer(self.dropout(hidden))
         return out
 
