@@ -29,6 +29,7 @@ from appliedpapers.nn import build
 from benchmarks import nn_references as plain
 
 Make = Callable[[], nn.Module]
+_FORM = "recursion, weight form"
 
 
 @dataclass(frozen=True)
@@ -136,27 +137,41 @@ def groups() -> dict[str, Group]:
     wide, few = torch.rand(1024, 64) * 2 - 1, torch.rand(256, 8) * 2 - 1
     sizes = (64, 64, 64)
     weight_form = _two(plain.WeightFormSpline, *sizes)
-    spline: dict[str, Make] = {
-        "recursion, weight form": weight_form,
-        "recursion, weight form, compiled": _two(
-            lambda a, b: plain.WeightFormSpline(a, b, scaler=False), *sizes
-        ),
-        "recursion, edge form": _two(plain.EdgeFormSpline, *sizes),
-        "ours": _two(_ours("kan-linear"), *sizes),
-        "ours, lean": _two(_ours("kan-linear(path=lean)"), *sizes),
-        "ours, plain": _two(_ours("kan-linear(path=plain)"), *sizes),
-        "ours, compiled": _two(_ours("kan-linear"), *sizes),
-        "products alone": _two(_Product, *sizes),
-        "mlp": lambda: build("mlp(hidden=[64], act=silu)", in_features=64, out_features=64),
-    }
+    ours = _two(_ours("kan-linear"), *sizes)
     found = {
-        "reference": Group("B-splines 64-64-64, 1024 rows", wide, spline),
+        "eager": Group(
+            "B-splines 64-64-64, 1024 rows",
+            wide,
+            {
+                _FORM: weight_form,
+                "ours": ours,
+                "ours, lean": _two(_ours("kan-linear(path=lean)"), *sizes),
+                "products alone": _two(_Product, *sizes),
+                "mlp": lambda: build("mlp(hidden=[64], act=silu)", in_features=64, out_features=64),
+            },
+        ),
+        "compiled": Group(
+            "B-splines 64-64-64, 1024 rows, compiled",
+            wide,
+            {
+                _FORM: weight_form,
+                f"{_FORM}, compiled": _two(lambda a, b: plain.WeightFormSpline(a, b, scaler=False), *sizes),
+                "ours, compiled": ours,
+                "products alone": _two(_Product, *sizes),
+            },
+        ),
+        "edge": Group(
+            "B-splines 64-64-64, 1024 rows, the authors' form",
+            wide,
+            {"recursion, edge form": _two(plain.EdgeFormSpline, *sizes), "ours": ours},
+        ),
         "pykan": Group("B-splines 64-64-64, 1024 rows, public package", wide, _public(sizes), turns=12),
         "small": Group(
             "B-splines 8-16-1, 256 rows",
             few,
             {
-                "recursion, weight form": _two(plain.WeightFormSpline, 8, 16, 1),
+                _FORM: _two(plain.WeightFormSpline, 8, 16, 1),
+                "ours, the same function": _two(_ours("kan-linear(outside=zero, bias=false)"), 8, 16, 1),
                 "ours": _two(_ours("kan-linear"), 8, 16, 1),
             },
             turns=200,

@@ -241,9 +241,11 @@ class SplineBasis(Basis):
                 for the number of rows, which graphs should not depend on.
         """
         fits = self.compact_dtype and x.dtype == self.change.dtype and self.outside != "zero"
-        if not (few and fits and self.uniform and self.order == 3):
-            return fits
-        return self.size * x.numel() > SMALL
+        return fits and not (few and self.is_few(x))
+
+    def is_few(self, x: Tensor) -> bool:
+        """Whether the closed form is there and there are so few values that the number of calls counts."""
+        return self.uniform and self.order == 3 and self.size * x.numel() <= SMALL
 
     def is_inside(self, x: Tensor) -> bool:
         """Whether all values lie in every input's domain; looks at the data."""

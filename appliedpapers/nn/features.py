@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # up to so many values, one call for all knots is faster than one for each
@@ -56,7 +57,7 @@ class Domain:
         """Return the nearest points, and how far beyond the ends ``x`` lies where that matters."""
         if self.inside:
             return x, None
-        clamped = torch.minimum(torch.maximum(x, self.low), self.high)
+        clamped = torch.clamp(x, self.low, self.high)
         return clamped, x - clamped if self.linear else None
 
 
@@ -128,14 +129,36 @@ class TruncatedPowers:
             values = values + coefficient * z.unsqueeze(-2) ** power
         return values if beyond is None else values + self._steepness_at(z) * beyond.unsqueeze(-2)
 
-    def slopes(self, x: Tensor) -> Tensor:
-        """Return the derivatives of :meth:`plain`, ``(..., size, inputs)``."""
+    def slabs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the functions one by one, each ``(rows, inputs)``, in ordinary operations."""
+        z, beyond = self._domain.plain(self._local(x))
+        values = [z**power for power in range(1, self._order + 1)]
+        values += [steep**self._order for steep in self._steep(z)]
+        if beyond is None:
+            return tuple(values)
+        slopes = self._slabs_of_slopes(z)
+        return tuple(value + slope * beyond for value, slope in zip(values, slopes, strict=True))
+
+    def slopes(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the derivatives of :meth:`slabs`."""
         local = self._local(x)
         z, _ = self._domain.plain(local)
-        slopes = self._steepness_at(z)
+        slopes = self._slabs_of_slopes(z)
         if self._domain.linear or self._domain.inside:
             return slopes
-        return slopes * (local == z).unsqueeze(-2)
+        return tuple(slope * (local == z) for slope in slopes)
+
+    def _slabs_of_slopes(self, z: Tensor) -> tuple[Tensor, ...]:
+        order = self._order
+        slopes = [order_ * z ** (order_ - 1) for order_ in range(1, order + 1)]
+        for steep, side in zip(self._steep(z), self._sides[:, 0], strict=True):
+            power = (steep > 0).to(z.dtype) if order == 1 else steep ** (order - 1)
+            slopes.append(order * side * power)
+        return tuple(slopes)
+
+    def _steep(self, z: Tensor) -> list[Tensor]:
+        pairs = zip(self._offsets[:, 0], self._sides[:, 0], strict=True)
+        return [(offset + z * side).clamp(min=0.0) for offset, side in pairs]
 
     def _local(self, x: Tensor) -> Tensor:
         return x if self._middle is None else x - self._middle
@@ -214,6 +237,11 @@ class CubicBSplines:
     def __init__(self, domain: Domain | None, offsets: Tensor, rate: Tensor) -> None:
         self._domain, self._offsets, self._rate, self.size = domain, offsets, rate, len(offsets)
         self._fall = -3.0 * rate
+        # at an end of the domain two functions change, those next to the one that has its centre there
+        steep = rate.reshape(1, -1) / (2.0 * self.root)
+        self._low_slopes = steep.new_zeros(self.size, steep.shape[1])
+        self._low_slopes[0:1], self._low_slopes[2:3] = -steep, steep
+        self._high_slopes = -self._low_slopes.flip(0)
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
@@ -226,23 +254,6 @@ class CubicBSplines:
         if domain is not None and domain.linear and not domain.inside:
             domain.extend(x, clamped, out, self._slopes(clamped))
 
-    def fill_all(self, x: Tensor, out: Tensor, slopes: Tensor | None) -> None:
-        """Write the functions into ``out`` and, where wanted, their slopes into ``slopes``; few calls."""
-        domain = self._domain
-        if domain is not None and not domain.inside:
-            self.fill(x, out)
-            if slopes is not None:
-                domain.mask(slopes.copy_(self._slopes(domain.clamped(x))), x)
-            return
-        torch.addcmul(self._offsets, x, self._rate, out=out)
-        if slopes is not None:
-            torch.sign(out, out=slopes)
-        out.abs_().sub_(2.0 * self.root).clamp_(max=0.0)
-        inner = (out + self.root).clamp_(max=0.0)
-        if slopes is not None:
-            slopes.mul_(self._fall).mul_((out * out).addcmul_(inner, inner, value=-4.0))
-        torch.sub(inner.pow_(3).mul_(4.0), out.pow_(3), out=out)
-
     def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
         domain = self._domain
@@ -253,14 +264,17 @@ class CubicBSplines:
     def plain(self, x: Tensor) -> Tensor:
         """Return ``(..., size, inputs)``."""
         x, beyond = (x, None) if self._domain is None else self._domain.plain(x)
-        signed = self._offsets[:, 0] + x.unsqueeze(-2) * self._rate
-        outer = (2.0 * self.root - signed.abs()).clamp(min=0.0)
-        inner = (outer - self.root).clamp(min=0.0)
-        values = outer**3 - 4.0 * inner**3
+        signed = torch.addcmul(self._offsets[:, 0], x.unsqueeze(-2), self._rate)
+        outer = torch.rsub(signed.abs(), 2.0 * self.root).relu()
+        # what is above the root, in one call
+        inner = F.softshrink(outer, self.root)
+        values = torch.sub(outer.pow(3), inner.pow(3), alpha=4.0)
         if beyond is None:
             return values
-        slopes = self._fall * signed.sign() * (outer**2 - 4.0 * inner**2)
-        return values + slopes * beyond.unsqueeze(-2)
+        above = beyond.relu()
+        below = beyond - above
+        values = torch.addcmul(values, below.unsqueeze(-2), self._low_slopes)
+        return torch.addcmul(values, above.unsqueeze(-2), self._high_slopes)
 
     def _slopes(self, x: Tensor) -> Tensor:
         """Return ``-3 sign(s) (a^2 - 4 b^2)`` per cell width, ``(size, rows, inputs)``."""

@@ -20,7 +20,6 @@ from appliedpapers.nn.gather import gathered, gathers
 from appliedpapers.nn.kan_grid import GridReport, refine_grid, update_grid
 from appliedpapers.nn.kan_penalty import penalty, weight_penalty
 from appliedpapers.nn.module import Module, check_choice, check_features, check_positive
-from appliedpapers.nn.row_linear import row_linear, takes_rows
 from appliedpapers.nn.slab_linear import (
     Layer,
     compiled_linear,
@@ -162,7 +161,7 @@ class KANLinear(Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)``."""
         check_features(x, self.in_features, self)
-        rows = x.reshape(-1, self.in_features)
+        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         weight, base = self.effective_weight(), self.effective_base_weight()
         low = rows.dtype in _LOW or torch.is_autocast_enabled(rows.device.type)
         if self.norm is not None:
@@ -172,7 +171,7 @@ class KANLinear(Module):
             out = self._curves(rows, weight, base, self.bias, low)
         if self.reg and self.training and not torch.compiler.is_compiling():
             self._activity = self.activity(rows)
-        return out.view(*x.shape[:-1], self.out_features)
+        return out if x.ndim == 2 else out.view(*x.shape[:-1], self.out_features)
 
     def edges(self, x: Tensor) -> Tensor:
         """Return what every edge contributes, ``(rows, outputs, inputs)`` for ``x (rows, inputs)``."""
@@ -277,9 +276,12 @@ class KANLinear(Module):
         # exported graphs may be run in low precision elsewhere, where truncated powers cancel
         compact = not torch.compiler.is_exporting() and basis.compact(x, few=not plain)
         # on other devices a look at the data would wait for them
-        inside = not plain and x.device.type == "cpu" and basis.shared and basis.is_inside(x)
+        look = not plain and x.device.type == "cpu" and basis.shared and basis.outside != "zero"
+        inside = look and basis.is_inside(x)
         layer = basis.layer(x, compact=compact, inside=inside)
-        return self._multiply(x, weight, base, bias, layer, plain)
+        # few values are a matter of calls, and autograd's own are cheaper than Python's
+        few = not plain and self.path == "auto" and basis.is_few(x)
+        return self._multiply(x, weight, base, bias, layer, plain or few)
 
     def _multiply(
         self, x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer, plain: bool
@@ -289,8 +291,6 @@ class KANLinear(Module):
             if fuse and isinstance(layer.features, TruncatedPowers):
                 return compiled_linear(x, weight, base, bias, layer)
             return plain_linear(x, weight, base, bias, layer)
-        if self.path != "lean" and takes_rows(x, weight, layer):
-            return row_linear(x, weight, base, bias, layer)
         return slab_linear(x, weight, base, bias, layer, lean=self.path == "lean")
 
     def effective_weight(self) -> Tensor:

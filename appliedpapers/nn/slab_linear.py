@@ -7,6 +7,7 @@ backward either the slabs are kept (fast) or the input alone (lean, which comput
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -172,52 +173,66 @@ def slab_linear(
 
 
 class _Evaluated(torch.autograd.Function):
-    """Features whose gradient is given, since the one that is derived keeps and computes far more."""
+    """Slabs whose gradient is given, since the one that is derived keeps and computes far more."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, features: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, features: Any) -> tuple[Tensor, ...]:
         """Evaluate the functions in ordinary operations."""
         ctx.features = features
         ctx.save_for_backward(x)
-        out: Tensor = features.plain(x)
-        return out
+        slabs: tuple[Tensor, ...] = features.slabs(x)
+        return slabs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of ``x``."""
         (x,) = ctx.saved_tensors
-        return (grad * ctx.features.slopes(x)).sum(-2), None
+        terms = [grad * slope for grad, slope in zip(grads, ctx.features.slopes(x), strict=True)]
+        return functools.reduce(torch.add, terms), None
 
 
 def compiled_linear(
     x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer
 ) -> Tensor:
-    """Do the same in operations that a compiler fuses, ``x (rows, inputs)``; differentiable once."""
+    """Do the same in operations that a compiler fuses, ``x (rows, inputs)``; differentiable once.
+
+    Slabs of their own are all written by one loop, where one tensor of all would be written by masks.
+    """
     turned, constant = layer.turned(weight)
-    values: Tensor = _Evaluated.apply(x, layer.features)  # type: ignore[no-untyped-call]
-    return _with_base(plain_product(values, turned), x, base, bias, constant)
+    slabs: tuple[Tensor, ...] = _Evaluated.apply(x, layer.features)  # type: ignore[no-untyped-call]
+    shift = bias if constant is None else constant if bias is None else bias + constant
+    out = F.linear(slabs[0], turned[0], shift)
+    for slab, matrix in zip(slabs[1:], turned[1:], strict=True):
+        out = torch.addmm(out, slab, matrix.t())
+    return out if base is None else torch.addmm(out, F.silu(x), base.t())
 
 
 def plain_linear(x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer) -> Tensor:
     """Do the same in ordinary operations, for ``x (..., inputs)``."""
     turned, constant = layer.turned(weight)
-    return _with_base(plain_product(layer.features.plain(x), turned), x, base, bias, constant)
+    return _joined(layer.features.plain(x), turned, x, base, bias, constant)
 
 
-def _with_base(
-    out: Tensor, x: Tensor, base: Tensor | None, bias: Tensor | None, constant: Tensor | None
+def _joined(
+    values: Tensor,
+    weight: Tensor,
+    x: Tensor,
+    base: Tensor | None,
+    bias: Tensor | None,
+    constant: Tensor | None,
 ) -> Tensor:
-    if base is not None:
-        out = out + F.linear(F.silu(x), base)
-    for shift in (bias, constant):
-        if shift is not None:
-            out = out + shift
-    return out
+    shift = bias if constant is None else constant if bias is None else bias + constant
+    out = plain_product(values, weight, shift)
+    if base is None:
+        return out
+    if out.ndim == 2:
+        return torch.addmm(out, F.silu(x), base.t())
+    return out + F.linear(F.silu(x), base)
 
 
-def plain_product(features: Tensor, weight: Tensor) -> Tensor:
+def plain_product(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply ``features (..., size, inputs)`` by ``weight (size, outputs, inputs)``, one matrix product."""
-    return F.linear(features.flatten(-2), weight.transpose(0, 1).flatten(1))
+    return F.linear(features.flatten(-2), weight.transpose(0, 1).flatten(1), bias)
 
 
 def _backward_in_blocks(
