@@ -3,8 +3,9 @@
     python -m benchmarks.nn_peers
     python -m benchmarks.nn_peers --only bspline --json
 
-One thread. The variants of a group take turns, so that a busy machine slows all of them alike; figures are
-medians of process time over at least 12 turns. A step is forward and backward of the sum of the output;
+One thread. The variants of a group take turns, so that a busy machine slows all of them alike, two steps a
+turn of which the second counts; figures are medians of process time over at least 12 turns. A step is forward
+and backward of the sum of the output;
 "saved" is what autograd keeps in between, parameters apart. pykan is measured where it can be imported
 (``pip install pykan``).
 """
@@ -249,20 +250,28 @@ def measure(group: Group) -> list[Row]:
         for name, net in nets.items():
             rows[name].saved = _saved(net, group.x)
     steps = {name: torch.compile(net) if name.endswith("compiled") else net for name, net in nets.items()}
-    for turn in range(group.turns + 3):
+    for _ in range(2):  # compile and allocate
+        for net in steps.values():
+            _step(net, group)
+    for _ in range(group.turns):
         for name, net in steps.items():
-            start = time.process_time()
-            if group.train:
-                net(group.x).sum().backward()
-            else:
-                with torch.no_grad():
-                    net(group.x)
-            spent = 1e3 * (time.process_time() - start)
-            nets[name].zero_grad(set_to_none=True)
-            group.x.grad = None
-            if turn >= 3:  # the first turns compile and allocate
-                rows[name].times.append(spent)
+            _step(net, group)  # the memory that the variant before gives back is not this one's time
+            rows[name].times.append(_step(net, group))
     return list(rows.values())
+
+
+def _step(net: Any, group: Group) -> float:
+    """Take a step and return its process time in milliseconds."""
+    start = time.process_time()
+    if group.train:
+        net(group.x).sum().backward()
+    else:
+        with torch.no_grad():
+            net(group.x)
+    spent = 1e3 * (time.process_time() - start)
+    net.zero_grad(set_to_none=True)
+    group.x.grad = None
+    return spent
 
 
 def _saved(net: nn.Module, x: Tensor) -> float:

@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# up to so many values, one call for all knots is faster than one for each
-_FEW = 1 << 14
 # functions of a block of Gaussians, and the distance in widths beyond which they are all below 1e-30
 _BLOCK = 8
 _VANISHED = 13.0
@@ -81,6 +79,10 @@ class TruncatedPowers:
         degrees = torch.arange(1.0, order + 1.0, dtype=offsets.dtype, device=offsets.device)
         self._degrees, self._steepness = degrees.view(-1, 1, 1), order * sides
         self._uniform = _uniform_form(offsets, sides, order)
+        # sides as numbers where all inputs have the same: a scalar is several times faster than a broadcast
+        self._shared: list[float] | None = None
+        if sides.numel() == len(sides):
+            self._shared = sides.flatten().tolist()
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
@@ -90,7 +92,8 @@ class TruncatedPowers:
         for power in range(1, self._order):
             torch.mul(out[power - 1], clamped, out=out[power])
         tail = out[self._order :]
-        torch.addcmul(self._offsets, clamped, self._sides, out=tail)
+        for number in range(len(tail)):
+            self._argument(number, clamped, tail[number])
         tail.clamp_(min=0.0)
         if not self._domain.inside and self._domain.linear:
             slopes = torch.empty_like(out)
@@ -107,16 +110,19 @@ class TruncatedPowers:
         total = grad[order - 1] * float(order)
         for power in range(order - 1, 0, -1):
             total.mul_(clamped).add_(grad[power - 1], alpha=float(power))
-        if len(self._offsets) and total.numel() <= _FEW:
-            steep = torch.addcmul(self._offsets, clamped, self._sides)
-            self._slope(steep, self._sides)
-            total.add_(steep.mul_(grad[order:]).sum(0), alpha=float(order))
-        else:
-            scratch = torch.empty_like(clamped)
-            for offset, side, upstream in zip(self._offsets, self._sides, grad[order:], strict=True):
-                torch.addcmul(offset, clamped, side, out=scratch)
-                self._slope(scratch, side)
+        scratch = torch.empty_like(clamped)
+        for number, upstream in enumerate(grad[order:]):
+            self._argument(number, clamped, scratch)
+            scratch.clamp_(min=0.0)
+            if order == 1:
+                scratch.sign_()
+            else:
+                scratch.pow_(order - 1)
+            if self._shared is None:
+                scratch.mul_(self._sides[number])
                 total.addcmul_(scratch, upstream, value=float(order))
+            else:
+                total.addcmul_(scratch, upstream, value=order * self._shared[number])
         return self._domain.mask(total, z)
 
     def plain(self, x: Tensor) -> Tensor:
@@ -183,13 +189,12 @@ class TruncatedPowers:
         lower = steep.sign() if order == 1 else steep.pow(order - 1)
         torch.mul(lower, self._steepness, out=slopes[order:])
 
-    def _slope(self, values: Tensor, sides: Tensor) -> None:
-        values.clamp_(min=0.0)
-        if self._order == 1:
-            values.sign_()
+    def _argument(self, number: int, z: Tensor, out: Tensor) -> None:
+        """Write ``offset + side z`` of one knot."""
+        if self._shared is None:
+            torch.addcmul(self._offsets[number], z, self._sides[number], out=out)
         else:
-            values.pow_(self._order - 1)
-        values.mul_(sides)
+            torch.add(self._offsets[number, 0, 0], z, alpha=self._shared[number], out=out)
 
 
 def _uniform_form(
