@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from appliedpapers.nn import splines
 from appliedpapers.nn.features import Chebyshev, CubicBSplines, Domain, Gaussians, Harmonics, TruncatedPowers
-from appliedpapers.nn.slab_linear import SMALL, Features, Layer
+from appliedpapers.nn.slab_linear import SMALL, Features, Layer, Slabs
 
 Outside = Literal["linear", "clamp", "zero"]
 
@@ -300,11 +300,11 @@ class _Recursive:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
         out.copy_(self._owner.forward(x).permute(2, 0, 1))
 
-    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
+    def pull(self, x: Tensor, slabs: Tensor, grad: Slabs) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
         clamped = x if self._domain is None else self._domain.clamped(x)
         slopes = splines.basis_derivative(clamped, self._owner.knots.to(x.dtype), self._owner.order)
-        total = torch.einsum("nbi,bin->bi", grad, slopes)
+        total = torch.einsum("nbi,bin->bi", grad[:], slopes)
         return total if self._domain is None else self._domain.mask(total, x)
 
     def plain(self, x: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from appliedpapers.nn.slab_linear import Slabs
+
 # functions of a block of Gaussians, and the distance in widths beyond which they are all below 1e-30
 _BLOCK = 8
 _VANISHED = 13.0
@@ -103,7 +105,7 @@ class TruncatedPowers:
         else:
             tail.pow_(self._order)
 
-    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
+    def pull(self, x: Tensor, slabs: Tensor, grad: Slabs) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
         z, order = self._local(x), self._order
         clamped = self._domain.clamped(z)
@@ -111,7 +113,8 @@ class TruncatedPowers:
         for power in range(order - 1, 0, -1):
             total.mul_(clamped).add_(grad[power - 1], alpha=float(power))
         scratch = torch.empty_like(clamped)
-        for number, upstream in enumerate(grad[order:]):
+        for number in range(len(self._offsets)):
+            upstream = grad[order + number]
             self._argument(number, clamped, scratch)
             scratch.clamp_(min=0.0)
             if order == 1:
@@ -259,11 +262,11 @@ class CubicBSplines:
         if domain is not None and domain.linear and not domain.inside:
             domain.extend(x, clamped, out, self._slopes(clamped))
 
-    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
+    def pull(self, x: Tensor, slabs: Tensor, grad: Slabs) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
         domain = self._domain
         slopes = self._slopes(x if domain is None else domain.clamped(x))
-        total = grad.mul_(slopes).sum(0)
+        total = grad[:].mul_(slopes).sum(0)
         return total if domain is None else domain.mask(total, x)
 
     def plain(self, x: Tensor) -> Tensor:
@@ -308,7 +311,7 @@ class Chebyshev:
         for degree in range(2, self.size):
             torch.mul(out[0], out[degree - 1], out=out[degree]).mul_(2.0).sub_(out[degree - 2])
 
-    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
+    def pull(self, x: Tensor, slabs: Tensor, grad: Slabs) -> Tensor:
         """Return ``sum_d grad[d] T_d'(u) (1 - u^2)``, with the second kind by its own recurrence."""
         u = slabs[0]
         total = grad[0].clone()
@@ -358,10 +361,11 @@ class Gaussians:
             for k in range(middle - 1, -1, -1):
                 torch.mul(block[k + 1], down, out=block[k]).mul_(math.exp(1 - 2 * (middle - k)))
 
-    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
+    def pull(self, x: Tensor, slabs: Tensor, grad: Slabs) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
         total, moment = torch.zeros_like(x), torch.zeros_like(x)
-        for slab, upstream, centre in zip(slabs, grad, self._centres.tolist(), strict=True):
+        for number, (slab, centre) in enumerate(zip(slabs, self._centres.tolist(), strict=True)):
+            upstream = grad[number]
             total.addcmul_(slab, upstream)
             moment.addcmul_(slab, upstream, value=centre)
         return moment.addcmul_(total, x, value=-1.0).mul_(2.0 / self._width**2)
@@ -393,7 +397,7 @@ class Harmonics:
             torch.mul(sines[k - 1], cosines[0], out=sines[k])
             sines[k].addcmul_(cosines[k - 1], sines[0])
 
-    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
+    def pull(self, x: Tensor, slabs: Tensor, grad: Slabs) -> Tensor:
         """Return ``sum_k k (grad_sin[k] cos(k x) - grad_cos[k] sin(k x))``."""
         total = torch.zeros_like(x)
         for k in range(self._count):

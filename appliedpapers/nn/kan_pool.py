@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from appliedpapers.nn.slab_linear import Features
+from appliedpapers.nn.slab_linear import Features, Slabs
 
 WAVELETS = ("mexican_hat", "dog")
 
@@ -43,14 +43,14 @@ class Wavelets:
         else:
             torch.mul(square.neg_().add_(1.0), bell, out=out).mul_(self._height)
 
-    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
+    def pull(self, x: Tensor, slabs: Tensor, grad: Slabs) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
         u = (x - self._centres.view(-1, 1, 1)).mul_(1.0 / self._width)
         square = u.square()
-        grad.mul_(torch.exp(square * -0.5))
+        weighted = grad[:].mul_(torch.exp(square * -0.5))
         if self._kind == "dog":
-            return grad.mul_(square.sub_(1.0)).sum(0).mul_(1.0 / self._width)
-        return grad.mul_(square.sub_(3.0).mul_(u)).sum(0).mul_(self._height / self._width)
+            return weighted.mul_(square.sub_(1.0)).sum(0).mul_(1.0 / self._width)
+        return weighted.mul_(square.sub_(3.0).mul_(u)).sum(0).mul_(self._height / self._width)
 
     def plain(self, x: Tensor) -> Tensor:
         """Return ``(..., size, inputs)``."""
@@ -76,10 +76,10 @@ class Pool:
         for family, part in zip(self._families, torch.split(out, self._sizes), strict=True):
             family.fill(x, part)
 
-    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
+    def pull(self, x: Tensor, slabs: Tensor, grad: Slabs) -> Tensor:
         """Return ``sum_j grad[j] * slabs[j]'(x)``."""
         parts = zip(
-            self._families, torch.split(slabs, self._sizes), torch.split(grad, self._sizes), strict=True
+            self._families, torch.split(slabs, self._sizes), torch.split(grad[:], self._sizes), strict=True
         )
         return torch.stack([family.pull(x, own, upstream) for family, own, upstream in parts]).sum(0)
 

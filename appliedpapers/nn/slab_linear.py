@@ -8,6 +8,7 @@ backward either the slabs are kept (fast) or the input alone (lean, which comput
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +20,16 @@ from torch import Tensor
 _BLOCK_ELEMENTS = 1 << 18
 # below this many feature elements the number of calls counts and not the arithmetic
 SMALL = 1 << 16
+
+
+class Slabs(Protocol):
+    """A tensor ``(size, rows, inputs)``, or something that gives its slabs one after the other."""
+
+    def __len__(self) -> int:
+        """Return the number of slabs."""
+
+    def __getitem__(self, key: Any, /) -> Tensor:
+        """Return one slab, or a tensor of several."""
 
 
 class Features(Protocol):
@@ -33,8 +44,15 @@ class Features(Protocol):
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
 
-    def pull(self, x: Tensor, slabs: Tensor, grad: Tensor) -> Tensor:
-        """Return ``sum_j grad[j] * slabs[j]'(x)``, ``(rows, inputs)``; ``grad`` may be overwritten."""
+    def pull(self, x: Tensor, slabs: Tensor, grad: Slabs) -> Tensor:
+        """Return ``sum_j grad[j] * slabs[j]'(x)``, ``(rows, inputs)``.
+
+        Args:
+            x: ``(rows, inputs)``.
+            slabs: What ``fill`` wrote.
+            grad: ``(size, rows, inputs)``; a slab taken by its number holds until the next is taken, a slice
+                is a tensor. It may be overwritten.
+        """
 
     def plain(self, x: Tensor) -> Tensor:
         """Return ``(..., size, inputs)`` for ``x (..., inputs)``."""
@@ -282,16 +300,39 @@ def _outer(grad: Tensor, slabs: Tensor) -> Tensor:
     return out
 
 
+class _Upstream:
+    """Gradients of the slabs, each multiplied out when it is asked for: one of them fits the cache.
+
+    By a number it gives one slab, which holds until the next is asked for; by a slice, a tensor of its own.
+    """
+
+    def __init__(self, grad: Tensor, weight: Tensor) -> None:
+        self._grad, self._weight = grad, weight
+        self._scratch = grad.new_empty(len(grad), weight.shape[2])
+
+    def __len__(self) -> int:
+        return len(self._weight)
+
+    def __getitem__(self, key: int | slice) -> Tensor:
+        if isinstance(key, slice):
+            return torch.matmul(self._grad, self._weight[key])
+        return torch.mm(self._grad, self._weight[key], out=self._scratch)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[number] for number in range(len(self)))
+
+
 def _pulled(features: Features, x: Tensor, slabs: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
+    upstream: Any
     if _is_small(slabs):
         product = grad @ weight.transpose(0, 1).flatten(1)
-        upstream = product.view(-1, len(slabs), slabs.shape[2]).transpose(0, 1).contiguous()
+        upstream = product.view(-1, len(slabs), slabs.shape[2]).transpose(0, 1).contiguous()[: features.size]
     else:
-        upstream = torch.empty_like(slabs)
-        for matrix, part in zip(weight, upstream, strict=True):
-            torch.mm(grad, matrix, out=part)
-    out = features.pull(x, slabs[: features.size], upstream[: features.size])
-    return out if len(upstream) == features.size else out.add_(torch.ops.aten.silu_backward(upstream[-1], x))
+        upstream = _Upstream(grad, weight[: features.size])
+    out = features.pull(x, slabs[: features.size], upstream)
+    if len(slabs) == features.size:
+        return out
+    return out.add_(torch.ops.aten.silu_backward(grad @ weight[-1], x))
 
 
 def _is_small(slabs: Tensor) -> bool:
