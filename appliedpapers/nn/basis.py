@@ -229,7 +229,8 @@ class SplineBasis(Basis):
 
     def _truncated_powers(self, inside: bool) -> TruncatedPowers:
         middle = None if self.centred else self.middle
-        domain = Domain(self.low, self.high, self.outside == "linear", inside)
+        numbers = (float(self.low[0]), float(self.high[0])) if self.shared else None
+        domain = Domain(self.low, self.high, self.outside == "linear", inside, numbers)
         return TruncatedPowers(middle, domain, self.offsets, self.sides, self.order)
 
     def compact(self, x: Tensor, *, few: bool = True) -> bool:

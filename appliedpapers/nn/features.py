@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,12 +32,14 @@ class Domain:
         high: High end, the same.
         linear: Whether functions go on linearly; else they stay as they are at the end.
         inside: Whether all values are known to lie within.
+        numbers: Both ends as numbers, where all inputs have the same; compilers make constants of them.
     """
 
     low: Tensor
     high: Tensor
     linear: bool = True
     inside: bool = False
+    numbers: tuple[float, float] | None = None
 
     def clamped(self, x: Tensor) -> Tensor:
         """Return the nearest points of the domain."""
@@ -57,7 +60,8 @@ class Domain:
         """Return the nearest points, and how far beyond the ends ``x`` lies where that matters."""
         if self.inside:
             return x, None
-        clamped = torch.clamp(x, self.low, self.high)
+        low, high = (self.low, self.high) if self.numbers is None else self.numbers
+        clamped = torch.clamp(x, low, high)  # type: ignore[arg-type]
         return clamped, x - clamped if self.linear else None
 
 
@@ -85,6 +89,7 @@ class TruncatedPowers:
         self._shared: list[float] | None = None
         if sides.numel() == len(sides):
             self._shared = sides.flatten().tolist()
+            self._places: list[float] = offsets.flatten().tolist()
 
     def fill(self, x: Tensor, out: Tensor) -> None:
         """Write the functions of ``x (rows, inputs)`` into ``out (size, rows, inputs)``."""
@@ -160,14 +165,19 @@ class TruncatedPowers:
     def _slabs_of_slopes(self, z: Tensor) -> tuple[Tensor, ...]:
         order = self._order
         slopes = [order_ * z ** (order_ - 1) for order_ in range(1, order + 1)]
-        for steep, side in zip(self._steep(z), self._sides[:, 0], strict=True):
+        for steep, (_, side) in zip(self._steep(z), self._knots(), strict=True):
             power = (steep > 0).to(z.dtype) if order == 1 else steep ** (order - 1)
-            slopes.append(order * side * power)
+            slopes.append((order * side) * power)
         return tuple(slopes)
 
     def _steep(self, z: Tensor) -> list[Tensor]:
-        pairs = zip(self._offsets[:, 0], self._sides[:, 0], strict=True)
-        return [(offset + z * side).clamp(min=0.0) for offset, side in pairs]
+        return [(offset + z * side).clamp(min=0.0) for offset, side in self._knots()]
+
+    def _knots(self) -> list[tuple[Any, Any]]:
+        """Return offset and side of each knot, as numbers where all inputs have the same."""
+        if self._shared is not None:
+            return list(zip(self._places, self._shared, strict=True))
+        return list(zip(self._offsets[:, 0], self._sides[:, 0], strict=True))
 
     def _local(self, x: Tensor) -> Tensor:
         return x if self._middle is None else x - self._middle
