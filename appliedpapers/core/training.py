@@ -37,12 +37,17 @@ class TrainTask(ABC):
 
     Attributes:
         network: All that is trained, moved to the device by :func:`fit`.
-        monitor: The metric of :meth:`validate` that is minimised.
+        monitor: The metric of :meth:`validate` that decides which epoch is best.
+        higher_is_better: Whether ``monitor`` is maximised (an AUC) rather than minimised (a loss).
+        min_delta: An epoch counts as better only where it improves the best by at least so much, not
+            negative; with 0 it must be strictly better. The first epoch always counts.
         routes: Some steps leave some parameters unused (experts, drop paths); several processes must know.
     """
 
     network: nn.Module
     monitor: str = "valid_loss"
+    higher_is_better: bool = False
+    min_delta: float = 0.0
     routes: bool = False
 
     @abstractmethod

@@ -48,7 +48,7 @@ class History:
     Attributes:
         epochs: For each epoch the mean ``train_loss``, its ``lr`` and the metrics of ``validate``.
         best_epoch: Number of the epoch whose weights were kept, from 1; of equal ones the earliest.
-        best_value: Its monitored metric.
+        best_value: Its monitored metric; infinite, and worse than any, before the first epoch has ended.
         stopped_early: Patience ran out before the last epoch.
         seconds: Time in the loop, over all interruptions.
     """
@@ -125,7 +125,7 @@ class FitLoop:
         self.forward = fabric.setup_module(step) if fabric.world_size > 1 else step
         self.stepper = fabric.setup_optimizers(self.optimizer)
         self.num_steps = math.ceil(task.num_steps() / fabric.world_size)
-        self.history = History()
+        self.history = History(best_value=-math.inf if task.higher_is_better else math.inf)
         self.best: dict[str, Tensor] | None = None
         self.best_is_stored = False
         self.epoch = self.step = self.waiting = 0
@@ -218,7 +218,7 @@ class FitLoop:
         self.unshown = 0
 
     def _judge(self, value: float) -> None:
-        if value < self.history.best_value:
+        if self._is_better(value):
             self.history.best_value, self.history.best_epoch = value, self.epoch
             self.best, self.best_is_stored, self.waiting = _copy_weights(self.network), False, 0
         else:
@@ -227,6 +227,12 @@ class FitLoop:
         out_of_patience = 0 < patience <= self.waiting
         self.finished = out_of_patience or self.epoch == self.settings.epochs
         self.history.stopped_early = out_of_patience and self.epoch < self.settings.epochs
+
+    def _is_better(self, value: float) -> bool:
+        best, needed = self.history.best_value, self.task.min_delta
+        if self.task.higher_is_better:
+            return value > best and value >= best + needed
+        return value < best and value <= best - needed
 
     def _validate(self) -> dict[str, float]:
         for buffer in self.network.buffers():  # running statistics are each process's own
@@ -342,9 +348,16 @@ class FitLoop:
             "device": self.fabric.device.type,
             "processes": self.fabric.world_size,
             "steps an epoch": self.num_steps,
-            "monitor": self.task.monitor,
+            "monitor": self._goal(),
             "weights": {key: list(value.shape) for key, value in self.network.state_dict().items()},
         }
+
+    def _goal(self) -> str:
+        # the bare name for the plain case, as checkpoints of earlier versions hold it
+        way = "maximised" if self.task.higher_is_better else "minimised"
+        needed = f" by steps of {self.task.min_delta!r}" if self.task.min_delta else ""
+        plain = not self.task.higher_is_better and not needed
+        return self.task.monitor if plain else f"{self.task.monitor} {way}{needed}"
 
     def _check_identity(self, stored: Mapping[str, Any]) -> None:
         for key, ours in self._identity().items():

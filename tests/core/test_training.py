@@ -160,6 +160,63 @@ def test_patience_counts_epochs_without_improvement(tmp_path):
     assert history.best_epoch == 2
 
 
+class Maximising(Scripted):
+    higher_is_better = True
+
+
+def test_a_maximised_monitor_restores_its_highest_epoch(tmp_path):
+    task = Maximising([-3.0, 0.9, 0.8, 0.9, 0.95])
+    history = fit(task, TrainingConfig(epochs=5, patience=2), FitContext(tmp_path))
+    assert (history.best_epoch, history.best_value, history.stopped_early) == (2, 0.9, True)
+    assert len(history.epochs) == 4
+    assert same(weights_of(task), task.weights[1])
+    assert not same(weights_of(task), task.weights[3])
+
+
+@pytest.mark.parametrize(
+    ("higher", "values", "best"),
+    [
+        (True, [0.5, 0.75, 0.75 + 0.0625, 0.75 + 0.125], 4),
+        (True, [0.5, 0.75, 0.75 + 0.0625, 0.75 + 0.1249], 2),
+        (False, [0.5, 0.375, 0.3125, 0.2501], 2),
+        (False, [0.5, 0.375, 0.3125, 0.25], 4),
+        (True, [0.5], 1),
+    ],
+)
+def test_an_epoch_is_better_from_the_smallest_gain_that_counts(tmp_path, higher, values, best):
+    task = Scripted(values)
+    task.higher_is_better, task.min_delta = higher, 0.125
+    history = fit(task, TrainingConfig(epochs=len(values)), FitContext(tmp_path))
+    assert (history.best_epoch, history.best_value) == (best, values[best - 1])
+
+
+def test_a_maximising_fit_that_was_interrupted_continues_identically(tmp_path, monkeypatch):
+    class Scored(Regression):
+        monitor, higher_is_better, min_delta = "valid_score", True, 1e-6
+
+        def validate(self):
+            return {"valid_score": -super().validate()["valid_mse"]}
+
+    monkeypatch.setattr(training_loop, "_WRITING_SHARE", math.inf)
+    settings = TrainingConfig(epochs=4, patience=2, checkpoint_every_steps=2)
+    whole = Scored(dropout=0.3)
+    expected = fit(whole, settings, FitContext(tmp_path / "whole"))
+    for poison in (5, 15):  # before there is a best epoch, and after
+        folder = tmp_path / str(poison)
+        with pytest.raises(RunError):
+            fit(Scored(dropout=0.3, poison_step=poison), settings, FitContext(folder))
+        resumed = Scored(dropout=0.3)
+        history = fit(resumed, settings, FitContext(folder, resume=True))
+        assert (history.epochs, history.best_value) == (expected.epochs, expected.best_value)
+        assert same(weights_of(resumed), weights_of(whole))
+
+
+def test_a_checkpoint_of_the_other_direction_is_not_continued(tmp_path):
+    fit(Maximising([1.0]), TrainingConfig(epochs=1), FitContext(tmp_path))
+    with pytest.raises(ConfigError, match="monitor was valid_mse maximised and is now valid_mse"):
+        fit(Scripted([1.0]), TrainingConfig(epochs=1), FitContext(tmp_path, resume=True))
+
+
 def test_running_out_of_patience_in_the_last_epoch_is_not_early(tmp_path):
     history = fit(Scripted([1.0, 2.0]), TrainingConfig(epochs=2, patience=1), FitContext(tmp_path))
     assert not history.stopped_early
