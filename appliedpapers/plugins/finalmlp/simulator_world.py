@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Columns = dict[str, Any]
 
-SLICE_ROWS = 1_000_000
+SLICE_ROWS = 500_000
 
 _SIZES = {"country": 30, "category": 40, "brand": 200, "tags": 100, "device": 4, "weekday": 7}
 _SIZES |= {"referrer": 100, "hour": 24} | {name: int(name.removeprefix("noise_")) for name in NOISE}
