@@ -8,7 +8,7 @@ Field-specific formulas live in the plugins, which take their names from here or
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from appliedpapers.core.errors import ConfigError, did_you_mean
 
 Floats = NDArray[np.float64]
+Binning = Literal["width", "mass"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ _register_all(
     ("logloss", "nat", "mean negative log-likelihood of the true class"),
     ("brier", "", "mean squared error of the predicted probabilities"),
     ("ece", "", "expected calibration error: mean gap between confidence and frequency, by bins"),
+    ("uncalibrated_logloss", "nat", "logloss before calibration"),
+    ("uncalibrated_brier", "", "brier before calibration"),
+    ("uncalibrated_ece", "", "ece before calibration"),
+    ("true_calibration_error", "", "mean gap between predicted and true probability, by bins"),
     ("forecast_mae", "", "mean absolute error of the forecast at the horizon"),
     ("inclination_rmse", "°", "root mean squared error of the inclination (the tilt without the heading)"),
     ("ergas", "", "relative dimensionless global error in synthesis"),
@@ -133,6 +138,8 @@ _register_all(
     None,
     ("coverage", "", "share of true values inside the interval; nominal is best"),
     ("interval_width", "", "mean width of the interval; narrower is better at equal coverage"),
+    ("calibration_slope", "", "slope of the label on the predicted logit; 1 is best, below is overconfident"),
+    ("calibration_intercept", "", "intercept of the label on the predicted logit; 0 is best"),
 )
 
 
@@ -199,20 +206,22 @@ def coverage(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
     return float(np.mean((true >= lower) & (true <= np.asarray(high, dtype=np.float64))))
 
 
-def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Return the area under the ROC curve (ties count half); NaN when only one class is present.
 
     Args:
         labels: 0 or 1, shape ``(rows,)``.
         scores: Any real numbers, higher for class 1, shape ``(rows,)``.
+        weights: How often each row counts, not negative, shape ``(rows,)``; None for once.
     """
-    positive, values = _labelled(labels, scores)
-    n_positive = int(positive.sum())
-    n_negative = positive.size - n_positive
-    if not n_positive or not n_negative:
-        return float("nan")
-    rank_sum = _mean_ranks(values)[positive].sum()
-    return float((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+    positive, values = check_labels(labels, scores)
+    share = np.ones(values.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    _, level = np.unique(values, return_inverse=True)
+    hits = np.bincount(level, share * positive)
+    misses = np.bincount(level, share * ~positive)
+    pairs = hits.sum() * misses.sum()
+    below = np.cumsum(misses) - misses
+    return float(np.sum(hits * (below + misses / 2)) / pairs) if pairs > 0 else float("nan")
 
 
 def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
@@ -221,7 +230,7 @@ def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
     Returns:
         NaN when no group holds both classes.
     """
-    positive, values = _labelled(labels, scores)
+    positive, values = check_labels(labels, scores)
     _, inverse = np.unique(np.asarray(groups), return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
@@ -233,7 +242,7 @@ def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
 
 def auprc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the average precision, tied scores taken together; NaN without positives."""
-    positive, values = _labelled(labels, scores)
+    positive, values = check_labels(labels, scores)
     if not positive.any():
         return float("nan")
     order = np.argsort(-values, kind="stable")
@@ -255,9 +264,10 @@ def log_losses(labels: ArrayLike, probabilities: ArrayLike) -> Floats:
     return -np.log(np.clip(chances[np.arange(true.size), true], 1e-15, 1.0))
 
 
-def logloss(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Return the mean of :func:`log_losses`."""
-    return float(log_losses(labels, probabilities).mean())
+def logloss(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Return the mean of :func:`log_losses`, weighted by ``weights``, shape ``(rows,)``, where given."""
+    share = None if weights is None else np.asarray(weights, dtype=np.float64)
+    return float(np.average(log_losses(labels, probabilities), weights=share))
 
 
 def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
@@ -268,20 +278,58 @@ def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(np.mean(np.sum((chances - np.eye(chances.shape[1])[true]) ** 2, axis=1)))
 
 
-def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
-    """Return the expected calibration error over ``bins`` equal-width bins.
+def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15, binning: Binning = "width") -> float:
+    """Return the expected calibration error over ``bins`` bins.
 
     A vector is judged as the probability of class 1, a matrix by its most probable class
     (Guo et al. 2017).
+
+    Args:
+        labels: Class indices, shape ``(rows,)``.
+        probabilities: Of class 1, shape ``(rows,)``, or of every class, shape ``(rows, classes)``.
+        bins: How many.
+        binning: Bins of equal width, or of equal mass (:func:`mass_bins`).
     """
     true, chances = _classes(labels, probabilities)
     if np.ndim(probabilities) == 1:
         confidence, right = chances[:, 1], true.astype(np.float64)
     else:
         confidence, right = chances.max(axis=1), (chances.argmax(axis=1) == true).astype(np.float64)
-    number = np.clip((confidence * bins).astype(int), 0, bins - 1)
+    if binning == "mass":
+        number = mass_bins(confidence, bins)
+    else:
+        number = np.clip((confidence * bins).astype(int), 0, bins - 1)
     gap = np.bincount(number, confidence - right, minlength=bins)
     return float(np.abs(gap).sum() / true.size)
+
+
+def true_calibration_error(true_probabilities: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
+    """Return the gap between predicted and true probability where a simulator knows the truth.
+
+    Both are averaged within the :func:`mass_bins` of the predicted one; the mean absolute gap is returned.
+
+    Args:
+        true_probabilities: Of class 1, shape ``(rows,)``.
+        probabilities: Predicted, shape ``(rows,)``.
+        bins: How many; fewer rows than that give as many bins as rows.
+    """
+    true, predicted = _pair(true_probabilities, probabilities)
+    number = mass_bins(predicted, bins)
+    rows = np.bincount(number)
+    return float(np.mean(np.abs(np.bincount(number, predicted - true)) / rows))
+
+
+def mass_bins(values: ArrayLike, bins: int) -> NDArray[np.intp]:
+    """Return the bin of each value, from 0, when the sorted values are cut into bins of equally many.
+
+    The first bins hold one more where the rows cannot be shared out evenly. Equal values are taken in the
+    order of their rows and may fall into two bins.
+    """
+    order = np.argsort(np.asarray(values), kind="stable")
+    number = np.empty(order.size, dtype=np.intp)
+    for position, rows in enumerate(np.array_split(order, bins)):
+        number[rows] = position
+    return number
 
 
 def accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
@@ -319,19 +367,18 @@ def _pair(truth: ArrayLike, forecast: ArrayLike) -> tuple[Floats, Floats]:
     return true, predicted
 
 
-def _labelled(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
+def check_labels(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
+    """Return which rows are positive, and their scores as float64.
+
+    Raises:
+        ValueError: Shapes differ, there is no row, a label is not 0 or 1, or a score is NaN.
+    """
     true, values = _pair(np.asarray(labels, dtype=np.float64), scores)
     if not np.isin(true, (0.0, 1.0)).all():
         raise ValueError("labels must be 0 or 1")
     if np.isnan(values).any():
         raise ValueError("scores must not be NaN: they cannot be ranked")
     return true == 1.0, values
-
-
-def _mean_ranks(values: Floats) -> Floats:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2.0)[inverse], dtype=np.float64)
 
 
 def _classes(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.intp], Floats]:

@@ -16,7 +16,8 @@ PROMISED = """
 mse mae rmse mase smape wape auc gauc logloss brier ece accuracy macro_f1 auprc r2 ergas sam q2n psnr ssim
 cc d_lambda d_s d_sr d_rho qnr hqnr f1 recall forecast_mae coverage inclination_rmse rmspe qlike log_rmse
 type_accuracy polarity_accuracy case_accuracy_argmax case_accuracy_dispatch case_accuracy_assignment
-tile_auroc region_accuracy region_balanced_accuracy hd95_um
+uncalibrated_logloss uncalibrated_brier uncalibrated_ece true_calibration_error calibration_slope
+calibration_intercept tile_auroc region_accuracy region_balanced_accuracy hd95_um
 """
 
 finite = st.floats(-1e3, 1e3, allow_nan=False).map(lambda x: round(x, 3))
@@ -86,6 +87,20 @@ def test_auc_is_the_share_of_ordered_pairs(case):
         assert math.isnan(m.auc(labels, scores))
 
 
+@given(labelled, st.integers(0, 9))
+def test_weights_of_auc_and_logloss_act_like_repeated_rows(case, seed):
+    labels, scores = case
+    times = np.random.default_rng(seed).integers(0, 4, labels.size)
+    repeated = np.repeat(labels, times), np.repeat(scores, times)
+    if 0 < repeated[0].sum() < repeated[0].size:
+        assert m.auc(labels, scores, times) == pytest.approx(m.auc(*repeated), rel=1e-12)
+        chances = 1 / (1 + np.exp(-scores / 100))
+        expected = m.logloss(repeated[0], np.repeat(chances, times))
+        assert m.logloss(labels, chances, times) == pytest.approx(expected)
+    elif times.any():
+        assert math.isnan(m.auc(labels, scores, times))
+
+
 @given(labelled)
 def test_average_precision_is_the_sum_over_thresholds(case):
     labels, scores = case
@@ -118,6 +133,37 @@ def test_probability_scores_of_a_case_worked_by_hand():
     assert m.brier([0, 1], matrix) == pytest.approx((0.09 + 0.04 + 0.01 + 0.01 + 0.49 + 0.36) / 2)
     assert m.ece([0, 1], matrix) == pytest.approx((0.3 + 0.6) / 2)
     assert m.logloss([1], [0.0]) == pytest.approx(-math.log(1e-15))
+
+
+def test_bins_of_equal_mass_share_out_the_sorted_rows():
+    assert m.mass_bins([0.9, 0.1, 0.5, 0.3, 0.2], 2).tolist() == [1, 0, 1, 0, 0]
+    assert m.mass_bins([0.5, 0.5, 0.5, 0.5], 2).tolist() == [0, 0, 1, 1]
+    assert m.mass_bins([0.2, 0.1], 15).tolist() == [1, 0]
+
+
+def test_calibration_errors_by_equal_mass_of_a_case_worked_by_hand():
+    labels, chances = [0, 1, 0, 1, 1], [0.1, 0.2, 0.3, 0.6, 0.8]
+    by_hand = (abs(0.6 - 1) + abs(1.4 - 2)) / 5
+    assert m.ece(labels, chances, bins=2, binning="mass") == pytest.approx(by_hand)
+    assert m.ece(labels, chances, bins=2, binning="width") == pytest.approx(by_hand)
+    skewed = [0.01, 0.02, 0.03, 0.04]
+    assert m.ece([0, 0, 0, 1], skewed, bins=2, binning="mass") == pytest.approx((0.03 + 0.93) / 4)
+    assert m.ece([0, 0, 0, 1], skewed, bins=2, binning="width") == pytest.approx(0.9 / 4)
+    true = [0.1, 0.1, 0.4, 0.5, 0.6]
+    expected = (abs(0.6 - 0.6) / 3 + abs(1.4 - 1.1) / 2) / 2
+    assert m.true_calibration_error(true, chances, bins=2) == pytest.approx(expected)
+    assert m.true_calibration_error(true, true) == 0
+    assert m.true_calibration_error([0.5], [0.25]) == 0.25
+
+
+@given(labelled, st.integers(1, 20))
+def test_the_error_by_mass_is_the_mean_gap_of_the_parts_of_the_sorted_rows(case, bins):
+    labels, scores = case
+    chances = 1 / (1 + np.exp(-scores / 100))
+    order = np.argsort(chances, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if part.size]
+    expected = sum(abs((chances[part] - labels[part]).sum()) for part in parts) / labels.size
+    assert m.ece(labels, chances, bins, "mass") == pytest.approx(expected, abs=1e-12)
 
 
 def test_class_scores_of_a_case_worked_by_hand():
