@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Baseline",
+    "Counted",
     "Evaluation",
     "Kind",
     "Material",
@@ -39,15 +40,31 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
+Counts = NDArray[np.int64]
 Kind = Literal["ours", "paper", "baseline"]
 PairedTest = Literal["diebold-mariano", "paired-bootstrap"]
+
+
+class Counted(ABC):
+    """A metric as a function of how often each unit counts, which may sort its units once for all resamples.
+
+    :mod:`appliedpapers.core.counted` holds those of rankings and of calibration.
+    """
+
+    @abstractmethod
+    def __call__(self, counts: Counts) -> float:
+        """Return the value when each unit is drawn so often, shape ``(units,)``; NaN where undefined."""
+
+    @abstractmethod
+    def restrict(self, chosen: NDArray[np.bool_]) -> Counted:
+        """Return the metric over some of the units, shape ``(units,)``; counts keep their shape."""
 
 
 @dataclass(frozen=True)
 class MetricScores:
     """One metric of one model over the test units.
 
-    Build it with :meth:`mean`, :meth:`root_mean` or :meth:`of`.
+    Build it with :meth:`mean`, :meth:`root_mean`, :meth:`counted` or :meth:`of`.
 
     Attributes:
         losses: Additive per-unit values, shape ``(units,)``; None for a metric that is not a mean.
@@ -55,6 +72,7 @@ class MetricScores:
         units: How many units there are.
         weights: Weight of each unit in the mean, shape ``(units,)``; None for equal weights.
         root: The value is the square root of the mean.
+        by_counts: What ``aggregate`` follows from; None for a metric that knows indices only.
     """
 
     losses: Floats | None
@@ -62,6 +80,7 @@ class MetricScores:
     units: int
     weights: Floats | None = None
     root: bool = False
+    by_counts: Counted | None = field(default=None, repr=False)
 
     @classmethod
     def mean(cls, losses: ArrayLike, weights: ArrayLike | None = None) -> Self:
@@ -101,6 +120,25 @@ class MetricScores:
             raise ValueError("a metric needs at least one unit")
         return cls(None, function, units)
 
+    @classmethod
+    def counted(cls, function: Counted, units: int) -> Self:
+        """Return a metric that needs no more than how often each unit was drawn: resampling it is fast.
+
+        Args:
+            function: The metric.
+            units: How many units there are.
+        """
+        if units < 1:
+            raise ValueError("a metric needs at least one unit")
+        return cls(
+            None,
+            lambda indices: function(np.bincount(indices, minlength=units)),
+            units,
+            None,
+            False,
+            function,
+        )
+
     @property
     def value(self) -> float:
         """The value over all units."""
@@ -120,6 +158,9 @@ class MetricScores:
         if self.losses is not None:
             weights = np.ones(self.units) if self.weights is None else self.weights
             return MetricScores._additive(self.losses, weights * chosen, root=self.root)
+        if self.by_counts is not None:
+            part = MetricScores.counted(self.by_counts.restrict(chosen), self.units)
+            return replace(part, weights=chosen.astype(np.float64))
         whole = self.aggregate
         return MetricScores(
             None,

@@ -1,0 +1,206 @@
+"""Metrics of rankings and of calibration that are resampled without sorting again.
+
+Each of them sorts the test units once; a resample is then known by how often it holds each unit, and costs a
+few passes over them. Hand them to :meth:`~appliedpapers.core.evaluation.MetricScores.counted`, or take the
+functions below, which do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from appliedpapers.core.evaluation import Counted, Counts, Floats, Indices, MetricScores
+from appliedpapers.core.metrics import check_labels, mass_bins
+
+Flags = NDArray[np.bool_]
+
+
+def auc_scores(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> MetricScores:
+    """Return the auc (:func:`~appliedpapers.core.metrics.auc`) with its units, for intervals and tests.
+
+    Args:
+        labels: 0 or 1, shape ``(units,)``.
+        scores: Any real numbers, higher for class 1, shape ``(units,)``.
+        weights: How often each unit counts, not negative, shape ``(units,)``; None for once.
+
+    Raises:
+        ValueError: Shapes differ, there is no unit, or a number is not usable.
+    """
+    positive, values = check_labels(labels, scores)
+    return _ranked(positive, values, np.zeros(values.size, dtype=np.intp), weights)
+
+
+def gauc_scores(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, weights: ArrayLike | None = None
+) -> MetricScores:
+    """Return the gauc (:func:`~appliedpapers.core.metrics.gauc`) with its units, for intervals and tests.
+
+    A group that holds one class only, in the sample or in a resample, is left out of it.
+
+    Args:
+        labels: As in :func:`auc_scores`.
+        scores: As in :func:`auc_scores`.
+        groups: Id of the group of each unit, shape ``(units,)``.
+        weights: As in :func:`auc_scores`.
+
+    Raises:
+        ValueError: As in :func:`auc_scores`.
+    """
+    positive, values = check_labels(labels, scores)
+    _, number = np.unique(np.asarray(groups), return_inverse=True)
+    if number.shape != values.shape:
+        raise ValueError(f"groups have shape {number.shape}, scores {values.shape}")
+    return _ranked(positive, values, number, weights)
+
+
+def ece_scores(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> MetricScores:
+    """Return the ece over bins of equal mass with its units, for intervals and tests.
+
+    Resamples keep the bins of the whole sample; a slice has bins of its own. Noise within bins only ever adds
+    to this error, so that its interval lies rather high where calibration is good.
+
+    Args:
+        labels: 0 or 1, shape ``(units,)``.
+        probabilities: Of class 1, shape ``(units,)``.
+        bins: How many.
+
+    Raises:
+        ValueError: Shapes differ, there is no unit, or a number is not usable.
+    """
+    positive, values = check_labels(labels, probabilities)
+    return MetricScores.counted(Gaps(values, positive, np.arange(values.size), bins), values.size)
+
+
+class Gaps(Counted):
+    """The expected calibration error over bins of equal mass.
+
+    Args:
+        probabilities: Of class 1, shape ``(units,)``.
+        positive: Whether each unit is of class 1, shape ``(units,)``.
+        rows: The units that are judged.
+        bins: How many bins they are cut into.
+    """
+
+    def __init__(self, probabilities: Floats, positive: Flags, rows: Indices, bins: int) -> None:
+        self._probabilities, self._positive, self._rows, self._bins = probabilities, positive, rows, bins
+        self._whole = rows.size == probabilities.size
+        self._number = mass_bins(probabilities[rows], bins)
+        self._gap = probabilities[rows] - positive[rows]
+
+    def __call__(self, counts: Counts) -> float:
+        """Return the error when each unit is drawn so often."""
+        drawn = counts if self._whole else counts[self._rows]
+        total = drawn.sum()
+        gaps = np.bincount(self._number, drawn * self._gap, minlength=self._bins)
+        return float(np.abs(gaps).sum() / total) if total else float("nan")
+
+    def restrict(self, chosen: Flags) -> Gaps:
+        """Return the error over some of the units, by bins of their own."""
+        rows = self._rows[chosen[self._rows]]
+        return Gaps(self._probabilities, self._positive, rows, self._bins)
+
+
+class Pairs(Counted):
+    """The auc within each group, averaged by the groups' sizes; with one group that is the auc.
+
+    Positives and negatives stand sorted by group and score. A positive is worth the negatives of its group
+    that come before it, those of its own score by half.
+
+    Args:
+        negatives: Their units, shape ``(negatives,)``.
+        positives: Their units, shape ``(positives,)``.
+        below: For each positive, the number of negatives with a smaller score or in an earlier group.
+        through: The same with those of its score.
+        groups: Groups of the negatives and of the positives, never falling; each must hold both classes.
+        weights: How often each unit counts, shape ``(units,)``; None for once.
+    """
+
+    def __init__(
+        self,
+        negatives: Indices,
+        positives: Indices,
+        below: Indices,
+        through: Indices,
+        groups: tuple[Indices, Indices],
+        weights: Floats | None,
+    ) -> None:
+        self._negatives, self._positives, self._weights = negatives, positives, weights
+        self._below, self._through, self._groups = below, through, groups
+        self._first_negatives, self._first_positives = (_first_of_each(one) for one in groups)
+        held = np.diff(self._first_positives, append=positives.size)
+        self._before = np.repeat(self._first_negatives, held)
+
+    def __call__(self, counts: Counts) -> float:
+        """Return the value when each unit is drawn so often."""
+        if not self._positives.size:
+            return float("nan")
+        drawn: Counts | Floats = counts if self._weights is None else counts * self._weights
+        negatives, positives = drawn[self._negatives], drawn[self._positives]
+        running = np.zeros(negatives.size + 1, dtype=negatives.dtype)
+        np.cumsum(negatives, out=running[1:])
+        worth = running[self._below] + running[self._through] - 2 * running[self._before]
+        won = np.add.reduceat(positives * worth, self._first_positives) / 2
+        hits = np.add.reduceat(positives, self._first_positives)
+        misses = np.add.reduceat(negatives, self._first_negatives)
+        both = (hits > 0) & (misses > 0)
+        if not both.any():
+            return float("nan")
+        areas = won[both] / (hits[both] * misses[both])
+        return float(np.average(areas, weights=(hits + misses)[both]))
+
+    def restrict(self, chosen: Flags) -> Pairs:
+        """Return the same over some of the units, in the order that they are sorted in already."""
+        rows = (self._negatives, self._positives)
+        kept = (chosen[self._negatives], chosen[self._positives])
+        return _pairs(rows, self._below, self._through, self._groups, self._weights, kept)
+
+
+def _pairs(
+    rows: tuple[Indices, Indices],
+    below: Indices,
+    through: Indices,
+    groups: tuple[Indices, Indices],
+    weights: Floats | None,
+    kept: tuple[Flags, Flags],
+) -> Pairs:
+    """Return the pairs of the kept negatives and positives, without groups that hold one class only."""
+    size = int(max(one[-1] if one.size else 0 for one in groups)) + 1
+    first, second = (np.bincount(one[keep], minlength=size) for one, keep in zip(groups, kept, strict=True))
+    both = (first > 0) & (second > 0)
+    negatives, positives = kept[0] & both[groups[0]], kept[1] & both[groups[1]]
+    place = np.concatenate([[0], np.cumsum(negatives)])
+    return Pairs(
+        rows[0][negatives],
+        rows[1][positives],
+        place[below[positives]],
+        place[through[positives]],
+        (groups[0][negatives], groups[1][positives]),
+        weights,
+    )
+
+
+def _ranked(positive: Flags, scores: Floats, groups: Indices, weights: ArrayLike | None) -> MetricScores:
+    share = None if weights is None else np.asarray(weights, dtype=np.float64)
+    if share is not None and (share.shape != scores.shape or not (share >= 0).all()):
+        raise ValueError(f"weights must not be negative and have the shape {scores.shape}")
+    order = np.lexsort((scores, groups)) if groups.any() else np.argsort(scores, kind="stable")
+    hit, score, group = positive[order], scores[order], groups[order]
+    level = np.cumsum((score[1:] != score[:-1]) | (group[1:] != group[:-1]))
+    level = np.concatenate([[0], level])
+    through = np.cumsum(np.bincount(level, ~hit)).astype(np.intp)
+    below = np.concatenate([[0], through[:-1]])
+    kept = (np.ones(np.count_nonzero(~hit), dtype=bool), np.ones(np.count_nonzero(hit), dtype=bool))
+    pairs = _pairs(
+        (order[~hit], order[hit]),
+        below[level[hit]],
+        through[level[hit]],
+        (group[~hit], group[hit]),
+        share,
+        kept,
+    )
+    return MetricScores.counted(pairs, scores.size)
+
+
+def _first_of_each(groups: Indices) -> Indices:
+    return np.flatnonzero(np.diff(groups, prepend=-1))
