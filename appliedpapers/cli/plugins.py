@@ -222,7 +222,9 @@ def data_audit(
     from appliedpapers.core.sources import load_dataset
 
     assignments = [*options.plugin_flags(context, plugin, task), *(sets or [])]
-    resolved = resolve_config(plugin, task=task, preset=preset, file=config, assignments=assignments)
+    resolved = resolve_config(
+        plugin, task=task, preset=preset, file=config, assignments=assignments, dataset=dataset
+    )
     catalog = registry.find(plugin).task(task).load("datasets")
     loaded = load_dataset(
         catalog, plugin, resolved, dataset=dataset, data=data, accept_licence=accept_licence

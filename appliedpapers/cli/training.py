@@ -82,7 +82,9 @@ def run(
             plugin=plugin,
             task=task,
             preset=preset,
-            config=resolve_config(plugin, task=task, preset=preset, file=config, assignments=assignments),
+            config=resolve_config(
+                plugin, task=task, preset=preset, file=config, assignments=assignments, dataset=dataset
+            ),
             dataset=dataset,
             data=data,
             device=device,

@@ -26,9 +26,12 @@ class TaskConfig(Section):
 
     Class attributes:
         presets: Named overrides of the defaults; every plugin has ``quick``, ``default`` and ``published``.
+        dataset_presets: What ``published`` means on a published dataset, by dataset id, where one setting
+            does not fit all.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}, "default": {}, "published": {}}
+    dataset_presets: ClassVar[Mapping[str, str]] = {}
 
     seed: int = Field(2021, ge=0, le=2**32 - 1, description="the one seed of the run")
 
@@ -56,6 +59,7 @@ def resolve(
     preset: str = "default",
     file: Path | None = None,
     assignments: Sequence[str] = (),
+    dataset: str | None = None,
 ) -> T:
     """Build the configuration of a run.
 
@@ -64,10 +68,13 @@ def resolve(
         preset: Name in ``config_class.presets``.
         file: YAML file whose keys override the preset.
         assignments: ``a.b=c`` strings that override the file; ``c`` is read as YAML.
+        dataset: Id of the published dataset that the run is about; it decides what ``published`` means.
 
     Raises:
         ConfigError: Unknown preset or key, unreadable file, or a value out of range.
     """
+    if preset == "published" and dataset is not None:
+        preset = config_class.dataset_presets.get(dataset, preset)
     if preset not in config_class.presets:
         raise ConfigError(f"unknown preset '{preset}'.", hint=did_you_mean(preset, config_class.presets))
     values = copy.deepcopy(dict(config_class.presets[preset]))
@@ -91,6 +98,7 @@ def resolve_config(
     preset: str = "default",
     file: Path | None = None,
     assignments: Sequence[str] = (),
+    dataset: str | None = None,
 ) -> TaskConfig:
     """Build the configuration of a plugin's task; see :func:`resolve`.
 
@@ -101,7 +109,7 @@ def resolve_config(
     from appliedpapers.core.plugin import find
 
     config_class: type[TaskConfig] = find(plugin).task(task).load("config")
-    return resolve(config_class, preset=preset, file=file, assignments=assignments)
+    return resolve(config_class, preset=preset, file=file, assignments=assignments, dataset=dataset)
 
 
 def validate(config_class: type[T], values: Mapping[str, Any]) -> T:

@@ -133,6 +133,19 @@ class FieldTables(nn.Module):
             together = together.index_select(1, self.order)
         return together.flatten(1)
 
+    def looked_up(self, batch: Batch) -> Tensor:
+        """Return the squares of all rows that a batch looks up (again for each time), over its size."""
+        total = self.scale.square().sum()
+        categorical = self.columns["categorical"]
+        if categorical:
+            ids = batch.ids[:, list(categorical)]
+            rows = look_up(self.table, ids, self.offsets[: len(categorical)], self.padding)
+            total = total + rows.square().sum() / len(batch)
+        for number, column in enumerate(self.columns["sequence"], start=len(categorical)):
+            rows = look_up(self.table, batch.sequences[column], self.offsets[number], self.padding)
+            total = total + rows.square().sum() / len(batch)
+        return total
+
     def _pooled(self, tokens: Tensor, offset: Tensor) -> Tensor:
         rows = look_up(self.table, tokens, offset, self.padding)
         present = (tokens != 0).to(rows.dtype)
@@ -339,6 +352,11 @@ class FinalMLP(nn.Module):
             rest = [one for one in self.parameters() if id(one) not in known and one.numel()]
             total = total + net * half_square(*rest)
         return total
+
+    def batch_penalty(self, batch: Batch) -> Tensor:
+        """Return half the squares of the table rows that a batch looks up, over its size."""
+        found = [module for module in self.modules() if isinstance(module, FieldTables)]
+        return 0.5 * torch.stack([one.looked_up(batch) for one in found]).sum()
 
     def aux_loss(self) -> Tensor | None:
         """Return what shared modules in the streams add to the loss, None where there are none."""
