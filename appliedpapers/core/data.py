@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from appliedpapers.core.fingerprint import table_fingerprint
 
@@ -58,7 +58,10 @@ class Split(ABC):
         """Return up to ``limit`` groups as a user would send them to ``predict``."""
 
     def signatures(self) -> pa.Array | None:
-        """Return one content hash a row for duplicate detection, or None where it has no meaning."""
+        """Return one content hash a row for duplicate detection, or None where it has no meaning.
+
+        Any Arrow array will do, numbers or text; null where a row has no content.
+        """
         return None
 
     def fingerprint(self) -> str:
@@ -106,14 +109,19 @@ class TableSplit(Split):
 
     def signatures(self) -> pa.Array | None:
         """Hash every input row without its key; null where a row holds nothing but nulls."""
+        import numpy as np
         import pyarrow as pa
+        import pyarrow.compute as pc
+
+        from appliedpapers.core.row_hashes import row_hashes
 
         rest = self.inputs().drop_columns(list(self._key))
         if not rest.num_columns:
             return None
-        rows = zip(*(column.to_pylist() for column in rest.columns), strict=True)
-        hashes = [None if all(cell is None for cell in row) else _row_hash(row) for row in rows]
-        return pa.array(hashes, pa.string())
+        empty = np.ones(rest.num_rows, dtype=bool)
+        for column in rest.columns:
+            empty &= np.asarray(pc.is_null(column))
+        return pa.array(row_hashes(rest), mask=empty)
 
 
 @dataclass(frozen=True)
@@ -168,10 +176,11 @@ class Dataset:
 
         Simulated rows have the same keys under every seed, so there the content counts, too.
         """
+        from appliedpapers.core.audit import digest_of_rows
+
         samples = list(self.resamples())
-        hashes = sorted(key_hash for sample in samples for key_hash in _row_hashes(sample.test.keys()))
         made = [sample.test.fingerprint() for sample in samples] if self.provenance.synthetic else []
-        return _digest([self.protocol, *made, *hashes])
+        return digest_of_rows([self.protocol, *made], [sample.test.keys() for sample in samples])
 
 
 @dataclass(frozen=True)
@@ -195,47 +204,26 @@ def leakage_audit(dataset: Dataset) -> list[LeakageFinding]:
     Returns:
         The findings; an empty list means that none was found.
     """
+    from appliedpapers.core.audit import RowSet, common_rows
+
     findings: list[LeakageFinding] = []
     for sample in dataset.resamples():
         named = {"train": sample.train, "valid": sample.valid, "test": sample.test}
         keys = {name: split.keys() for name, split in named.items()}
-        signatures = {name: split.signatures() for name, split in named.items()}
+        sets = {("rows", name): RowSet(table) for name, table in keys.items()}
+        for column in dataset.disjoint:
+            for name, table in keys.items():
+                sets[f"values of '{column}'", name] = RowSet.of(table.column(column))
+        for name, split in named.items():
+            contents = split.signatures()
+            if contents is not None:
+                sets["identical contents", name] = RowSet.of(contents.drop_null())
         for a, b in combinations(named, 2):
-            findings += _overlap("rows", a, b, _row_set(keys[a]), _row_set(keys[b]))
-            for column in dataset.disjoint:
-                findings += _overlap(
-                    f"values of '{column}'", a, b, _column_set(keys[a], column), _column_set(keys[b], column)
-                )
-            first, second = signatures[a], signatures[b]
-            if first is not None and second is not None:
-                contents = set(first.drop_null().to_pylist()), set(second.drop_null().to_pylist())
-                findings += _overlap("identical contents", a, b, *contents)
+            for kind in dict.fromkeys(kind for kind, _ in sets):
+                if (kind, a) in sets and (kind, b) in sets:
+                    count, examples = common_rows(sets[kind, a], sets[kind, b], _EXAMPLES_SHOWN)
+                    findings += [LeakageFinding(kind, (a, b), count, examples)] if count else []
     return findings
-
-
-def _overlap(kind: str, a: str, b: str, first: set[Any], second: set[Any]) -> list[LeakageFinding]:
-    common = first & second
-    if not common:
-        return []
-    examples = tuple(str(item) for item in sorted(common, key=str)[:_EXAMPLES_SHOWN])
-    return [LeakageFinding(kind, (a, b), len(common), examples)]
-
-
-def _row_set(table: pa.Table) -> set[Any]:
-    return set(zip(*(column.to_pylist() for column in table.columns), strict=True))
-
-
-def _column_set(table: pa.Table, column: str) -> set[Any]:
-    return set(table.column(column).to_pylist())
-
-
-def _row_hashes(keys: pa.Table) -> list[str]:
-    rows = zip(*(column.to_pylist() for column in keys.columns), strict=True)
-    return [_row_hash(row) for row in rows]
-
-
-def _row_hash(row: tuple[Any, ...]) -> str:
-    return hashlib.sha256(repr(row).encode()).hexdigest()
 
 
 def _digest(parts: list[str]) -> str:

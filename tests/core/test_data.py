@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliedpapers.core import audit, row_hashes
+from appliedpapers.core.audit import RowSet, common_rows
 from appliedpapers.core.data import Dataset, Provenance, Resample, TableSplit, leakage_audit
 from appliedpapers.core.fingerprint import table_fingerprint
 
@@ -101,6 +105,128 @@ def test_a_table_split_keeps_its_targets_to_itself():
     assert part.keys().column_names == ["id"]
     relabelled = TableSplit(table.set_column(2, "y", pa.array([1, 1, 1])), key=("id",), targets=("y",))
     assert relabelled.signatures() == part.signatures()
+
+
+KEYS = st.lists(
+    st.tuples(
+        st.none() | st.integers(-3, 3),
+        st.none() | st.text(max_size=2),
+        st.none() | st.floats(allow_nan=False),
+    ),
+    max_size=40,
+)
+
+
+def key_table(rows) -> pa.Table:
+    kinds = pa.schema({"n": pa.int64(), "s": pa.string(), "x": pa.float64()})
+    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[], [], []], schema=kinds)
+
+
+@settings(deadline=None)
+@given(KEYS, KEYS, st.integers(1, 9))
+def test_the_test_fingerprint_is_that_of_one_long_json_list(first, second, at_once):
+    class Folds(Dataset):
+        def resamples(self) -> Iterator[Resample]:
+            for rows in (first, second):
+                keyed = TableSplit(key_table(rows), key=("n", "s", "x"))
+                yield Resample(self.train, self.valid, keyed)
+
+    hashes = sorted(hashlib.sha256(repr(row).encode()).hexdigest() for row in [*first, *second])
+    expected = hashlib.sha256(json.dumps(["p", *hashes]).encode()).hexdigest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit, "_CONFIRMED", at_once)
+        patch.setattr(row_hashes, "_ROWS", at_once + 1)
+        folds = Folds("d", "p", PROVENANCE, split([1]), split([2]), split([3]))
+        assert folds.test_fingerprint() == expected
+
+
+def test_the_test_fingerprint_sorts_sums_that_hold_zero_bytes():
+    rows = [(number, None, None) for number in range(3_000)]
+    hashes = sorted(hashlib.sha256(repr(row).encode()).hexdigest() for row in rows)
+    assert any(one.endswith("00") for one in hashes)
+    keyed = TableSplit(key_table(rows), key=("n", "s", "x"))
+    expected = hashlib.sha256(json.dumps(["p", *hashes]).encode()).hexdigest()
+    assert dataset(test=keyed).test_fingerprint() == expected
+
+
+@settings(deadline=None)
+@given(KEYS, KEYS, st.integers(1, 9))
+def test_common_rows_are_those_of_two_sets(first, second, at_once):
+    expected = set(first) & set(second)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit, "_CONFIRMED", at_once)
+        patch.setattr(row_hashes, "_ROWS", at_once + 1)
+        found = common_rows(RowSet(key_table(first)), RowSet(key_table(second)), 5)
+    assert found == (len(expected), tuple(sorted(map(str, expected))[:5]))
+
+
+def test_rows_that_only_seem_equal_are_not_reported(monkeypatch):
+    monkeypatch.setattr(audit, "row_hashes", lambda table: np.zeros(table.num_rows, dtype=np.uint64))
+    first, second = pa.table({"x": [1, 2, 3]}), pa.table({"x": [3, 4]})
+    assert common_rows(RowSet(first), RowSet(second), 5) == (1, ("(3,)",))
+
+
+def test_a_row_of_one_key_is_named_as_a_row_and_a_value_as_a_value():
+    first = TableSplit(pa.table({"id": ["a", "b"]}), key=("id",))
+    second = TableSplit(pa.table({"id": ["b"]}), key=("id",))
+    findings = leakage_audit(replace(dataset(train=first, test=second), valid=first, disjoint=("id",)))
+    assert [item.examples for item in findings if item.splits == ("train", "test")] == [("('b',)",), ("b",)]
+
+
+def test_signatures_may_be_text_or_numbers_and_leave_missing_ones_out():
+    class Signed(TableSplit):
+        def signatures(self):
+            return pa.array(self.table["x"].to_pylist())
+
+    parts = {name: Signed(pa.table({"id": [name], "x": ["same"]}), key=("id",)) for name in ("train", "test")}
+    valid = Signed(pa.table({"id": ["valid"], "x": pa.array([None], pa.string())}), key=("id",))
+    findings = leakage_audit(dataset(**parts, valid=valid))
+    assert [(item.kind, item.count, item.examples) for item in findings] == [
+        ("identical contents", 1, ("same",))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.array([1, 2, None]), pa.array([1.0, 2.0, None])),
+        (pa.array([1, 2], pa.int8()), pa.array([1, 2], pa.uint64())),
+        (pa.array([0.5, 0.25], pa.float32()), pa.array([0.5, 0.25])),
+        (pa.array(["a", None, "b"]).dictionary_encode(), pa.array(["a", None, "b"], pa.large_string())),
+        (pa.array([10**6], pa.timestamp("us")), pa.array([1], pa.timestamp("s"))),
+        (pa.array([10**9], pa.timestamp("ns", tz="UTC")), pa.array([1], pa.timestamp("s"))),
+        (pa.array([[1, 2], None, []]), pa.array([[0], [1, 2], None, []], pa.large_list(pa.int32())).slice(1)),
+        (pa.array([{"a": 1, "b": None}]), pa.array([{"a": 1.0, "b": None}])),
+        (pa.array([True, False, None]), pa.array([1, 0, None])),
+    ],
+    ids=["whole floats", "widths", "halves", "texts", "units", "zones", "lists", "structs", "truth"],
+)
+def test_equal_values_have_equal_hashes_however_they_are_held(first, second):
+    ours = [row_hashes.row_hashes(pa.table({"x": values})) for values in (first, second)]
+    assert ours[0].tolist() == ours[1].tolist()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([None, 0, 1, -1, 2**62]),
+        pa.array([None, 0.0, 0.5, 1e300, float("nan"), float("inf"), -float("inf"), 1.0]),
+        pa.array([None, "", "a", "b", "ab", "ba"]),
+        pa.array([None, [], [1], [2], [1, 2], [2, 1], [None], [None, None]]),
+        pa.array([1, 2, 1001], pa.timestamp("ns")),
+        pa.array([[("a", 1)], [("a", 2)]], pa.map_(pa.string(), pa.int64())),
+        pa.array([{"a": 1, "b": 2}, {"a": 2, "b": 1}, None]),
+        pa.FixedShapeTensorArray.from_numpy_ndarray(np.array([[1.0, 2.0], [2.0, 1.0]])),
+    ],
+    ids=["whole", "fractions", "texts", "lists", "nanoseconds", "maps", "structs", "tensors"],
+)
+def test_different_values_have_different_hashes(values):
+    assert len(set(row_hashes.row_hashes(pa.table({"x": values})).tolist())) == len(values)
+
+
+def test_the_place_of_a_value_among_the_columns_counts():
+    one, two = pa.table({"x": [1], "y": [2]}), pa.table({"x": [2], "y": [1]})
+    assert row_hashes.row_hashes(one) != row_hashes.row_hashes(two)
 
 
 @pytest.mark.parametrize(
