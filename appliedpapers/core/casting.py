@@ -13,6 +13,8 @@ from appliedpapers.core.schema import Column
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _PART = 4_096
+# bits of a float: whole numbers below are told apart, so that no two ids have become one
+_EXACT = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 _NONE = np.empty(0, dtype=np.int64)
 
 
@@ -37,16 +39,22 @@ def cast_scalars(values: pa.Array, column: Column) -> tuple[pa.Array, Rows]:
         values: What :func:`one_array` returned.
         column: A column of scalars.
 
+    A column of text takes whole numbers and truth, too, as files give them where every id is a number:
+    ``3`` and ``3.0`` (which a column of whole numbers becomes once it has gaps) are ``"3"``.
+
     Returns:
-        The cast values, with null for NaN and for what cannot be cast, and the rows that cannot be cast.
+        The cast values, with null for what counts as missing and for what cannot be cast, and the rows that
+        cannot be cast.
     """
-    values = _without_nan(values)
+    values = _without_missing(values, column)
     target = column.arrow_type()
     if values.type == target:
         return values, _NONE
+    if column.dtype == "string" and pa.types.is_floating(values.type):
+        return _texts_of_floats(values)
     cast = _whole_column(values, column, target)
     if cast is not None:
-        return _without_nan(cast), _NONE
+        return _without_missing(cast, column), _NONE
     # one bad cell must not make a million others go the slow way
     parts, bad = [], [_NONE]
     for start in range(0, len(values), _PART):
@@ -57,14 +65,27 @@ def cast_scalars(values: pa.Array, column: Column) -> tuple[pa.Array, Rows]:
             whole = pa.array([value for value, _ in cells], target)
             bad.append(np.flatnonzero([not ok for _, ok in cells]) + start)
         parts.append(whole)
-    return _without_nan(pa.concat_arrays(parts)), np.concatenate(bad)
+    return _without_missing(pa.concat_arrays(parts), column), np.concatenate(bad)
 
 
-def _without_nan(values: pa.Array) -> pa.Array:
+def text_of_number(value: float) -> str | None:
+    """Return a whole number as text without a point; None where fractions or lost digits make it none."""
+    return str(int(value)) if abs(value) < _EXACT[64] and float(value).is_integer() else None
+
+
+def _texts_of_floats(values: pa.Array) -> tuple[pa.Array, Rows]:
+    numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
+    whole = (np.floor(numbers) == numbers) & (np.abs(numbers) < _EXACT[values.type.bit_width])
+    texts = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.string())
+    there = values.is_valid().to_numpy(zero_copy_only=False)
+    return pc.if_else(pa.array(whole & there), texts, None), np.flatnonzero(~whole & there)
+
+
+def _without_missing(values: pa.Array, column: Column) -> pa.Array:
     if not pa.types.is_floating(values.type):
         return values
-    nan = pc.is_nan(values)
-    return pc.if_else(nan, None, values) if pc.any(nan).as_py() else values
+    missing = pc.invert(pc.is_finite(values)) if column.infinity == "missing" else pc.is_nan(values)
+    return pc.if_else(missing, None, values) if pc.any(missing).as_py() else values
 
 
 def _whole_column(values: pa.Array, column: Column, target: pa.DataType) -> pa.Array | None:
@@ -75,7 +96,8 @@ def _whole_column(values: pa.Array, column: Column, target: pa.DataType) -> pa.A
         if column.dtype == "timestamp":
             return _timestamps(values, target)
         if column.dtype == "string":
-            return values.cast(target) if pa.types.is_integer(found) else None
+            named = pa.types.is_integer(found) or pa.types.is_boolean(found)
+            return values.cast(target) if named else None
         numeric = pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found)
         if column.dtype != "bool" and (numeric or pa.types.is_string(found)):
             return values.cast(target)

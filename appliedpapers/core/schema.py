@@ -36,7 +36,7 @@ class Column:
         dtype: Type of a value (of an element, for arrays). Timestamps are microseconds without zone.
         description: What it means, for people.
         unit: Unit of the values, such as ``"degC"``.
-        nullable: Whether a missing value is legal. NaN in a float column counts as missing.
+        nullable: Whether a missing value is legal. NaN counts as missing.
         required: Whether the column must be present; an absent optional column is filled with nulls.
         minimum: Smallest legal value.
         maximum: Largest legal value.
@@ -44,6 +44,8 @@ class Column:
         shape: Shape of an array in each cell; None in a place makes that axis ragged.
         file: The cell is a file of this kind: a string is its path, binary its bytes.
         example: A typical value, for forms and documentation.
+        infinity: What an infinite number in a column of scalars is: a value that breaks the contract
+            (``"refuse"``), or a missing one (``"missing"``), which is then judged by ``nullable``.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Column:
     shape: tuple[int | None, ...] | None = None
     file: FileKind | None = None
     example: Any = None
+    infinity: Literal["refuse", "missing"] = "refuse"
 
     @property
     def ragged(self) -> bool:

@@ -35,6 +35,7 @@ def columns(draw, name: str):
         shape=shape,
         file=draw(st.none() | st.just("raster")),
         example=draw(st.none() | st.integers() | st.text(max_size=3)),
+        infinity=draw(st.sampled_from(["refuse", "missing"])),
     )
 
 
@@ -44,6 +45,12 @@ def test_a_schema_survives_json(first, second, extra):
     assert TableSchema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
     output = OutputSchema((first, second), group_by=("a",), rows="many", keys=("a",))
     assert OutputSchema.from_json(json.loads(json.dumps(output.to_json()))) == output
+
+
+def test_a_schema_written_before_an_option_was_added_is_read():
+    document = {"columns": [{"name": "x", "dtype": "float64", "nullable": True}], "group_by": []}
+    assert TableSchema.from_json(document) == TableSchema((Column("x", "float64", nullable=True),))
+    assert TableSchema.from_json(document).column("x").infinity == "refuse"
 
 
 @given(columns("a"))

@@ -35,6 +35,9 @@ def one(values, dtype="float64", **options):
         (["3", "4.0"], "int64", [3, 4]),
         (["9007199254740993"], "int64", [9007199254740993]),
         ([1, 2], "string", ["1", "2"]),
+        ([1.0, -2.0, 2.0**53 - 1], "string", ["1", "-2", "9007199254740991"]),
+        ([-0.0, 0.0], "string", ["0", "0"]),
+        ([True, False], "string", ["true", "false"]),
         (["true", "False "], "bool", [True, False]),
         ([dt.date(2024, 1, 31)], "timestamp", [dt.datetime(2024, 1, 31)]),
         (["2024-01-31T12:00", "2024-01-31"], "timestamp", [NOON, dt.datetime(2024, 1, 31)]),
@@ -77,6 +80,10 @@ def test_fractions_of_a_microsecond_are_cut():
         (["1", "1e300"], "int64", 2, "'1e300' is not a whole number"),
         ([True, False], "float64", 1, "True is not a number"),
         ([1.5], "string", 1, "1.5 is not text"),
+        ([1.0, 3.7], "string", 2, "3.7 is not text"),
+        ([1.0, 2.0**53], "string", 2, "9007199254740992.0 is not text"),
+        ([1.0, float("inf")], "string", 2, "inf is not text"),
+        ([1.0, float("nan")], "string", 2, "the value is missing"),
         (["yes"], "bool", 1, "'yes' is not true or false"),
         ([1], "bool", 1, "1 is not true or false"),
         (["2024-01-31", "2024-13-01"], "timestamp", 2, "'2024-13-01' is not a timestamp"),
@@ -133,6 +140,63 @@ def test_one_bad_cell_among_many_parts_is_found_where_it_stands():
 )
 def test_text_is_text_however_it_is_held(array):
     assert one(array, "string", categories=("a", "b"), nullable=True) == (["a", "b", None], {})
+
+
+def test_whole_numbers_with_gaps_are_text_as_pandas_writes_them():
+    gaps = pa.array([3.0, None, float("nan"), 12.0])
+    kept, problems = one(gaps, "string", nullable=True)
+    assert (kept, problems) == (["3", None, None, "12"], {})
+    assert one(gaps.dictionary_encode(), "string", nullable=True)[0] == kept
+    assert one(pa.chunked_array([gaps.slice(0, 1), gaps.slice(1)]), "string", nullable=True)[0] == kept
+    assert one(gaps.slice(1), "string", categories=("12",), nullable=True)[0] == [None, None, "12"]
+
+
+@pytest.mark.parametrize(("kind", "limit"), [(pa.float32(), 2.0**24), (pa.float64(), 2.0**53)])
+def test_floats_that_no_longer_tell_whole_numbers_apart_are_not_text(kind, limit):
+    kept, problems = one(pa.array([limit - 1, limit, -limit], kind), "string")
+    assert kept == [str(int(limit - 1))]
+    assert list(problems) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [pa.array([7, None, 8]).dictionary_encode(), pa.array([True, None]), pa.array([7, None, 8], pa.uint8())],
+    ids=["dictionary of numbers", "truth", "bytes"],
+)
+def test_numbers_and_truth_are_text_however_they_are_held(array):
+    kept, problems = one(array, "string", nullable=True)
+    assert problems == {}
+    assert kept == [None if cell is None else str(cell).lower() for cell in array.to_pylist()]
+
+
+def test_a_million_ids_become_text_in_columns_not_cell_by_cell(monkeypatch):
+    monkeypatch.setattr("appliedpapers.core.casting._cell", lambda *_: pytest.fail("cell by cell"))
+    numbers = np.arange(1_000_000, dtype=np.float64)
+    numbers[7] = 0.5
+    kept, problems = one(pa.array(numbers), "string")
+    assert problems == {8: "0.5 is not text"}
+    assert (len(kept), kept[-1]) == (999_999, "999999")
+
+
+def test_infinity_is_missing_where_the_schema_says_so():
+    infinite = [1.0, float("inf"), float("-inf"), float("nan")]
+    options = {"infinity": "missing", "minimum": 0, "maximum": 5}
+    assert one(infinite, nullable=True, **options) == ([1.0, None, None, None], {})
+    kept, problems = one(infinite, **options)
+    assert kept == [1.0]
+    assert set(problems.values()) == {"the value is missing"}
+    assert one(["1", "inf", "-Infinity"], nullable=True, **options)[0] == [1.0, None, None]
+    assert one([1.0, 1e300], "float32", nullable=True, **options)[0] == [1.0, None]
+    assert one([1.0, float("inf")], "int64", nullable=True, **options)[0] == [1, None]
+    assert "infinity" in one(infinite[:2], nullable=True)[1][2]
+
+
+def test_infinite_json_numbers_are_missing_where_the_schema_says_so():
+    schema = TableSchema((Column("x", "float64", nullable=True, infinity="missing"),))
+    for cells in ([1, float("inf"), None], [1.5, float("-inf"), "inf"]):
+        checked = check(from_columns({"x": cells}, schema), schema)
+        assert checked.violations == ()
+        assert checked.table.column("x").to_pylist() == [cells[0], None, None]
 
 
 def test_numbers_may_come_dictionary_encoded_or_as_decimals():
@@ -337,12 +401,32 @@ def test_mixed_types_in_json_name_the_one_bad_cell():
         assert checked.table.to_pylist() == [good | {"t": NOON}] * 2
 
 
-@pytest.mark.parametrize("cell", [1.5, True, ["a"], {"a": 1}])
+@pytest.mark.parametrize("cell", [1.5, 1e300, ["a"], {"a": 1}])
 def test_what_is_not_text_does_not_become_text_beside_text(cell):
     schema = TableSchema((Column("s", "string"),))
     checked = check(from_columns({"s": ["a", cell, "b", 7]}, schema), schema)
     assert [(item.row, item.value) for item in checked.violations] == [(2, json.dumps(cell))]
     assert checked.table.column("s").to_pylist() == ["a", "b", "7"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "texts"),
+    [
+        (["a", 3.0, True, None, False, 7], ["a", "3", "true", None, "false", "7"]),
+        ([1, 3.0, None], ["1", "3", None]),
+        ([1.0, True], ["1", "true"]),
+        ([1, True], ["1", "true"]),
+        ([True, None], ["true", None]),
+        (["a", float("nan")], ["a", None]),
+        ([2**70, "a"], [str(2**70), "a"]),
+    ],
+)
+def test_whole_numbers_and_truth_in_json_are_text_where_text_is_asked_for(cells, texts):
+    schema = TableSchema((Column("s", "string", nullable=True),))
+    for table in (from_columns({"s": cells}, schema), from_records([{"s": cell} for cell in cells], schema)):
+        checked = check(table, schema)
+        assert checked.violations == ()
+        assert checked.table.column("s").to_pylist() == texts
 
 
 def test_json_numbers_are_not_cut_or_taken_for_truth():
