@@ -1,0 +1,121 @@
+"""Encoded rows of a run: made once, used by the network, the baselines and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from appliedpapers.core.features.encoded import EncodedRows, concat_rows
+from appliedpapers.core.features.encoder import Encoder, fit_encoder
+from appliedpapers.core.features.fields import Fields
+from appliedpapers.core.features.store import EncodedStore
+from appliedpapers.plugins.finalmlp.splits import ClickSplit
+
+if TYPE_CHECKING:
+    from appliedpapers.core.progress import Progress
+    from appliedpapers.plugins.finalmlp.config import DataConfig
+
+_STREAM_FROM_ROWS = 5_000_000
+_FILE = "train.arrow"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is learned from.
+
+    Attributes:
+        encoder: Fitted on the train rows alone.
+        train: Train rows, in memory or on disk.
+        valid: Valid rows, in memory.
+    """
+
+    encoder: Encoder
+    train: EncodedRows | EncodedStore
+    valid: EncodedRows
+
+    def sample(self, rows: int, seed: int) -> EncodedRows:
+        """Return at most ``rows`` train rows, drawn at random where there are more."""
+        import numpy as np
+
+        if len(self.train) <= rows:
+            return (
+                self.train if isinstance(self.train, EncodedRows) else concat_rows(list(self.train.blocks()))
+            )
+        if isinstance(self.train, EncodedRows):
+            chosen = np.random.default_rng(seed).choice(len(self.train), rows, replace=False)
+            return self.train.take(np.sort(chosen))
+        random = np.random.default_rng(seed)
+        share = rows / len(self.train)
+        kept = [
+            block.take(np.flatnonzero(random.random(len(block)) < share)) for block in self.train.blocks()
+        ]
+        return concat_rows(kept)
+
+
+def prepare(
+    train: ClickSplit,
+    valid: ClickSplit,
+    settings: DataConfig,
+    folder: Path,
+    progress: Progress,
+    *,
+    leave_out: tuple[str, ...] = (),
+    start: Encoder | None = None,
+) -> Prepared:
+    """Fit the encoder on the train rows and encode train and valid.
+
+    What was prepared is kept with the train part, so that baselines find it again.
+
+    Args:
+        train: Rows to learn from.
+        valid: Rows to choose on.
+        settings: Says whether train rows are held in memory.
+        folder: Where train rows are kept that are not.
+        progress: Told of large vocabularies.
+        leave_out: Columns that the model does without.
+        start: Encoder of an earlier model, which is grown by the new rows.
+
+    Raises:
+        DataError: A value does not fit its role.
+    """
+    key = None if start is not None else leave_out
+    if key is not None and key in train.prepared:
+        return train.prepared[key]
+    fields = {name: field for name, field in train.fields.items() if name not in leave_out}
+    names = list(columns_of(fields, train))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        return train.read(names)
+
+    encoder = start.grow(batches) if start else fit_encoder(fields, batches, say=progress.say)
+    encoded = (encoder.encode(batch, label=True) for batch in train.read(names, max_rows=262_144))
+    streamed = settings.streaming == "on" or (
+        settings.streaming == "auto" and train.num_rows >= _STREAM_FROM_ROWS
+    )
+    rows: EncodedRows | EncodedStore
+    if streamed:
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = EncodedStore.write(folder / _FILE, encoded)
+    else:
+        rows = concat_rows(list(encoded))
+    made = Prepared(encoder, rows, encode_split(encoder, valid))
+    if key is not None:
+        train.prepared[key] = made
+    return made
+
+
+def encode_split(encoder: Encoder, split: ClickSplit) -> EncodedRows:
+    """Encode all rows of a part in memory, labels included."""
+    names = columns_of(encoder.columns, split)
+    return concat_rows([encoder.encode(batch, label=True) for batch in split.read(names, max_rows=262_144)])
+
+
+def columns_of(fields: Fields, split: ClickSplit) -> list[str]:
+    """Return the columns of a part that an encoder of these fields reads."""
+    present = set(split.source.schema.names)
+    roles = ("ignore", "group", "split")
+    return [name for name, field in fields.items() if field.role not in roles and name in present]
