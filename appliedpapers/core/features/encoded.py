@@ -74,7 +74,7 @@ class EncodedRows:
         )
 
     def unseen(self) -> NDArray[np.int32]:
-        """Return how many categorical fields of each row hold a token never seen before, ``(rows,)`` int32."""
+        """Return how many categorical fields of each row hold a token that is new, ``(rows,)`` int32."""
         last = np.array([field.unseen for field in self.fields if field.kind == "categorical"], np.int32)
         return np.asarray((self.ids == last).sum(axis=1), np.int32)
 

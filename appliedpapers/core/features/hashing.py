@@ -16,6 +16,7 @@ MIX_1 = 0xFF51AFD7ED558CCD
 MIX_2 = 0xC4CEB9FE1A85EC53
 
 _MASK = 2**64 - 1
+_FEW = 8
 
 
 def hash_text(text: str) -> int:
@@ -34,13 +35,15 @@ def hash_tokens(tokens: pa.Array) -> NDArray[np.uint64]:
     Args:
         tokens: ``(n,)`` large_string. The time grows with the longest of them.
     """
-    starts, lengths, data = text_buffers(tokens)
+    if len(tokens) <= _FEW:
+        return np.array([hash_text(token or "") for token in tokens.to_pylist()], np.uint64)
+    starts, lengths, data = _buffers(tokens)
     hashes = np.full(len(tokens), BASIS, np.uint64)
     # longest first: the tokens that still have a byte at a place are then a leading slice
     order = np.argsort(-lengths, kind="stable")
     starts, ends = starts[order], np.sort(lengths)
     prime = np.uint64(PRIME)
-    for place in range(int(ends[-1]) if len(ends) else 0):
+    for place in range(int(ends[-1])):
         alive = len(ends) - int(np.searchsorted(ends, place, side="right"))
         head = hashes[:alive]
         head ^= data[starts[:alive] + place]
@@ -55,14 +58,11 @@ def hash_tokens(tokens: pa.Array) -> NDArray[np.uint64]:
     return result
 
 
-def text_buffers(
+def _buffers(
     tokens: pa.Array,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
     """Return where each token of a large_string array starts, how many bytes it has, and the bytes of all."""
     _, offsets, data = tokens.buffers()
-    if offsets is None or len(tokens) == 0:
-        empty = np.zeros(0, np.int64)
-        return empty, empty, np.zeros(0, np.uint8)
     bounds = np.frombuffer(offsets, np.int64, len(tokens) + 1, tokens.offset * 8)
     lengths = np.diff(bounds)
     if tokens.null_count:

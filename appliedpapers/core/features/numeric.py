@@ -208,7 +208,7 @@ class Quantiles:
             return values
         shares = np.arange(1, bins) / bins
         edges = np.unique(np.quantile(values, shares, method="inverted_cdf"))
-        return edges[edges < values.max()]
+        return np.asarray(edges[edges < values.max()])
 
     def _shrink(self) -> None:
         values, keys = np.concatenate(self._values), np.concatenate(self._keys)

