@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -33,19 +35,34 @@ C = TypeVar("C", bound=TaskConfig)
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a published dataset.
+    """One file of a published dataset, known by exactly one of two checksums.
 
     Attributes:
         path: Where it lies below ``<data folder>/<plugin id>/``.
         url: Public address; None when it may not be downloaded by us.
         sha256: Checksum of the bytes.
         size: Number of bytes, where known.
+        git_blob: What git calls the content: the SHA-1 of ``"blob <size>"``, a zero byte and the bytes.
     """
 
     path: str
     url: str | None
-    sha256: str
+    sha256: str | None = None
     size: int | None = None
+    git_blob: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.sha256 is None) == (self.git_blob is None):
+            raise ValueError(f"{self.path}: give one checksum, sha256 or git_blob")
+
+    @property
+    def checksum(self) -> tuple[str, str]:
+        """The kind of the checksum in words, and its expected value."""
+        return ("sha256", self.sha256) if self.sha256 is not None else ("git blob id", self.git_blob or "")
+
+    def checksum_of(self, path: Path) -> str:
+        """Return that checksum of the file at ``path``; an ``OSError`` passes through."""
+        return git_blob_id(path) if self.sha256 is None else sha256_file(path)
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,8 @@ class PublishedDataset:
         citation: How to cite it.
         terms: Terms that the user must accept once (``--accept-licence``); None when there are none.
         obtain: How a user obtains files that have no address here.
+        prepared: Our own form of the dataset. Where it lies in the data folder the ``files`` are not needed:
+            nothing is downloaded and no terms are asked.
     """
 
     id: str
@@ -69,6 +88,7 @@ class PublishedDataset:
     citation: str | None = None
     terms: str | None = None
     obtain: str | None = None
+    prepared: RemoteFile | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +99,9 @@ class DatasetListing:
         id: Name for ``--dataset``.
         title: One line for people.
         licence: SPDX id or a sentence.
-        state: ``ready`` (all files lie in the data folder), ``download``, ``needs licence`` (a download
-            after ``--accept-licence``) or ``local only`` (absent, and not ours to download).
+        state: ``ready`` (all files or their prepared form lie in the data folder), ``download``,
+            ``needs licence`` (a download after ``--accept-licence``) or ``local only`` (absent, and not
+            ours to download).
         size: Bytes of all files; None where not known.
     """
 
@@ -115,8 +136,15 @@ class DatasetCatalog(ABC, Generic[C]):
         """
 
     def from_published(self, entry: PublishedDataset, folder: Path, config: C) -> Dataset:
-        """Open a published dataset whose files are present and verified below ``folder``."""
+        """Open a published dataset whose files, or their prepared form, lie verified below ``folder``."""
         raise KeyError(entry.id)
+
+    def prepare(self, entry: PublishedDataset, folder: Path) -> None:
+        """Make what is needed of files that were just downloaded to ``folder``; by default nothing.
+
+        Raises:
+            DataError: The files do not hold what they should.
+        """
 
     def inputs(self, path: Path, config: C) -> pa.Table:
         """Read a file for ``predict``: the user's formats, without targets and splits.
@@ -177,7 +205,13 @@ def load_dataset(
     if dataset is None or dataset == SIMULATED:
         return catalog.simulated(config)
     entry = find_published(catalog, dataset)
-    folder = fetch(plugin_id, entry, accept_licence=accept_licence, progress=progress)
+    folder = fetch(
+        plugin_id,
+        entry,
+        accept_licence=accept_licence,
+        progress=progress,
+        prepare=partial(catalog.prepare, entry),
+    )
     return catalog.from_published(entry, folder, config)
 
 
@@ -212,17 +246,20 @@ def fetch(
     *,
     accept_licence: bool = False,
     progress: Progress | None = None,
+    prepare: Callable[[Path], None] | None = None,
 ) -> Path:
     """Make sure that every file of a published dataset lies verified in the data folder.
 
     Files that are there with the right checksum are used without network and without asking for terms, so
-    a data folder that was filled elsewhere may be read-only.
+    a data folder that was filled elsewhere may be read-only. Where some are absent, ``entry.prepared`` is
+    as good as all of them.
 
     Args:
         plugin_id: Folder below the data folder.
         entry: The dataset.
         accept_licence: The user accepts ``entry.terms``; remembered in the data folder.
         progress: Where the download is reported.
+        prepare: Called with the folder after a download, such as :meth:`DatasetCatalog.prepare`.
 
     Returns:
         ``<data folder>/<plugin_id>``, below which the files lie under their ``path``.
@@ -233,13 +270,13 @@ def fetch(
         RunError: The data folder is not writable.
     """
     folder = data_home() / plugin_id
-    absent = []
+    absent = [file for file in entry.files if not (folder / file.path).is_file()]
+    if absent and entry.prepared is not None and (folder / entry.prepared.path).is_file():
+        _verify(folder / entry.prepared.path, entry.prepared)
+        return folder
     for file in entry.files:
-        target = folder / file.path
-        if target.is_file():
-            _verify(target, file)
-        else:
-            absent.append(file)
+        if file not in absent:
+            _verify(folder / file.path, file)
     if not absent:
         return folder
     for file in absent:
@@ -251,20 +288,30 @@ def fetch(
     _settle_terms(plugin_id, entry, accept_licence)
     for file in absent:
         _download(file, folder, entry.id, progress or SilentProgress())
+    if prepare is not None:
+        prepare(folder)
     return folder
+
+
+def git_blob_id(path: Path) -> str:
+    """Return the id that git gives to a file's bytes, SHA-1 as hexadecimal text."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: digest).hexdigest()
 
 
 def _verify(path: Path, file: RemoteFile) -> None:
     try:
-        found = sha256_file(path)
+        found = file.checksum_of(path)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}).", hint="Check its permissions."
         ) from None
-    if found != file.sha256:
+    kind, expected = file.checksum
+    if found != expected:
         again = f" and fetch it again from {file.url}" if file.url else " and obtain it again"
         raise DataError(
-            f"{path}: sha256 is {found}, expected {file.sha256}.",
+            f"{path}: {kind} is {found}, expected {expected}.",
             hint=f"The file is damaged, edited or another version. Move it away{again}.",
         )
 
@@ -283,11 +330,11 @@ def _download(file: RemoteFile, folder: Path, dataset_id: str, progress: Progres
                 f"dataset '{dataset_id}': {file.url} could not be downloaded ({type(error).__name__}).",
                 hint=f"Without network, {_by_hand(file, folder)}",
             ) from None
-        found = sha256_file(part)
-        if found != file.sha256:
+        found = file.checksum_of(part)
+        kind, expected = file.checksum
+        if found != expected:
             raise DataError(
-                f"dataset '{dataset_id}': {file.url} gave a file with sha256 {found}, "
-                f"expected {file.sha256}.",
+                f"dataset '{dataset_id}': {file.url} gave a file with {kind} {found}, expected {expected}.",
                 hint="Upstream changed or the transfer was altered; nothing was kept. "
                 f"With the right file at hand, {_by_hand(file, folder)}",
             )
@@ -296,7 +343,7 @@ def _download(file: RemoteFile, folder: Path, dataset_id: str, progress: Progres
 def _by_hand(file: RemoteFile, folder: Path) -> str:
     source = f"get {file.url} elsewhere and " if file.url else ""
     target = folder / file.path
-    return f"{source}place it as {target.name} in {target.parent} (sha256 {file.sha256})."
+    return f"{source}place it as {target.name} in {target.parent} ({' '.join(file.checksum)})."
 
 
 class _PoochBar:
@@ -321,7 +368,7 @@ class _PoochBar:
 def _state(plugin_id: str, entry: PublishedDataset, accepted: dict[str, Any]) -> DatasetState:
     folder = data_home() / plugin_id
     absent = [file for file in entry.files if not (folder / file.path).is_file()]
-    if not absent:
+    if not absent or (entry.prepared is not None and (folder / entry.prepared.path).is_file()):
         return "ready"
     if any(file.url is None for file in absent):
         return "local only"

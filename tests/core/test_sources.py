@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -21,6 +22,7 @@ from appliedpapers.core.sources import (
     RemoteFile,
     data_home,
     fetch,
+    git_blob_id,
     list_datasets,
     load_dataset,
 )
@@ -144,6 +146,79 @@ def test_a_present_file_needs_neither_network_nor_a_writable_folder(home, entry)
         for folder in (home, home / "toy", target.parent):
             folder.chmod(0o755)
     assert files_below(home) == ["toy/deep/a.csv"]
+
+
+GIT_BLOB = hashlib.sha1(b"blob 20\0" + CONTENT).hexdigest()
+
+
+def test_a_file_may_be_known_by_what_git_calls_it(server, home, entry, tmp_path):
+    path = tmp_path / "hello"
+    path.write_bytes(b"hello\n")
+    assert git_blob_id(path) == "ce013625030ba8dba906f756967f9e9ca394464a"  # by git hash-object
+    known = with_file(entry, sha256=None, git_blob=GIT_BLOB)
+    fetch("toy", known)
+    assert files_below(home) == ["toy/deep/a.csv"]
+    assert fetch("toy", known) == home / "toy"
+    (home / "toy/deep/a.csv").write_bytes(b"edited")
+    with pytest.raises(DataError, match=f"git blob id is .*, expected {GIT_BLOB}"):
+        fetch("toy", known)
+    (home / "toy/deep/a.csv").unlink()
+    with pytest.raises(DataError, match="expected " + "0" * 40) as caught:
+        fetch("toy", with_file(known, git_blob="0" * 40))
+    assert GIT_BLOB in caught.value.message
+    assert files_below(home) == []
+
+
+@pytest.mark.parametrize("checksums", [{}, {"sha256": SHA256, "git_blob": GIT_BLOB}])
+def test_a_file_has_exactly_one_checksum(checksums):
+    with pytest.raises(ValueError, match="one checksum"):
+        RemoteFile("a.csv", None, **checksums)
+
+
+@pytest.fixture
+def with_prepared(entry):
+    own = RemoteFile("own.parquet", None, hashlib.sha256(b"ours").hexdigest())
+    return replace(entry, terms="research only", prepared=own)
+
+
+def test_the_prepared_form_needs_neither_network_nor_terms(server, home, with_prepared):
+    catalog = Catalog(with_prepared)
+    assert {row.id: row.state for row in list_datasets(catalog, "toy")}["letters"] == "needs licence"
+    (home / "toy").mkdir(parents=True)
+    (home / "toy/own.parquet").write_bytes(b"ours")
+    assert {row.id: row.state for row in list_datasets(catalog, "toy")}["letters"] == "ready"
+    opened = load_dataset(catalog, "toy", TaskConfig(), dataset="letters")
+    assert opened == Opened("letters", home / "toy")
+    assert server.requests == 0
+    assert files_below(home) == ["toy/own.parquet"]
+
+
+def test_a_prepared_form_that_was_changed_is_named_and_not_needed_beside_the_files(
+    server, home, with_prepared
+):
+    (home / "toy/deep").mkdir(parents=True)
+    (home / "toy/own.parquet").write_bytes(b"edited")
+    with pytest.raises(DataError, match=r"own\.parquet: sha256 is"):
+        fetch("toy", with_prepared, accept_licence=True)
+    assert server.requests == 0
+    (home / "toy/deep/a.csv").write_bytes(CONTENT)
+    assert fetch("toy", with_prepared) == home / "toy"
+
+
+def test_what_was_downloaded_is_prepared_once(server, home, with_prepared):
+    class Preparing(Catalog):
+        seen: ClassVar = []
+
+        def prepare(self, entry, folder):
+            self.seen.append((entry.id, files_below(folder)))
+
+    catalog = Preparing(with_prepared)
+    with pytest.raises(DataError, match="research only"):
+        load_dataset(catalog, "toy", TaskConfig(), dataset="letters")
+    assert catalog.seen == []
+    for _ in range(2):
+        load_dataset(catalog, "toy", TaskConfig(), dataset="letters", accept_licence=True)
+    assert catalog.seen == [("letters", ["deep/a.csv"])]
 
 
 def test_a_present_file_with_another_checksum_is_named_with_both_sums(server, home, entry):
