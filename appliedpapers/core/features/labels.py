@@ -33,7 +33,7 @@ def labels_of(values: pa.Array, column: str, first_row: int = 1) -> NDArray[np.f
     if is_text(kind):
         encoded = pc.cast(values, pa.large_string()).dictionary_encode(null_encoding="encode")
         words = [_WORDS.get((word or "").strip().lower(), np.nan) for word in encoded.dictionary.to_pylist()]
-        numbers = np.array([*words, np.nan])[encoded.indices.to_numpy()]
+        numbers = np.array(words, np.float64).take(encoded.indices.to_numpy())
     elif pa.types.is_nested(kind) or pa.types.is_temporal(kind) or pa.types.is_binary(kind):
         numbers = np.full(len(values), np.nan)
     else:
@@ -45,7 +45,8 @@ def labels_of(values: pa.Array, column: str, first_row: int = 1) -> NDArray[np.f
             f"label column '{column}', row {first_row + at}: {_shown(values[at])} is neither 0 nor 1.",
             hint="Expected 0 or 1, true or false in every row; leave out rows without a label.",
         )
-    return numbers.astype(np.float32)
+    labels: NDArray[np.float32] = numbers.astype(np.float32)
+    return labels
 
 
 def weights_of(values: pa.Array, column: str, first_row: int = 1) -> NDArray[np.float32]:
