@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from appliedpapers.cli import options
+from appliedpapers.cli.describe import describe
 from appliedpapers.cli.output import paint, print_columns, print_json
 from appliedpapers.core import plugin as registry
 from appliedpapers.core.errors import ConfigError
@@ -16,7 +18,9 @@ from appliedpapers.core.errors import ConfigError
 config_app = typer.Typer(
     help="Show, validate and write configurations.", no_args_is_help=True, rich_markup_mode=None
 )
-data_app = typer.Typer(help="List, fetch and audit datasets.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="List, fetch, audit and describe datasets.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def attach(app: typer.Typer) -> None:
@@ -26,6 +30,7 @@ def attach(app: typer.Typer) -> None:
     app.command("check")(check)
     app.command("new")(new)
     app.command("doctor")(doctor)
+    data_app.command("describe")(describe)
     app.add_typer(config_app, name="config")
     app.add_typer(data_app, name="data")
 
@@ -199,8 +204,10 @@ def data_fetch(
     from appliedpapers.core.progress import choose_progress
     from appliedpapers.core.sources import fetch, find_published
 
-    entry = find_published(registry.find(plugin).task(task).load("datasets"), dataset)
-    print(fetch(plugin, entry, accept_licence=accept_licence, progress=choose_progress()))
+    catalog = registry.find(plugin).task(task).load("datasets")
+    entry = find_published(catalog, dataset)
+    prepare = partial(catalog.prepare, entry)
+    print(fetch(plugin, entry, accept_licence=accept_licence, progress=choose_progress(), prepare=prepare))
 
 
 @data_app.command("audit", context_settings=options.PLUGIN_FLAGS)

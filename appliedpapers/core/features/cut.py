@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.features.fields import Fields, Role, column_of
-from appliedpapers.core.features.row_hashes import hash_values, mixed
 from appliedpapers.core.features.rows import BATCH_ROWS, RowSource
 from appliedpapers.core.features.time_cut import boundaries, clock, times_of
+from appliedpapers.core.row_hashes import row_hashes
 
 Method = Literal["auto", "time", "column", "group", "random"]
 Assignment = NDArray[np.int8]
@@ -190,13 +190,13 @@ def _by_time(
 
 
 def _by_group(source: RowSource, column: str, shares: tuple[float, float, float], seed: int) -> Cut:
-    salt = mixed(np.array([seed], np.uint64))[0]
     ends = (_steps(shares) * float(2**64)).astype(np.uint64)
     assignment = np.empty(source.num_rows, np.int8)
     row = 0
     for batch in source.batches([column]):
         values = batch.column(0)
-        places = mixed(hash_values(values) ^ salt)
+        salted = pa.table([values, pa.repeat(seed, len(values))], names=[column, "seed"])
+        places = row_hashes(salted)
         parts = (places >= ends[0]).astype(np.int8) + (places >= ends[1]).astype(np.int8)
         assignment[row : row + len(parts)] = np.where(np.asarray(pc.is_null(values)), UNUSED, parts)
         row += len(parts)

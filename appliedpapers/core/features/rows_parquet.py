@@ -108,8 +108,8 @@ class ParquetRows(RowSource):
 
     def _read(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
         for number, groups in enumerate(self._rows):
-            for group in range(len(groups)):
-                yield from self._read_groups(number, [group], columns, max_rows)
+            if groups:
+                yield from self._read_groups(number, list(range(len(groups))), columns, max_rows)
 
     def _read_groups(
         self, number: int, groups: list[int], columns: list[str], max_rows: int

@@ -16,8 +16,7 @@ from appliedpapers.core.features import time_cut
 from appliedpapers.core.features.classes import check_labels, is_zero_one
 from appliedpapers.core.features.cut import PARTS, cut_rows
 from appliedpapers.core.features.fields import FieldSpec
-from appliedpapers.core.features.leaks import duplicate_rows, row_hashes, single_field_leak
-from appliedpapers.core.features.row_hashes import hash_values
+from appliedpapers.core.features.leaks import duplicate_rows, part_hashes, single_field_leak
 from appliedpapers.core.features.rows import TableRows, open_rows
 
 
@@ -182,33 +181,7 @@ def test_identical_rows_across_parts_are_counted_but_not_the_column_that_names_t
     )
     cut = cut_rows(source, roles(s="split", y="label"))
     assert duplicate_rows(source, cut) == {("train", "valid"): 1, ("train", "test"): 1}
-    assert [len(part) for part in row_hashes(source, cut).values()] == [2, 2, 2]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.none() | st.text(max_size=90), min_size=1, max_size=30), st.integers(0, 5))
-def test_texts_have_equal_hashes_exactly_where_they_are_equal(texts, skip):
-    for kind in (pa.string(), pa.large_string()):
-        hashes = hash_values(pa.array(["x"] * skip + texts, kind).slice(skip))
-        assert [hashes[0] == other for other in hashes] == [texts[0] == other for other in texts]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.none() | st.lists(st.integers(0, 2) | st.none(), max_size=4), min_size=1, max_size=30))
-def test_lists_have_equal_hashes_exactly_where_they_are_equal(lists):
-    hashes = hash_values(pa.array(lists, pa.list_(pa.int64())))
-    assert [hashes[0] == other for other in hashes] == [lists[0] == other for other in lists]
-
-
-def test_hashes_depend_on_the_value_alone():
-    assert len(set(hash_values(pa.array(np.arange(100_000))).tolist())) == 100_000
-    for values in ([0.0, -0.0], [float("nan")] * 2, [None, None]):
-        first, second = hash_values(pa.array(values, pa.float64()))
-        assert first == second
-    words = pa.array(["a", "b", "a", None])
-    assert (hash_values(words) == hash_values(words.dictionary_encode())).all()
-    dates = pa.array([1, 2, None], pa.date32())
-    assert len(set(hash_values(dates).tolist())) == 3
+    assert [len(part) for part in part_hashes(source, cut).values()] == [2, 2, 2]
 
 
 def test_columns_that_know_the_answer_are_named():
