@@ -21,8 +21,8 @@ def is_quantity(numbers: NDArray[Any]) -> tuple[bool, str]:
     codes give themselves away by frequencies that jump from one number to the next: of the second
     differences of the counts, beyond what counting noise and a tolerance of 15 % explain, the median is
     looked at. Numbers that begin at 0 or 1, leave hardly one out and are used evenly are codes, too, where
-    they come again. Where fewer occur (*sparse*), quantities crowd together and leave a long tail, so that the
-    middle 90 % of the rows lie in less than a fifth of the whole range; codes are strewn over it.
+    they come again. Where fewer occur (*sparse*), quantities crowd together and leave a long tail, so that
+    the middle 90 % of the rows lie in less than a fifth of the whole range; codes are strewn over it.
 
     Args:
         numbers: Values without missing ones, ``(rows,)``, whole; more than a few different ones.
