@@ -7,10 +7,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from appliedpapers.plugins.finalmlp.layers import bilinear
 from appliedpapers.plugins.finalmlp.network import Batch, FinalMLP, Gate, Stream
 
 _TABLE_FLOATS = 16_000_000  # 64 MB a gate
+_FEW_HEADS = 16
 
 
 class Scorer:
@@ -33,21 +33,32 @@ class Scorer:
             self._streams = [_folded(cast("Stream", stream)) for stream in network.streams]
             first, second = (cast("nn.Linear", one) for one in network.outputs)
             self._first = first.weight[0].clone()
-            self._second = second.weight[0].clone()
+            self._second = second.weight[0][:, None].clone()
             self._bias = (first.bias + second.bias).clone()
             self._fusion = None
             if network.fusion is not None:
                 sizes = network.heads, len(self._first) // network.heads, len(self._second) // network.heads
-                self._fusion = network.fusion.view(sizes).clone()
+                self._fusion = network.fusion.view(sizes).transpose(1, 2).contiguous()
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:
         """Return the logits ``(batch,)`` of encoded rows."""
         flat = self._tables(batch)
-        inputs = [flat * gate(batch) for gate in self._gates] or [flat, flat]
-        o1, o2 = (stream(x) for stream, x in zip(self._streams, inputs, strict=True))
-        logit = o1 @ self._first + o2 @ self._second + self._bias
-        return logit if self._fusion is None else logit + bilinear(o1, o2, self._fusion)
+        gates = [gate(batch) for gate in self._gates] or [None, None]
+        o1, o2 = (stream(flat, gate) for stream, gate in zip(self._streams, gates, strict=True))
+        mixed = self._second.expand_as(o2) if self._fusion is None else self._mixed(o1).add_(self._second)
+        return self._first @ o1 + (mixed * o2).sum(dim=0) + self._bias
+
+    def _mixed(self, o1: Tensor) -> Tensor:
+        """Return the products of each head's slice of ``o1`` with its matrix, ``(D2, batch)``."""
+        assert self._fusion is not None
+        heads, b, a = self._fusion.shape
+        if heads > _FEW_HEADS:
+            return torch.bmm(self._fusion, o1.view(heads, a, -1)).view(heads * b, -1)
+        out = o1.new_empty(heads * b, o1.shape[1])
+        for j in range(heads):
+            torch.mm(self._fusion[j], o1[j * a : (j + 1) * a], out=out[j * b : (j + 1) * b])
+        return out
 
 
 class _TabledGate:
@@ -74,7 +85,10 @@ class _ConstantGate:
 
 
 class _FoldedStream:
-    """Linear maps with normalisation folded in, rectified."""
+    """Linear maps with normalisation folded in, rectified; outputs stand as ``(width, batch)``.
+
+    Slices of heads are then whole rows, and the bias of the first map rides along as one more input.
+    """
 
     def __init__(self, stream: Stream) -> None:
         self.layers: list[tuple[Tensor, Tensor]] = []
@@ -88,12 +102,33 @@ class _FoldedStream:
                 factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
                 weight = weight * factor[:, None]
                 bias = (bias - norm.running_mean) * factor + norm.bias
-            self.layers.append((weight.t().contiguous(), bias.clone()))
+            self.layers.append((weight.clone(), bias[:, None].clone()))
+        weight, bias = self.layers.pop(0)
+        self.first = torch.cat([weight, bias], dim=1)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, flat: Tensor, gate: Tensor | None) -> Tensor:
+        rows, width = flat.shape
+        gated = flat.new_empty(rows, width + 1)
+        gated[:, width] = 1.0
+        if gate is None:
+            gated[:, :width] = flat
+        else:
+            torch.mul(flat, gate, out=gated[:, :width])
+        x = torch.mm(self.first, gated.t()).clamp_min_(0.0)
         for weight, bias in self.layers:
-            x = torch.addmm(bias, x, weight).clamp_min_(0.0)
+            x = torch.addmm(bias, weight, x).clamp_min_(0.0)
         return x
+
+
+class _OtherStream:
+    """A shared module."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __call__(self, flat: Tensor, gate: Tensor | None) -> Tensor:
+        found: Tensor = self.stream(flat if gate is None else flat * gate)
+        return found.t().contiguous()
 
 
 def _frozen_gate(gate: Gate) -> _TabledGate | _ConstantGate | Gate:
@@ -105,5 +140,5 @@ def _frozen_gate(gate: Gate) -> _TabledGate | _ConstantGate | Gate:
     return gate
 
 
-def _folded(stream: Stream) -> _FoldedStream | Stream:
-    return _FoldedStream(stream) if stream.module is None else stream
+def _folded(stream: Stream) -> _FoldedStream | _OtherStream:
+    return _FoldedStream(stream) if stream.module is None else _OtherStream(stream)
