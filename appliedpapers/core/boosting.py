@@ -1,0 +1,436 @@
+"""Gradient-boosted trees for a 0/1 label on encoded rows, with categories as categories.
+
+LightGBM and XGBoost behind one contract: :meth:`BoostedTrees.fit` stops early on the AUC of the valid rows,
+:meth:`BoostedTrees.logits` gives raw margins, and what is written is the library's own text, never pickle.
+
+Example:
+    >>> model = LightGbm.tuned(train, valid, seed=0)
+    >>> model.logits(test)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliedpapers.core.errors import BundleError, DataError
+from appliedpapers.core.features.encoded import EncodedRows
+from appliedpapers.core.files import whole_file
+from appliedpapers.core.metrics import auc
+from appliedpapers.core.progress import SilentProgress
+
+if TYPE_CHECKING:
+    from appliedpapers.core.progress import Progress
+
+Parameters = Mapping[str, Any]
+Floats = NDArray[np.float64]
+
+MAX_TREES = 1_000
+PATIENCE = 30
+"""Trees without a better AUC on the valid rows before it stops."""
+
+_BLOCK_ROWS = 131_072
+_EXACT_IN_FLOAT32 = 1 << 24
+_NOTE_EVERY = 50
+
+
+@dataclass(frozen=True)
+class TreeTable:
+    """Encoded rows as trees read them.
+
+    Attributes:
+        values: ``(rows, columns)``; float32, or float64 where a table has more ids than float32 counts.
+        names: Of the columns.
+        categorical: Which columns hold ids, ``(columns,)`` bool.
+    """
+
+    values: NDArray[np.floating[Any]]
+    names: tuple[str, ...]
+    categorical: NDArray[np.bool_]
+
+
+def tree_table(rows: EncodedRows) -> TreeTable:
+    """Return encoded rows as one matrix, in schema order.
+
+    A categorical field is its id: missing values and what was never seen are categories like any other. A
+    numeric field is its normalised value, missing ones 0 with the indicator field beside it. A sequence
+    gives its number of tokens, its first and its last token (0 where it is empty), the latter two as
+    categories.
+    """
+    columns: list[tuple[str, bool, NDArray[Any]]] = []
+    taken = {"categorical": 0, "numeric": 0, "sequence": 0}
+    for field in rows.fields:
+        place = taken[field.kind]
+        taken[field.kind] += 1
+        if field.kind == "categorical":
+            columns.append((field.name, True, rows.ids[:, place]))
+        elif field.kind == "numeric":
+            columns.append((field.name, False, rows.numbers[:, place]))
+        else:
+            tokens = rows.sequences[place]
+            held = np.count_nonzero(tokens, axis=1)
+            last = tokens[np.arange(len(tokens)), np.maximum(held - 1, 0)]
+            columns.append((f"{field.name}_length", False, held))
+            columns.append((f"{field.name}_first", True, tokens[:, 0]))
+            columns.append((f"{field.name}_last", True, last))
+    large = max((field.size for field in rows.fields), default=0) > _EXACT_IN_FLOAT32
+    values = np.empty((len(rows), len(columns)), np.float64 if large else np.float32)
+    for position, (_, _, column) in enumerate(columns):
+        values[:, position] = column
+    names = tuple(name for name, _, _ in columns)
+    return TreeTable(values, names, np.array([is_id for _, is_id, _ in columns], bool))
+
+
+class BoostedTrees(ABC):
+    """Gradient-boosted trees; immutable once fitted and safe to share between threads.
+
+    Args:
+        parameters: What the library is told beside our fixed settings.
+        max_trees: Upper bound of the number of trees.
+        patience: Trees without a better AUC on the valid rows before it stops.
+
+    Class attributes:
+        name: Of the library.
+        suffix: Ending of its files.
+        candidates: What :meth:`tuned` chooses from.
+
+    Attributes:
+        trees_: Number of trees that early stopping chose.
+        valid_auc_: Their AUC on the valid rows.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    candidates: ClassVar[tuple[Parameters, ...]]
+
+    def __init__(
+        self, parameters: Parameters | None = None, *, max_trees: int = MAX_TREES, patience: int = PATIENCE
+    ) -> None:
+        self.parameters = dict(parameters or {})
+        self.max_trees, self.patience = max_trees, patience
+        self.trees_ = 0
+        self.valid_auc_ = float("nan")
+        self._booster: Any = None
+
+    @classmethod
+    def tuned(
+        cls,
+        train: EncodedRows,
+        valid: EncodedRows,
+        *,
+        seed: int,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Fit every one of :attr:`candidates` and return the best by AUC on ``valid``, ties to the first.
+
+        Args:
+            train: As in :meth:`fit`.
+            valid: As in :meth:`fit`.
+            seed: As in :meth:`fit`.
+            threads: As in :meth:`fit`.
+            progress: As in :meth:`fit`.
+
+        Raises:
+            DataError: As in :meth:`fit`.
+        """
+        fitted = [
+            cls(one).fit(train, valid, seed=seed, threads=threads, progress=progress)
+            for one in cls.candidates
+        ]
+        return max(fitted, key=lambda one: one.valid_auc_)
+
+    def fit(
+        self,
+        train: EncodedRows,
+        valid: EncodedRows,
+        *,
+        seed: int,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Grow trees on ``train`` until those of ``valid`` are ranked no better.
+
+        Args:
+            train: Rows with labels; their weights count.
+            valid: Rows with labels.
+            seed: The same seed and rows give the same trees, whatever the number of threads.
+            threads: Threads of the library; None takes as many as torch may use.
+            progress: Told after each tree.
+
+        Raises:
+            DataError: One of the parts holds one class only.
+        """
+        for part, rows in (("train", train), ("valid", valid)):
+            label = _label_of(rows)
+            if not len(rows) or label.min() == label.max():
+                raise DataError(
+                    f"{self.name}: the {part} rows all have the same label.",
+                    hint="Boosted trees need clicks and non-clicks in both parts; cut the rows differently.",
+                )
+        threads = threads or _allowed_threads()
+        with (progress or SilentProgress()).task(self.name, self.max_trees) as task:
+
+            def grown(trees: int, area: float) -> None:
+                note = f"valid auc {area:.4f}" if trees % _NOTE_EVERY == 0 else None
+                task.advance(note=note)
+
+            self._train(train, valid, seed, threads, grown)
+        self.valid_auc_ = auc(_label_of(valid), self.logits(valid, threads=threads), valid.weight)
+        return self
+
+    def logits(self, rows: EncodedRows, *, threads: int | None = None) -> Floats:
+        """Return raw margins (log odds), ``(rows,)`` float64, in blocks: memory stays bounded.
+
+        Args:
+            rows: Of the fields that the trees were grown on.
+            threads: As in :meth:`fit`.
+
+        Raises:
+            ValueError: The model was not fitted, or on other fields.
+        """
+        if self._booster is None:
+            raise ValueError(f"{self.name}: fit before logits")
+        threads = threads or _allowed_threads()
+        starts = range(0, len(rows), _BLOCK_ROWS)
+        parts = [self._margins(tree_table(rows.take(slice(at, at + _BLOCK_ROWS))), threads) for at in starts]
+        return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+
+    def write(self, path: Path) -> None:
+        """Write the trees as the library's own text.
+
+        Raises:
+            RunError: The file cannot be written.
+            ValueError: The model was not fitted.
+        """
+        if self._booster is None:
+            raise ValueError(f"{self.name}: fit before write")
+        with whole_file(path) as aside:
+            self._save(aside)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the model that :meth:`write` stored; it gives the same logits.
+
+        Raises:
+            BundleError: The file is absent or broken.
+        """
+        made = cls()
+        try:
+            if not path.is_file():
+                raise FileNotFoundError(path)
+            made._load(path)
+        except Exception as error:  # the libraries raise errors of their own without a common base
+            raise BundleError(f"{path}: cannot be read by {cls.name}.", hint="Restore the bundle.") from error
+        return made
+
+    def describe(self) -> Iterable[tuple[str, str]]:
+        """Yield ``(name, value)`` facts for the report."""
+        yield "trees", str(self.trees_)
+        yield from ((name.replace("_", " "), f"{value:g}") for name, value in self.parameters.items())
+
+    @abstractmethod
+    def _train(
+        self,
+        train: EncodedRows,
+        valid: EncodedRows,
+        seed: int,
+        threads: int,
+        grown: Callable[[int, float], None],
+    ) -> None: ...
+
+    @abstractmethod
+    def _margins(self, table: TreeTable, threads: int) -> NDArray[Any]: ...
+
+    @abstractmethod
+    def _save(self, path: Path) -> None: ...
+
+    @abstractmethod
+    def _load(self, path: Path) -> None: ...
+
+
+class LightGbm(BoostedTrees):
+    """LightGBM with native categories (Ke et al. 2017); written as its text format."""
+
+    name = "lightgbm"
+    suffix = ".txt"
+    candidates = (
+        # large clean logs: categories are hardly smoothed
+        MappingProxyType({"learning_rate": 0.2, "num_leaves": 127, "cat_l2": 1.0, "cat_smooth": 1.0}),
+        # small or noisy ones
+        MappingProxyType({"learning_rate": 0.1, "num_leaves": 31, "cat_l2": 10.0, "cat_smooth": 10.0}),
+    )
+
+    def _train(
+        self,
+        train: EncodedRows,
+        valid: EncodedRows,
+        seed: int,
+        threads: int,
+        grown: Callable[[int, float], None],
+    ) -> None:
+        import lightgbm
+
+        fixed = {
+            "objective": "binary",
+            "metric": "auc",
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+            "seed": seed,
+            "num_threads": threads,
+        }
+        fitted = self._dataset(train, {**fixed, **self.parameters}, None)
+        checked = self._dataset(valid, {**fixed, **self.parameters}, fitted)
+
+        def report(state: Any) -> None:
+            grown(state.iteration + 1, state.evaluation_result_list[0][2])
+
+        self._booster = lightgbm.train(
+            {**fixed, **self.parameters},
+            fitted,
+            self.max_trees,
+            valid_sets=[checked],
+            callbacks=[lightgbm.early_stopping(self.patience, verbose=False), report],
+        )
+        self.trees_ = int(self._booster.best_iteration or self._booster.current_iteration())
+
+    def _dataset(self, rows: EncodedRows, parameters: Parameters, reference: Any) -> Any:
+        import lightgbm
+
+        table = tree_table(rows)
+        return lightgbm.Dataset(
+            table.values,
+            rows.label,
+            weight=rows.weight,
+            reference=reference,
+            categorical_feature=np.flatnonzero(table.categorical).tolist(),
+            params=dict(parameters),
+        )
+
+    def _margins(self, table: TreeTable, threads: int) -> NDArray[Any]:
+        return np.asarray(
+            self._booster.predict(
+                table.values, raw_score=True, num_iteration=self.trees_, num_threads=threads
+            )
+        )
+
+    def _save(self, path: Path) -> None:
+        self._booster.save_model(str(path), num_iteration=self.trees_)
+
+    def _load(self, path: Path) -> None:
+        import lightgbm
+
+        self._booster = lightgbm.Booster(model_file=str(path))
+        self.trees_ = int(self._booster.current_iteration())
+
+
+class XgBoost(BoostedTrees):
+    """XGBoost by histograms with native categories (Chen and Guestrin 2016); written as its JSON.
+
+    Ids that no train row holds take the branch of the categories that a split does not name.
+    """
+
+    name = "xgboost"
+    suffix = ".json"
+    candidates = (
+        MappingProxyType({"learning_rate": 0.2, "max_leaves": 127, "max_depth": 0}),
+        MappingProxyType({"learning_rate": 0.1, "max_leaves": 31, "max_depth": 0, "min_child_weight": 10.0}),
+    )
+
+    def _train(
+        self,
+        train: EncodedRows,
+        valid: EncodedRows,
+        seed: int,
+        threads: int,
+        grown: Callable[[int, float], None],
+    ) -> None:
+        import xgboost
+
+        class Report(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+            def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+                grown(epoch + 1, evals_log["valid"]["auc"][-1])
+                return False
+
+        fitted = self._matrix(train, threads, None)
+        checked = self._matrix(valid, threads, fitted)
+        booster = xgboost.train(
+            {
+                "objective": "binary:logistic",
+                "eval_metric": "auc",
+                "tree_method": "hist",
+                "grow_policy": "lossguide",
+                "verbosity": 0,
+                "seed": seed,
+                "nthread": threads,
+                **self.parameters,
+            },
+            fitted,
+            self.max_trees,
+            evals=[(checked, "valid")],
+            early_stopping_rounds=self.patience,
+            verbose_eval=False,
+            callbacks=[Report()],
+        )
+        self.trees_ = int(booster.best_iteration) + 1
+        self._booster = booster[: self.trees_]
+
+    def _matrix(self, rows: EncodedRows, threads: int, reference: Any) -> Any:
+        import xgboost
+
+        table = tree_table(rows)
+        return xgboost.QuantileDMatrix(
+            table.values,
+            rows.label,
+            weight=rows.weight,
+            ref=reference,
+            nthread=threads,
+            feature_types=_feature_types(table),
+            enable_categorical=True,
+        )
+
+    def _margins(self, table: TreeTable, threads: int) -> NDArray[Any]:
+        import xgboost
+
+        # the booster's own number of threads is that of fitting, and setting it is not thread-safe
+        matrix = xgboost.DMatrix(
+            table.values, nthread=threads, feature_types=_feature_types(table), enable_categorical=True
+        )
+        return np.asarray(self._booster.predict(matrix, output_margin=True))
+
+    def _save(self, path: Path) -> None:
+        # the ending chooses the format
+        text = self._booster.save_raw("json")
+        path.write_bytes(bytes(text))
+
+    def _load(self, path: Path) -> None:
+        import xgboost
+
+        self._booster = xgboost.Booster({"nthread": 1})
+        self._booster.load_model(bytearray(path.read_bytes()))
+        self.trees_ = int(self._booster.num_boosted_rounds())
+
+
+def _allowed_threads() -> int:
+    import torch
+
+    # follows --threads and OMP_NUM_THREADS
+    return int(torch.get_num_threads())
+
+
+def _label_of(rows: EncodedRows) -> NDArray[np.float32]:
+    if rows.label is None:
+        raise ValueError("rows without labels cannot be learned from")
+    return rows.label
+
+
+def _feature_types(table: TreeTable) -> list[str]:
+    return ["c" if is_id else "q" for is_id in table.categorical]
