@@ -165,6 +165,20 @@ def fit_calibrator(
     raise ValueError(f"calibration method {method!r} is not known")
 
 
+def logit_of(probabilities: ArrayLike) -> Floats:
+    """Return the logits of probabilities that are kept off 0 and 1 by 1e-12, float64 of the same shape.
+
+    Raises:
+        ValueError: A probability is not in 0 .. 1.
+    """
+    from scipy.special import logit
+
+    chances = np.asarray(probabilities, dtype=np.float64)
+    if not ((chances >= 0) & (chances <= 1)).all():
+        raise ValueError("probabilities must lie in 0 .. 1")
+    return np.asarray(logit(np.clip(chances, _LOGIT_EDGE, 1 - _LOGIT_EDGE)), dtype=np.float64)
+
+
 def calibration_line(
     labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
 ) -> tuple[float, float]:
@@ -185,12 +199,7 @@ def calibration_line(
     Raises:
         ValueError: Shapes differ, or a number is not usable.
     """
-    from scipy.special import logit
-
-    chances = np.asarray(probabilities, dtype=np.float64)
-    if not ((chances >= 0) & (chances <= 1)).all():
-        raise ValueError("probabilities must lie in 0 .. 1")
-    values, truth, share = _rows(logit(np.clip(chances, _LOGIT_EDGE, 1 - _LOGIT_EDGE)), labels, weights)
+    values, truth, share = _rows(logit_of(probabilities), labels, weights)
     if truth.min() == truth.max() or _is_constant(values):
         return math.nan, math.nan
     return _maximum_likelihood(values, truth, share)

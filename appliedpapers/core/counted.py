@@ -10,10 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from appliedpapers.core.calibration import calibration_line, logit_of
 from appliedpapers.core.evaluation import Counted, Counts, Floats, Indices, MetricScores
 from appliedpapers.core.metrics import check_labels, mass_bins
 
 Flags = NDArray[np.bool_]
+
+_NO_OPTIMUM = 1e-6  # mean gradient at a line that is only a bound, since the labels are separated
 
 
 def auc_scores(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> MetricScores:
@@ -70,6 +73,67 @@ def ece_scores(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> M
     """
     positive, values = check_labels(labels, probabilities)
     return MetricScores.counted(Gaps(values, positive, np.arange(values.size), bins), values.size)
+
+
+def line_scores(labels: ArrayLike, probabilities: ArrayLike) -> tuple[MetricScores, MetricScores]:
+    """Return slope and intercept of :func:`~appliedpapers.core.calibration.calibration_line`, with units.
+
+    A resample takes one Newton step from the line of the whole sample, which is its own line but for terms
+    that vanish with the number of units faster than the interval does. NaN where the probabilities separate
+    the labels without error: no such line exists.
+
+    Args:
+        labels: 0 or 1, shape ``(units,)``.
+        probabilities: Of class 1, shape ``(units,)``.
+
+    Raises:
+        ValueError: Shapes differ, there is no unit, or a number is not usable.
+    """
+    positive, values = check_labels(labels, probabilities)
+    rows = np.arange(values.size)
+    slope, intercept = (CalibrationLine(values, positive, rows, place) for place in (0, 1))
+    return MetricScores.counted(slope, values.size), MetricScores.counted(intercept, values.size)
+
+
+class CalibrationLine(Counted):
+    """Slope or intercept of the label on the logit of the probability, one Newton step from the whole's.
+
+    Args:
+        probabilities: Of class 1, shape ``(units,)``.
+        positive: Whether each unit is of class 1, shape ``(units,)``.
+        rows: The units that are judged.
+        place: 0 for the slope, 1 for the intercept.
+    """
+
+    def __init__(self, probabilities: Floats, positive: Flags, rows: Indices, place: int) -> None:
+        from scipy.special import expit
+
+        self._probabilities, self._positive, self._rows, self._place = probabilities, positive, rows, place
+        whole = rows.size == probabilities.size
+        truth, chances = positive[rows].astype(np.float64), probabilities[rows]
+        self._line = np.array(calibration_line(truth, chances) if rows.size else (np.nan, np.nan))
+        logits = logit_of(chances)
+        line = expit(self._line[0] * logits + self._line[1])
+        curve, error = line * (1 - line), line - truth
+        terms = np.stack([error * logits, error, curve * logits**2, curve * logits, curve], axis=1)
+        if rows.size and np.abs(terms[:, :2].mean(axis=0)).max() > _NO_OPTIMUM:
+            self._line[:] = np.nan
+        self._terms = terms if whole else np.zeros((probabilities.size, 5))
+        if not whole:
+            self._terms[rows] = terms
+
+    def __call__(self, counts: Counts) -> float:
+        """Return the number when each unit is drawn so often; NaN where there is no such line."""
+        sums = counts.astype(np.float64) @ self._terms
+        hessian = np.array([[sums[2], sums[3]], [sums[3], sums[4]]])
+        if not np.isfinite([*sums, *self._line]).all() or np.linalg.matrix_rank(hessian) < 2:
+            return float("nan")
+        return float((self._line - np.linalg.solve(hessian, sums[:2]))[self._place])
+
+    def restrict(self, chosen: Flags) -> CalibrationLine:
+        """Return the same over some of the units, from a line of their own."""
+        rows = self._rows[chosen[self._rows]]
+        return CalibrationLine(self._probabilities, self._positive, rows, self._place)
 
 
 class Gaps(Counted):

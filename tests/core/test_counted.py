@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from appliedpapers.core import metrics as m
 from appliedpapers.core.bootstrap import interval, intervals, paired_difference
-from appliedpapers.core.counted import auc_scores, ece_scores, gauc_scores
+from appliedpapers.core.calibration import calibration_line
+from appliedpapers.core.counted import auc_scores, ece_scores, gauc_scores, line_scores
 from appliedpapers.core.evaluation import MetricScores, slices_of
 
 
@@ -142,6 +143,27 @@ def test_a_million_units_get_their_interval_from_a_hundred_draws():
 def test_infinite_scores_tie_with_each_other():
     labels, scores = np.array([0, 1, 1, 0, 1]), np.array([-np.inf, -np.inf, np.inf, np.inf, 0.0])
     assert auc_scores(labels, scores).value == m.auc(labels, scores)
+
+
+def test_the_line_of_a_resample_is_its_own_but_for_a_step():
+    random = np.random.default_rng(0)
+    logits = 2 * random.normal(size=3_000)
+    chances = 1 / (1 + np.exp(-logits))
+    labels = (random.random(3_000) < 1 / (1 + np.exp(0.5 - 0.6 * logits))).astype(int)
+    drawn, chosen = random.integers(0, 3_000, 3_000), random.random(3_000) < 0.4
+    for place, found in enumerate(line_scores(labels, chances)):
+        plain = MetricScores.of(lambda i, p=place: calibration_line(labels[i], chances[i])[p], 3_000)
+        assert found.value == pytest.approx(plain.value, abs=1e-8)
+        assert found.aggregate(drawn) == pytest.approx(plain.aggregate(drawn), abs=2e-3)
+        assert found.restrict(chosen).value == pytest.approx(plain.restrict(chosen).value, abs=1e-8)
+        assert interval(found, n_boot=100) == pytest.approx(interval(plain, n_boot=100), abs=3e-3)
+
+
+def test_there_is_no_line_where_there_is_nothing_to_fit():
+    for labels, chances in (([1, 1], [0.2, 0.8]), ([0, 1], [0.5, 0.5]), ([0, 1], [0.2, 0.8])):
+        assert all(math.isnan(one.value) for one in line_scores(labels, chances))
+    part = line_scores([0, 1, 0], [0.2, 0.5, 0.4])[0].restrict(np.zeros(3, dtype=bool))
+    assert math.isnan(part.value)
 
 
 def test_numbers_that_cannot_be_ranked_are_refused():
