@@ -121,6 +121,8 @@ class ModelConfig(Section):
         "auto", description="fitted on valid; auto is isotonic from 5,000 rows with 500 positives, else platt"
     )
 
+    onnx: bool = Field(False, description="write model.onnx into the bundle, too, and check its answers")
+
     @model_validator(mode="after")
     def _options_agree(self) -> Self:
         widths = self.stream1.hidden[-1], self.stream2.hidden[-1]
@@ -291,3 +293,9 @@ class FinalMlpConfig(TaskConfig):
     candidates: Mapping[str, dict[str, Any]] = Field(
         {}, description="further configurations by name, as overrides; the best on valid is registered"
     )
+
+    @model_validator(mode="after")
+    def _onnx_holds_networks_alone(self) -> Self:
+        if self.model.onnx and (self.model.blend != "none" or self.cascade.weak != "none"):
+            raise ValueError("'model.onnx' goes with 'model.blend: none' and 'cascade.weak: none' alone")
+        return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from appliedpapers.core.data import Dataset, Provenance
 from appliedpapers.core.errors import ConfigError, did_you_mean
 from appliedpapers.core.features.classes import check_labels
+from appliedpapers.core.features.columns import check_columns
 from appliedpapers.core.features.cut import Cut, cut_rows
 from appliedpapers.core.features.fields import Fields, FieldSpec, check_fields, column_of
-from appliedpapers.core.features.infer import check_columns, infer_fields
+from appliedpapers.core.features.infer import infer_fields
 from appliedpapers.core.features.leaks import duplicate_rows, single_field_leak
 from appliedpapers.core.features.rows import FORMATS, RowSource, TableRows, open_rows
 from appliedpapers.core.files import sha256_file
@@ -162,7 +163,7 @@ def build_dataset(
         DataError: Columns do not fit their roles, or a part lacks rows of one class.
     """
     check_fields(fields)
-    check_columns(fields, source)
+    unnamed = check_columns(fields, source.schema)
     data = config.data
     cut = cut_rows(source, fields, method=data.split, shares=data.shares, seed=config.seed)
     check_labels(source, fields, cut)
@@ -182,7 +183,13 @@ def build_dataset(
         summary=f"{source.num_rows:,} rows × {inputs} inputs, {_rate(train):.2%} of train rows positive",
         split_note=cut.note,
         disjoint=(),
-        notes=(*notes, *cut.warnings, *_repeats(train, source, cut), *_leaks(source, fields, cut, truth)),
+        notes=(
+            *notes,
+            *_unused(unnamed),
+            *cut.warnings,
+            *_repeats(train, source, cut),
+            *_leaks(source, fields, cut, truth),
+        ),
         suspects=suspects,
     )
 
@@ -206,6 +213,10 @@ def gauc_column(fields: Fields, wanted: str) -> str | None:
         if field.role == "categorical" and name.lower().replace("-", "_").split("_")[0] in _USERS
     )
     return next(named, None)
+
+
+def _unused(columns: Sequence[str]) -> tuple[str, ...]:
+    return (f"columns without a role are not used: {', '.join(columns)}",) if columns else ()
 
 
 def _rate(split: ClickSplit) -> float:

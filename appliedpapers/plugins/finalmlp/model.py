@@ -46,6 +46,7 @@ Logits = Callable[[EncodedRows], Floats]
 _WEIGHTS = "network-{}.safetensors"
 _WEAK = "weak"
 _TREES = "trees.txt"
+_ONNX = "model.onnx"
 _ROWS_A_BLOCK = 262_144
 
 
@@ -196,6 +197,10 @@ class FinalMlpModel(Model):
             _save(network, folder / _WEIGHTS.format(number))
         if self.trees is not None:
             self.trees.write(folder / _TREES)
+        if self.config.model.onnx:
+            from appliedpapers.plugins.finalmlp.onnx import export_onnx
+
+            export_onnx(self.networks, self.calibrator, self.encoder.fields, folder / _ONNX)
         state: dict[str, Any] = {
             "encoder": self.encoder.write(folder),
             "networks": len(self.networks),
@@ -239,7 +244,7 @@ class FinalMlpModel(Model):
         assert labels is not None
         if self.config.model.blend == "lightgbm" or weak == "lightgbm":
             sample = prepared.sample(self.config.baseline_rows, run.seed)
-            self.trees = LightGbm.tuned(sample, prepared.valid, seed=run.seed)
+            self.trees = LightGbm.tuned(sample, prepared.valid, seed=run.seed, progress=run.progress)
         if self.config.model.blend == "lightgbm" and self.trees is not None:
             network = self._network_logits(prepared.valid)
             self.blend = fit_blend(network, self.trees.logits(prepared.valid), labels)

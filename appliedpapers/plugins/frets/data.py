@@ -163,7 +163,7 @@ class FretsDatasets(DatasetCatalog[FretsConfig]):
             source=str(file.url),
             licence=entry.licence,
             synthetic=False,
-            sha256={file.path: file.sha256},
+            sha256={file.path: file.checksum[1]},
             citation=entry.citation,
         )
         return build_dataset(panel, config, name=entry.id, provenance=provenance)
