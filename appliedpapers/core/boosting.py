@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Parameters = Mapping[str, Any]
 Floats = NDArray[np.float64]
 
-MAX_TREES = 1_000
+MAX_TREES = 500
 PATIENCE = 30
 """Trees without a better AUC on the valid rows before it stops."""
 
@@ -265,7 +265,15 @@ class LightGbm(BoostedTrees):
         # large clean logs: categories are hardly smoothed
         MappingProxyType({"learning_rate": 0.2, "num_leaves": 127, "cat_l2": 1.0, "cat_smooth": 1.0}),
         # small or noisy ones
-        MappingProxyType({"learning_rate": 0.1, "num_leaves": 31, "cat_l2": 10.0, "cat_smooth": 10.0}),
+        MappingProxyType(
+            {
+                "learning_rate": 0.1,
+                "num_leaves": 31,
+                "min_data_in_leaf": 100,
+                "feature_fraction": 0.5,
+                "cat_smooth": 30.0,
+            }
+        ),
     )
 
     def _train(

@@ -27,11 +27,12 @@ Flags = NDArray[np.bool_]
 ALL_SEEN, SOME_UNSEEN = "all seen", "some unseen"
 MOST_DAYS = 14
 FEWEST_ROWS = 50
+DAY = 86_400_000_000
+"""Microseconds of a day."""
 
 _EDGE = 1e-12
 _BINS = 15
 _SLICED = ("auc", "logloss", "brier", "ece")
-_MICROSECONDS_A_DAY = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,15 @@ class TruthGaps(Counted):
         return TruthGaps(self._probabilities, self._truth, self._rows[chosen[self._rows]])
 
 
-def days_of(split: ClickSplit) -> NDArray[np.int64] | None:
-    """Return days since 1970 of each row, ``(rows,)`` int64, below 0 where time is missing.
+def sigmoid(logits: Floats) -> Floats:
+    """Return probabilities of logits."""
+    from scipy.special import expit
+
+    return np.asarray(expit(logits), dtype=np.float64)
+
+
+def moments_of(split: ClickSplit) -> NDArray[np.int64] | None:
+    """Return microseconds since 1970 of each row, ``(rows,)`` int64, below 0 where time is missing.
 
     None where the rows have no times.
     """
@@ -162,8 +170,7 @@ def days_of(split: ClickSplit) -> NDArray[np.int64] | None:
     found = []
     for batch in split.read([column]):
         times = instants(batch.column(0), column, format=split.fields[column].format)
-        micro = pc.fill_null(pc.cast(times, pa.int64()), -_MICROSECONDS_A_DAY)
-        found.append(np.asarray(micro) // _MICROSECONDS_A_DAY)
+        found.append(np.asarray(pc.fill_null(pc.cast(times, pa.int64()), -1)))
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
@@ -172,17 +179,18 @@ def day_name(day: int) -> str:
     return str(np.datetime64(int(day), "D"))
 
 
-def shown_days(days: NDArray[np.int64], labels: NDArray[np.float32]) -> list[int]:
-    """Return the days with enough rows of both classes, in order; some from all over where they are many.
+def shown_periods(periods: NDArray[np.int64], labels: NDArray[np.float32], most: int) -> list[int]:
+    """Return the periods with enough rows of both classes, in order; some from all over where they are many.
 
     Args:
-        days: Of :func:`days_of`.
+        periods: Number of the day, or hour, of each row, ``(rows,)``; below 0 where it is missing.
         labels: 0 or 1, ``(rows,)``.
+        most: How many are returned at most.
     """
-    known = [int(day) for day in np.unique(days[days >= 0]) if _enough(days == day, labels)]
-    if len(known) <= MOST_DAYS:
+    known = [int(one) for one in np.unique(periods[periods >= 0]) if _enough(periods == one, labels)]
+    if len(known) <= most:
         return known
-    places = np.linspace(0, len(known) - 1, MOST_DAYS).round().astype(int)
+    places = np.linspace(0, len(known) - 1, most).round().astype(int)
     return [known[place] for place in places]
 
 
@@ -192,10 +200,11 @@ def _slices(scores: Mapping[str, MetricScores], prediction: ClickPrediction, spl
     new = prediction.unseen > 0
     if _enough(new, split.labels) and _enough(~new, split.labels):
         parts += [({"ids": ALL_SEEN}, ~new), ({"ids": SOME_UNSEEN}, new)]
-    days = days_of(split)
-    shown = [] if days is None else shown_days(days, split.labels)
-    if days is not None and len(shown) > 1:
-        parts += [({"day": day_name(day)}, days == day) for day in shown]
+    moments = moments_of(split)
+    if moments is not None:
+        days = moments // DAY
+        shown = shown_periods(days, split.labels, MOST_DAYS)
+        parts += [] if len(shown) < 2 else [({"day": day_name(day)}, days == day) for day in shown]
     return tuple(
         (labels, {name: scores[name].restrict(chosen) for name in _SLICED}) for labels, chosen in parts
     )
