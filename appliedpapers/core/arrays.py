@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from appliedpapers.core.casting import Rows
+from appliedpapers.core.casting import Rows, cast_scalars, one_array, text_meant
 from appliedpapers.core.schema import Column
 
 Problems = list[tuple[str, Rows]]
@@ -40,9 +40,12 @@ def check_arrays(values: pa.Array, column: Column, shapes: Sequence[Sequence[int
 
     Args:
         values: Tensors, lists (nested or flat), or JSON text of lists.
-        column: A column with a shape.
+        column: A column with a shape. Texts come in lists of any length, ``shape=(None,)``, and nothing
+            else; an element may be missing and whole numbers are text, as in a column of single texts.
         shapes: Shape of each cell, where flat lists of a ragged column carry it beside them.
     """
+    if column.dtype == "string":
+        return _lists_of_texts(values, column)
     if isinstance(values.type, pa.FixedShapeTensorType):
         given = list(values.type.shape)
         if not _fits(given, column.shape or ()):
@@ -56,6 +59,40 @@ def check_arrays(values: pa.Array, column: Column, shapes: Sequence[Sequence[int
         if block is not None and block.dtype == np.dtype(column.dtype):
             return _fixed_cells(block, np.asarray(pc.is_null(values)), column)
     return _cell_by_cell(values, column, shapes)
+
+
+def _lists_of_texts(values: pa.Array, column: Column) -> Cells:
+    broken = np.zeros(len(values), bool)
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+        texts, uncast = cast_scalars(one_array(values.flatten()), Column(column.name, "string"))
+        broken[np.repeat(np.arange(len(values)), lengths)[uncast]] = True
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(offsets), texts, mask=values.is_null())
+    else:
+        cells = [_texts(cell) for cell in values.to_pylist()]
+        broken[:] = [not kept for _, kept in cells]
+        lists = pa.array([texts for texts, _ in cells], column.arrow_type())
+    problems: Problems = [("not a list of texts", np.flatnonzero(broken))] if broken.any() else []
+    if not column.nullable and lists.null_count:
+        absent = np.asarray(lists.is_null()) & ~broken
+        problems += [(_MISSING, np.flatnonzero(absent))] if absent.any() else []
+    sizes = [None if size is None else [size] for size in pc.list_value_length(lists).to_pylist()]
+    return Cells(lists, pa.array(sizes, pa.list_(pa.int32())), problems)
+
+
+def _texts(cell: Any) -> tuple[list[str | None] | None, bool]:
+    """Return the texts of a cell that is a list or JSON text of one, and whether it is."""
+    if isinstance(cell, str):
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            return None, False
+    if not isinstance(cell, list):
+        return None, cell is None
+    texts = [None if element is None else text_meant(element) for element in cell]
+    kept = all(text is not None or element is None for text, element in zip(texts, cell, strict=True))
+    return (texts if kept else None), kept
 
 
 def _block(values: pa.Array, shape: tuple[int, ...]) -> np.ndarray[Any, Any] | None:

@@ -73,6 +73,15 @@ def text_of_number(value: float) -> str | None:
     return str(int(value)) if abs(value) < _EXACT[64] and float(value).is_integer() else None
 
 
+def text_meant(value: Any) -> str | None:
+    """Return a cell of JSON as text where it is text, truth or a whole number; None for anything else."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return text_of_number(value)
+    return str(value) if isinstance(value, str | int) else None
+
+
 def _texts_of_floats(values: pa.Array) -> tuple[pa.Array, Rows]:
     numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
     whole = (np.floor(numbers) == numbers) & (np.abs(numbers) < _EXACT[values.type.bit_width])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from appliedpapers.core.arrays import Problems, check_arrays
-from appliedpapers.core.casting import Rows, cast_scalars, one_array, text_of_number
+from appliedpapers.core.casting import Rows, cast_scalars, one_array, text_meant
 from appliedpapers.core.errors import DataError, did_you_mean
 from appliedpapers.core.schema import Column, TableSchema, Violation, violations_error
 
@@ -159,21 +159,13 @@ def _loose_array(values: Sequence[Any], text: bool) -> pa.Array:
 def _texts_and_others(values: Sequence[Any]) -> pa.Array:
     # a fraction or a list must not become the text that was asked for only because a neighbour is text
     values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
-    texts = [_text_meant(value) for value in values]
+    texts = [text_meant(value) for value in values]
     others = [
         None if value is None or text is not None else _as_text(value).encode()
         for value, text in zip(values, texts, strict=True)
     ]
     kinds = pa.array([int(other is not None) for other in others], pa.int8())
     return pa.UnionArray.from_sparse(kinds, [pa.array(texts, pa.string()), pa.array(others, pa.binary())])
-
-
-def _text_meant(value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return text_of_number(value)
-    return str(value) if isinstance(value, str | int) else None
 
 
 def _as_text(value: Any) -> str:

@@ -375,6 +375,54 @@ def test_a_ragged_array_that_does_not_fit_is_named(cell):
     assert checked.rejected.tolist() == [1]
 
 
+TAGS = TableSchema((Column("tags", "string", shape=(None,), nullable=True),))
+
+
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
+@pytest.mark.parametrize(
+    ("cells", "element", "expected"),
+    [
+        ([["a", None], None, [], ["b"]], pa.string(), [["a", None], None, [], ["b"]]),
+        ([["a", None], None, [], ["b"]], pa.large_string(), [["a", None], None, [], ["b"]]),
+        ([[1, 20], None, []], pa.int64(), [["1", "20"], None, []]),
+        ([[3.0, None], []], pa.float64(), [["3", None], []]),
+        ([[], None], pa.null(), [[], None]),
+    ],
+)
+def test_lists_of_texts_take_what_single_texts_take(kind, cells, element, expected):
+    checked = check(pa.table({"tags": pa.array(cells, kind(element))}), TAGS)
+    assert checked.violations == ()
+    assert checked.table.column("tags").to_pylist() == expected
+    sizes = [None if cell is None else [len(cell)] for cell in expected]
+    assert checked.table.column("tags_shape").to_pylist() == sizes
+
+
+def test_a_slice_of_lists_of_texts_has_the_texts_of_its_own_rows():
+    table = pa.table({"tags": [["a"], ["b", "c"], None, ["d"]]})
+    assert check(table.slice(1), TAGS).table.column("tags").to_pylist() == [["b", "c"], None, ["d"]]
+
+
+def test_lists_of_texts_are_read_from_requests_and_from_cells_of_json():
+    records = [{"tags": ["a", 1, True]}, {"tags": None}, {"tags": '["b", null]'}, {"tags": []}]
+    checked = check(from_records(records, TAGS), TAGS)
+    assert checked.violations == ()
+    assert checked.table.column("tags").to_pylist() == [["a", "1", "true"], None, ["b", None], []]
+
+
+@pytest.mark.parametrize("cell", ["a", "[", 3, [["a"]], [1.5], {"a": "b"}])
+def test_what_is_no_list_of_texts_is_named(cell):
+    checked = check(from_records([{"tags": ["a"]}, {"tags": cell}], TAGS), TAGS)
+    assert checked.rejected.tolist() == [1]
+    assert [item.rule for item in checked.violations] == ["not a list of texts"]
+
+
+def test_fractions_in_lists_are_no_texts_and_missing_lists_may_be_refused():
+    assert check(pa.table({"tags": [[1.0], [2.5, 3.0]]}), TAGS).rejected.tolist() == [1]
+    strict = TableSchema((Column("tags", "string", shape=(None,)),))
+    checked = check(pa.table({"tags": [["a"], None]}), strict)
+    assert [item.rule for item in checked.violations] == ["the value is missing"]
+
+
 def test_a_shape_that_does_not_fit_its_list_is_named():
     schema = TableSchema((Column("x", "float64", shape=(None, 2)),))
     checked = check(pa.table({"x": [[1.0, 2.0], [3.0, 4.0]], "x_shape": [[1, 2], [2, 2]]}), schema)
