@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import BundleError, DataError
 from appliedpapers.core.features.encoded import EncodedRows
+from appliedpapers.core.features.tree_table import TreeTable, tree_table
 from appliedpapers.core.files import whole_file
 from appliedpapers.core.metrics import auc
 from appliedpapers.core.progress import SilentProgress
@@ -37,55 +37,7 @@ PATIENCE = 30
 """Trees without a better AUC on the valid rows before it stops."""
 
 _BLOCK_ROWS = 131_072
-_EXACT_IN_FLOAT32 = 1 << 24
 _NOTE_EVERY = 50
-
-
-@dataclass(frozen=True)
-class TreeTable:
-    """Encoded rows as trees read them.
-
-    Attributes:
-        values: ``(rows, columns)``; float32, or float64 where a table has more ids than float32 counts.
-        names: Of the columns.
-        categorical: Which columns hold ids, ``(columns,)`` bool.
-    """
-
-    values: NDArray[np.floating[Any]]
-    names: tuple[str, ...]
-    categorical: NDArray[np.bool_]
-
-
-def tree_table(rows: EncodedRows) -> TreeTable:
-    """Return encoded rows as one matrix, in schema order.
-
-    A categorical field is its id: missing values and what was never seen are categories like any other. A
-    numeric field is its normalised value, missing ones 0 with the indicator field beside it. A sequence
-    gives its number of tokens, its first and its last token (0 where it is empty), the latter two as
-    categories.
-    """
-    columns: list[tuple[str, bool, NDArray[Any]]] = []
-    taken = {"categorical": 0, "numeric": 0, "sequence": 0}
-    for field in rows.fields:
-        place = taken[field.kind]
-        taken[field.kind] += 1
-        if field.kind == "categorical":
-            columns.append((field.name, True, rows.ids[:, place]))
-        elif field.kind == "numeric":
-            columns.append((field.name, False, rows.numbers[:, place]))
-        else:
-            tokens = rows.sequences[place]
-            held = np.count_nonzero(tokens, axis=1)
-            last = tokens[np.arange(len(tokens)), np.maximum(held - 1, 0)]
-            columns.append((f"{field.name}_length", False, held))
-            columns.append((f"{field.name}_first", True, tokens[:, 0]))
-            columns.append((f"{field.name}_last", True, last))
-    large = max((field.size for field in rows.fields), default=0) > _EXACT_IN_FLOAT32
-    values = np.empty((len(rows), len(columns)), np.float64 if large else np.float32)
-    for position, (_, _, column) in enumerate(columns):
-        values[:, position] = column
-    names = tuple(name for name, _, _ in columns)
-    return TreeTable(values, names, np.array([is_id for _, is_id, _ in columns], bool))
 
 
 class BoostedTrees(ABC):
@@ -350,7 +302,15 @@ class XgBoost(BoostedTrees):
     suffix = ".json"
     candidates = (
         MappingProxyType({"learning_rate": 0.2, "max_leaves": 127, "max_depth": 0}),
-        MappingProxyType({"learning_rate": 0.1, "max_leaves": 31, "max_depth": 0, "min_child_weight": 10.0}),
+        MappingProxyType(
+            {
+                "learning_rate": 0.1,
+                "max_leaves": 31,
+                "max_depth": 0,
+                "min_child_weight": 10.0,
+                "colsample_bytree": 0.5,
+            }
+        ),
     )
 
     def _train(
@@ -423,7 +383,8 @@ class XgBoost(BoostedTrees):
         import xgboost
 
         self._booster = xgboost.Booster({"nthread": 1})
-        self._booster.load_model(bytearray(path.read_bytes()))
+        # by path: an empty buffer would end the process
+        self._booster.load_model(str(path))
         self.trees_ = int(self._booster.num_boosted_rounds())
 
 

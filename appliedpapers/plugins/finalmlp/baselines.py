@@ -36,7 +36,7 @@ def rivals(config: FinalMlpConfig, dataset: Dataset) -> list[Baseline]:
     """Return the unfitted baselines that the configuration names.
 
     Simulated data add the oracle. Each column of ``config.without``, and each that the dataset suspects of
-    giving the label away, adds LightGBM and ours without it.
+    giving the label away (unless ``config.suspects`` says no), adds LightGBM and ours without it.
 
     Raises:
         ConfigError: ``without`` names no input column.
@@ -49,7 +49,8 @@ def rivals(config: FinalMlpConfig, dataset: Dataset) -> list[Baseline]:
                 f"option 'without': '{name}' is no input column.", hint=did_you_mean(name, known)
             )
     made: list[Baseline] = [_rival(name, config) for name in config.baselines]
-    for name in dict.fromkeys((*config.without, *getattr(dataset, "suspects", ()))):
+    suspected = getattr(dataset, "suspects", ()) if config.suspects else ()
+    for name in dict.fromkeys((*config.without, *suspected)):
         if name in config.model.leave_out:
             continue
         if "lightgbm" in config.baselines:

@@ -205,7 +205,7 @@ def _drift(material: Material) -> Figure | None:
     for axes, these in zip((above, below), ends, strict=True):
         axes.margins(x=0.02)
         _label_ends(axes, times[-1], these)
-    locator = AutoDateLocator(maxticks=7)
+    locator = AutoDateLocator(minticks=3, maxticks=7)
     below.xaxis.set_major_locator(locator)
     below.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     mine = areas[material.model_name]
@@ -261,13 +261,14 @@ def cascade_figure(
     axes.axhline(areas[-1], color=BASELINE, lw=1, ls="--")
     axes.plot(100 * shares, areas, color=OURS, marker=".", lw=1.6)
     axes.plot(100 * share, chosen, marker="o", ms=9, mfc="none", mec=OURS)
-    side = "left" if share < 0.15 else "right" if share > 0.85 else "center"
+    # beside a rising curve there is room below, at its left end only above
+    start = share < 0.1
     axes.annotate(
         f"chosen: {share:.0%}",
         (100 * share, chosen),
-        xytext=(0, 11),
+        xytext=(0, 11) if start else (0, -18),
         textcoords="offset points",
-        ha=side,
+        ha="left" if start else "right" if share > 0.85 else "center",
         color=INK,
         fontsize=9,
     )

@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from appliedpapers.core import metrics
-from appliedpapers.core.calibration import calibration_line
-from appliedpapers.core.counted import auc_scores, ece_scores, gauc_scores
+from appliedpapers.core.counted import auc_scores, ece_scores, gauc_scores, line_scores
 from appliedpapers.core.evaluation import Counted, Counts, MetricScores, Scored, Slices
 from appliedpapers.core.features.fields import column_of
 from appliedpapers.core.features.instants import instants
@@ -30,7 +29,6 @@ FEWEST_ROWS = 50
 DAY = 86_400_000_000
 """Microseconds of a day."""
 
-_EDGE = 1e-12
 _BINS = 15
 _SLICED = ("auc", "logloss", "brier", "ece")
 
@@ -72,58 +70,13 @@ def score_clicks(prediction: ClickPrediction, split: ClickSplit) -> Scored:
         scores[f"{prefix}logloss"] = MetricScores.mean(metrics.log_losses(label, said), weight)
         scores[f"{prefix}brier"] = MetricScores.mean((said - label) ** 2, weight)
         scores[f"{prefix}ece"] = ece_scores(label, said)
-    for place, name in enumerate(("calibration_slope", "calibration_intercept")):
-        line = Line(label, chance, np.arange(label.size), place)
-        scores[name] = MetricScores.counted(line, label.size)
+    scores["calibration_slope"], scores["calibration_intercept"] = line_scores(label, chance)
     if split.truth is not None:
         gaps = TruthGaps(chance, split.truth, np.arange(label.size))
         scores["true_calibration_error"] = MetricScores.counted(gaps, label.size)
     by_group = split.cut.column if split.cut.protocol.startswith("group") else None
     clusters = None if by_group is None else split.codes(by_group)
     return Scored(scores, clusters=clusters, slices=_slices(scores, prediction, split))
-
-
-class Line(Counted):
-    """Slope or intercept of the label on the predicted logit (Cox 1958).
-
-    A resample moves the line by one Newton step from that of all rows, which is the bootstrap's answer to
-    first order at a hundredth of its cost.
-
-    Args:
-        labels: 0 or 1, ``(units,)``.
-        probabilities: Of class 1, ``(units,)``.
-        rows: The units that are judged.
-        place: 0 for the slope, 1 for the intercept.
-    """
-
-    def __init__(
-        self, labels: NDArray[np.float32], probabilities: Floats, rows: NDArray[np.intp], place: int
-    ) -> None:
-        from scipy.special import expit, logit
-
-        self._labels, self._probabilities, self._rows, self._place = labels, probabilities, rows, place
-        self._at = np.array([np.nan, np.nan])
-        if rows.size:
-            self._at = np.array(calibration_line(labels[rows], probabilities[rows]))
-        values = logit(np.clip(probabilities[rows], _EDGE, 1 - _EDGE))
-        chance = expit(self._at[0] * values + self._at[1])
-        error, curve = labels[rows] - chance, chance * (1 - chance)
-        self._terms = np.stack([error * values, error, curve * values**2, curve * values, curve])
-
-    def __call__(self, counts: Counts) -> float:
-        """Return the value when each unit is drawn so often; NaN where it is not defined."""
-        if not np.isfinite(self._at).all():
-            return float("nan")
-        first, second, squares, mixed, curve = self._terms @ counts[self._rows]
-        determinant = squares * curve - mixed**2
-        if not determinant > 0:
-            return float("nan")
-        step = (curve * first - mixed * second, squares * second - mixed * first)
-        return float(self._at[self._place] + step[self._place] / determinant)
-
-    def restrict(self, chosen: Flags) -> Line:
-        """Return the value over some of the units, by a line of their own."""
-        return Line(self._labels, self._probabilities, self._rows[chosen[self._rows]], self._place)
 
 
 class TruthGaps(Counted):
