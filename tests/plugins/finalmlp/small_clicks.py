@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,7 @@ _SMALL = {
     "model.oov_dropout": 0.0,
     "training.epochs": 2,
     "training.batch_size": 128,
-    "training.lr": 0.01,
+    "training.lr": 0.03,
     "training.embedding_l2": 1e-4,
     "baselines": "[click-rate]",
 }
@@ -59,13 +61,13 @@ def configured(*assignments: str, preset: str = "default") -> FinalMlpConfig:
 
 
 def clicks(rows: int = 2000, seed: int = 0, days: float = 10.0) -> pa.Table:
-    """Return a log in the order of time: users like items of their own kind, and cheap ones."""
+    """Return a log in the order of time: every second item is liked, cheap ones more, by some users less."""
     random = np.random.default_rng(seed)
     user, item = random.integers(0, USERS, rows), random.integers(0, ITEMS, rows)
     price = np.exp(random.normal(0, 0.7, rows))
     age = random.integers(18, 76, rows).astype(float)
     age[random.random(rows) < 0.1] = np.nan
-    logit = np.where(user % 3 == item % 3, 1.6, -1.6) - 0.6 * np.log(price) + 0.02 * (np.nan_to_num(age) - 40)
+    logit = np.where(item % 2, 1.5, -1.5) - 0.8 * np.log(price) + np.where(user % 3, 0.4, -0.8)
     instants = np.sort(random.random(rows)) * days * 86_400e6
     tags = [
         [f"t{tag}" for tag in random.integers(0, 8, count)] if count else []
@@ -114,6 +116,13 @@ def fitted(
     dataset = dataset_of(clicks() if table is None else table, config, fields)
     run = FitContext(folder, seed=config.seed, resume=resume)
     return FinalMlpModel(config).fit(dataset.train, dataset.valid, run, init=init)
+
+
+@cache
+def standard() -> FinalMlpModel:
+    """Return the fitted model of the small options, the same for all tests: none may change it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return fitted(configured(), Path(folder))
 
 
 def round_trip(model: FinalMlpModel, folder: Path) -> FinalMlpModel:
