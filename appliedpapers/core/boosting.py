@@ -37,6 +37,8 @@ PATIENCE = 30
 """Trees without a better AUC on the valid rows before it stops."""
 
 _BLOCK_ROWS = 131_072
+# below it threads of a library wait for one another longer than they work, many times so on a busy machine
+_ROWS_A_THREAD = 200_000
 _NOTE_EVERY = 50
 
 
@@ -114,7 +116,7 @@ class BoostedTrees(ABC):
             train: Rows with labels; their weights count.
             valid: Rows with labels.
             seed: The same seed and rows give the same trees, whatever the number of threads.
-            threads: Threads of the library; None takes as many as torch may use.
+            threads: Threads of the library; None takes as many as torch may use and the rows are worth.
             progress: Told after each tree.
 
         Raises:
@@ -127,7 +129,7 @@ class BoostedTrees(ABC):
                     f"{self.name}: the {part} rows all have the same label.",
                     hint="Boosted trees need clicks and non-clicks in both parts; cut the rows differently.",
                 )
-        threads = threads or _allowed_threads()
+        threads = threads or _worth(len(train))
         with (progress or SilentProgress()).task(self.name, self.max_trees) as task:
 
             def grown(trees: int, area: float) -> None:
@@ -150,7 +152,7 @@ class BoostedTrees(ABC):
         """
         if self._booster is None:
             raise ValueError(f"{self.name}: fit before logits")
-        threads = threads or _allowed_threads()
+        threads = threads or _worth(len(rows))
         starts = range(0, len(rows), _BLOCK_ROWS)
         parts = [self._margins(tree_table(rows.take(slice(at, at + _BLOCK_ROWS))), threads) for at in starts]
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
@@ -388,11 +390,12 @@ class XgBoost(BoostedTrees):
         self.trees_ = int(self._booster.num_boosted_rounds())
 
 
-def _allowed_threads() -> int:
+def _worth(rows: int) -> int:
+    """Return how many threads so many rows are worth, at most those that torch may use."""
     import torch
 
-    # follows --threads and OMP_NUM_THREADS
-    return int(torch.get_num_threads())
+    # torch follows --threads and OMP_NUM_THREADS
+    return min(int(torch.get_num_threads()), 1 + rows // _ROWS_A_THREAD)
 
 
 def _label_of(rows: EncodedRows) -> NDArray[np.float32]:
