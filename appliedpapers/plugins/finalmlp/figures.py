@@ -123,7 +123,7 @@ def importance_figure(found: Sequence[Importance], *, synthetic: bool) -> Figure
     """
     shown = found[:_MOST_INPUTS]
     gated = any(one.gates is not None for one in shown)
-    ratios = {"width_ratios": [1.7, 1.0] if gated else [1.0, 0.01], "wspace": 0.02}
+    ratios = {"width_ratios": [1.45, 1.0] if gated else [1.0, 0.01], "wspace": 0.02}
     fig, (axes, table) = drawing.start(
         height=1.1 + 0.24 * len(shown), columns=2, sharey=True, gridspec_kw=ratios
     )
@@ -158,7 +158,7 @@ def _write_gates(axes: Any, shown: Sequence[Importance]) -> None:
     axes.set_xlim(0, 4)
     for column, head in enumerate(("gate 1", "gate 2", "passed 1", "passed 2")):
         right = column + 0.98
-        axes.text(right, -0.95, head, ha="right", va="center", fontsize=8, color=MUTED)
+        axes.text(right, -0.95, head, ha="right", va="center", fontsize=7.5, color=MUTED)
         for place, one in enumerate(shown):
             if one.gates is not None and one.passed is not None:
                 value = (*one.gates, *one.passed)[column]
@@ -201,7 +201,7 @@ def _drift(material: Material) -> Figure | None:
     ends[1].append((clicked[-1], "clicked", TRUTH))
     above.set_ylabel("AUC")
     below.set_ylabel("mean probability")
-    below.set_ylim(bottom=0)
+    below.set_ylim(bottom=0, top=1.2 * below.get_ylim()[1])
     for axes, these in zip((above, below), ends, strict=True):
         axes.margins(x=0.02)
         _label_ends(axes, times[-1], these)
@@ -225,13 +225,15 @@ _End = tuple[float, str, str]
 
 
 def _label_ends(axes: Any, x: Any, ends: Sequence[_End]) -> None:
-    """Label lines at their ends, pushed apart where they would overlap."""
+    """Label lines at their ends, pushed apart up and down where they would overlap."""
     low, high = axes.get_ylim()
-    gap, lowest = (high - low) * 0.11, -np.inf
-    for value, name, color in sorted(ends):
-        y = max(value, lowest + gap)
-        drawing.label_end(axes, x, y, name, color)
-        lowest = y
+    ordered = sorted(ends)
+    values = np.array([value for value, _, _ in ordered])
+    steps = np.arange(len(ordered)) * (high - low) * 0.12
+    apart = np.maximum.accumulate(values - steps) + steps
+    apart -= (apart - values).mean()
+    for y, (_, name, color) in zip(apart, ordered, strict=True):
+        drawing.label_end(axes, x, float(y), name, color)
 
 
 def _cascade(material: Material) -> Figure | None:
