@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from appliedpapers.core.config import Section, TaskConfig
 from appliedpapers.core.features.fields import FieldSpec
@@ -66,6 +66,12 @@ class DataConfig(Section):
         1_000_000, ge=1_000, le=1_000_000_000, description="streaming: rows that are shuffled at a time"
     )
     simulator: SimulatorConfig = SimulatorConfig()
+
+    @field_validator("streaming", mode="before")
+    @classmethod
+    def _words_stay_words(cls, value: object) -> object:
+        # YAML takes on and off for truth
+        return ("on" if value else "off") if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _shares_are_a_partition(self) -> Self:
