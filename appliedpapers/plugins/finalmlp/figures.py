@@ -268,9 +268,9 @@ def cascade_figure(
     axes.annotate(
         f"chosen: {share:.0%}",
         (100 * share, chosen),
-        xytext=(0, 11) if start else (0, -18),
+        xytext=(0, 11) if start else (6, -15),
         textcoords="offset points",
-        ha="left" if start else "right" if share > 0.85 else "center",
+        ha="right" if share > 0.85 else "left",
         color=INK,
         fontsize=9,
     )
