@@ -37,7 +37,10 @@ RESULTS = ROOT / "docs" / "results"
 _WHAT = "Full acceptance runs of a plugin: target against measured, printed and kept."
 # shared modules with cases that are no runs of the product
 _OWN_RUNNERS = {"mowst": "benchmarks.mowst_graphs"}
-_LIBRARIES = ("torch", "numpy", "pandas", "lightgbm", "lightning-fabric")
+_LIBRARIES = (
+    *("torch", "numpy", "pandas", "pyarrow", "scikit-learn", "lightgbm", "xgboost-cpu"),
+    "lightning-fabric",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,7 +147,9 @@ def _run(plugin: str, settings: Settings, device: str, scratch: Path, progress: 
     from appliedpapers.pipelines.run import start
     from appliedpapers.pipelines.run_folder import RunRequest
 
-    config = resolve_config(plugin, preset=settings.preset, assignments=settings.assignments)
+    config = resolve_config(
+        plugin, preset=settings.preset, assignments=settings.assignments, dataset=settings.dataset
+    )
     request = RunRequest(
         plugin=plugin,
         config=config,

@@ -84,7 +84,7 @@ class StreamConfig(Section):
     """One of the two streams."""
 
     hidden: tuple[int, ...] = Field((128,), min_length=1, description="widths of the layers")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of units dropped while training")
+    dropout: float = Field(0.4, ge=0, lt=1, description="share of units dropped while training")
     batch_norm: bool = Field(True, description="batch normalisation before each rectification")
     block: HeadSpec = Field(
         "mlp",
@@ -157,7 +157,7 @@ class CascadeConfig(Section):
 class FinalMlpTraining(TrainingConfig):
     """Adam on the cross-entropy; the learning rate falls after an epoch that is no better."""
 
-    epochs: int = Field(20, ge=1, le=100_000, description="passes over the training data, at most")
+    epochs: int = Field(30, ge=1, le=100_000, description="passes over the training data, at most")
     batch_size: int = Field(2048, ge=2, le=10_000_000, description="rows a step (per process)")
     lr_decay: float = Field(
         0.1, gt=0, le=1, description="factor on the learning rate after an epoch that is no better"
@@ -171,7 +171,7 @@ class FinalMlpTraining(TrainingConfig):
     monitor: Literal["auc", "auc-logloss"] = Field(
         "auc", description="what an epoch is judged by on valid: AUC, or AUC minus logloss"
     )
-    embedding_l2: float = Field(1e-3, ge=0, description="penalty on tables and gate tables (lambda_e)")
+    embedding_l2: float = Field(0.05, ge=0, description="penalty on tables and gate tables (lambda_e)")
     net_l2: float = Field(0.0, ge=0, description="penalty on all other weights (lambda_n)")
     l2: Literal["auto", "dense", "batch_rows"] = Field(
         "auto", description="whole tables, or the rows of the batch; auto is dense below 5 million rows"
@@ -252,6 +252,9 @@ _AVAZU_X4 = _paper(
 )
 
 
+_BEST: dict[str, Any] = {"model": {"ensemble": 3, "blend": "lightgbm"}}
+
+
 class FinalMlpConfig(TaskConfig):
     """Everything that a click-through-rate run can be told."""
 
@@ -267,9 +270,10 @@ class FinalMlpConfig(TaskConfig):
             },
             "training": {"epochs": 4, "batch_size": 512},
         },
-        "best": {"model": {"ensemble": 3, "blend": "lightgbm"}},
+        "best": _BEST,
         "published": _ANY,
         "frappe_x1": _FRAPPE,
+        "frappe_best": {**_FRAPPE, "model": {**_FRAPPE["model"], **_BEST["model"]}},
         "movielenslatest_x1": _MOVIELENS,
         "criteo_x1": _CRITEO_X1,
         "avazu_x1": _AVAZU_X1,
@@ -295,6 +299,9 @@ class FinalMlpConfig(TaskConfig):
     )
     without: tuple[str, ...] = Field(
         (), description="fields that ours and LightGBM are fitted once more without, in rows of their own"
+    )
+    suspects: bool = Field(
+        True, description="do the same without the columns that a published dataset is suspected of"
     )
     candidates: Mapping[str, dict[str, Any]] = Field(
         {}, description="further configurations by name, as overrides; the best on valid is registered"
