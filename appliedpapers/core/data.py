@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from appliedpapers.core.fingerprint import table_fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from appliedpapers.core.audit import RowSet
 
 _EXAMPLES_SHOWN = 5
 
@@ -209,21 +212,35 @@ def leakage_audit(dataset: Dataset) -> list[LeakageFinding]:
     findings: list[LeakageFinding] = []
     for sample in dataset.resamples():
         named = {"train": sample.train, "valid": sample.valid, "test": sample.test}
-        keys = {name: split.keys() for name, split in named.items()}
-        sets = {("rows", name): RowSet(table) for name, table in keys.items()}
+        pairs, found = list(combinations(named, 2)), list[LeakageFinding]()
+        kinds: dict[str, Callable[[Split], RowSet | None]] = {"rows": lambda split: RowSet(split.keys())}
         for column in dataset.disjoint:
-            for name, table in keys.items():
-                sets[f"values of '{column}'", name] = RowSet.of(table.column(column))
-        for name, split in named.items():
-            contents = split.signatures()
-            if contents is not None:
-                sets["identical contents", name] = RowSet.of(contents.drop_null())
-        for a, b in combinations(named, 2):
-            for kind in dict.fromkeys(kind for kind, _ in sets):
-                if (kind, a) in sets and (kind, b) in sets:
-                    count, examples = common_rows(sets[kind, a], sets[kind, b], _EXAMPLES_SHOWN)
-                    findings += [LeakageFinding(kind, (a, b), count, examples)] if count else []
+            kinds[f"values of '{column}'"] = partial(_values_of, column)
+        kinds["identical contents"] = _contents_of
+        # one kind after the other: the sets of tens of millions of rows are large
+        for kind, rows_of in kinds.items():
+            made = {name: rows_of(split) for name, split in named.items()}
+            sets = {name: rows for name, rows in made.items() if rows is not None}
+            for a, b in pairs:
+                if a in sets and b in sets:
+                    count, examples = common_rows(sets[a], sets[b], _EXAMPLES_SHOWN)
+                    found += [LeakageFinding(kind, (a, b), count, examples)] if count else []
+            del made, sets
+        findings += sorted(found, key=lambda finding: pairs.index(finding.splits))
     return findings
+
+
+def _values_of(column: str, split: Split) -> RowSet:
+    from appliedpapers.core.audit import RowSet
+
+    return RowSet.of(split.keys().column(column))
+
+
+def _contents_of(split: Split) -> RowSet | None:
+    from appliedpapers.core.audit import RowSet
+
+    contents = split.signatures()
+    return None if contents is None else RowSet.of(contents.drop_null())
 
 
 def _digest(parts: list[str]) -> str:

@@ -69,8 +69,13 @@ class Cut:
         max_rows: int = BATCH_ROWS,
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of one part in the order of the source; batches may be small, never empty."""
-        for batch, parts in with_parts(source, self, columns, max_rows):
-            inside = parts == PARTS.index(part)
+        number = PARTS.index(part)
+
+        def wanted(start: int, stop: int) -> bool:
+            return bool((self.assignment[start:stop] == number).any())
+
+        for row, batch in source.numbered(columns, max_rows, wanted):
+            inside = self.assignment[row : row + batch.num_rows] == number
             if inside.all():
                 yield batch
             elif inside.any():

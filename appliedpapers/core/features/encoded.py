@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Kind = Literal["categorical", "numeric", "sequence"]
 
 PADDING = 0
+Number = TypeVar("Number", np.int32, np.float32)
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,44 @@ def concat_rows(parts: Sequence[EncodedRows]) -> EncodedRows:
         if first.weight is None
         else np.concatenate([part.weight for part in parts if part.weight is not None]),
     )
+
+
+def collect_rows(parts: Iterable[EncodedRows], rows: int) -> EncodedRows:
+    """Return ``rows`` rows that come in parts; beside the result, one part is in memory at a time.
+
+    Args:
+        parts: At least one, of the same fields.
+        rows: How many rows there are in all.
+
+    Raises:
+        ValueError: There are more or fewer.
+    """
+    whole: EncodedRows | None = None
+    end = 0
+    for part in parts:
+        if whole is None:
+            whole = replace(
+                part,
+                ids=_room(part.ids, rows),
+                numbers=_room(part.numbers, rows),
+                sequences=tuple(_room(one, rows) for one in part.sequences),
+                label=None if part.label is None else _room(part.label, rows),
+                weight=None if part.weight is None else _room(part.weight, rows),
+            )
+        start, end = end, end + len(part)
+        if end > rows:
+            break
+        for target, values in zip(_arrays(whole), _arrays(part), strict=True):
+            target[start:end] = values
+    if whole is None or end != rows:
+        raise ValueError(f"expected {rows} rows, found {end}")
+    return whole
+
+
+def _room(like: NDArray[Number], rows: int) -> NDArray[Number]:
+    return np.empty((rows, *like.shape[1:]), like.dtype)
+
+
+def _arrays(rows: EncodedRows) -> list[NDArray[np.int32] | NDArray[np.float32]]:
+    arrays = [rows.ids, rows.numbers, *rows.sequences, rows.label, rows.weight]
+    return [one for one in arrays if one is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ LINES = (".jsonl", ".jsonl.gz")
 ARROW = (".arrow",)
 FORMATS = (*PARQUET, *TEXT, *LINES, *ARROW)
 _PIECES = 16
+Wanted = Callable[[int, int], bool]
 # what pandas writes beside the columns of a frame whose index is not a plain count
 _INDEX = re.compile(r"__index_level_\d+__")
 
@@ -72,6 +73,26 @@ class RowSource(ABC):
         for batch in self._read(wanted, max_rows):
             if batch.num_rows:
                 yield batch
+
+    def numbered(
+        self, columns: Sequence[str] | None, max_rows: int, wanted: Wanted
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield rows in their fixed order, each batch with the number of its first row, from 0.
+
+        Args:
+            columns: As for :meth:`batches`.
+            max_rows: As for :meth:`batches`.
+            wanted: Says whether any row ``start <= row < stop`` matters; other rows may be left out, and are
+                not read where the format allows that.
+
+        Raises:
+            DataError: As for :meth:`batches`.
+        """
+        row = 0
+        for batch in self.batches(columns, max_rows):
+            if wanted(row, row + batch.num_rows):
+                yield row, batch
+            row += batch.num_rows
 
     def sample(self, rows: int) -> pa.Table:
         """Return about ``rows`` rows as pieces from all over the source, in order; all when it is small."""

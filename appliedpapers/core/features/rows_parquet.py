@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -14,12 +15,14 @@ import pyarrow.parquet as pq
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.features.rows import (
     RowSource,
+    Wanted,
     broken,
     conform,
     kept,
     no_rows,
     pieces,
     plain_schema,
+    require_columns,
     require_distinct,
     require_same_columns,
 )
@@ -79,6 +82,25 @@ class ParquetRows(RowSource):
     def fingerprint(self) -> str:
         """Return the sha256 of names, sizes and bytes of all files."""
         return files_fingerprint(self._path, self._files)
+
+    def numbered(
+        self, columns: Sequence[str] | None, max_rows: int, wanted: Wanted
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield rows with the number of the first of a batch; row groups that are not wanted are not read."""
+        names = self._schema.names if columns is None else list(columns)
+        require_columns(names, self._schema.names, self.name)
+        end = 0
+        for number, sizes in enumerate(self._rows):
+            ends = [end, *(end + np.cumsum(sizes, dtype=np.int64)).tolist()]
+            end = ends[-1]
+            chosen = [size > 0 and wanted(*ends[group : group + 2]) for group, size in enumerate(sizes)]
+            # neighbours are read at once: each time a file is opened, its footer is parsed
+            for taken, run in groupby(range(len(sizes)), key=chosen.__getitem__):
+                groups = list(run)
+                row = ends[groups[0]]
+                for batch in self._read_groups(number, groups, names, max_rows) if taken else ():
+                    yield row, batch
+                    row += batch.num_rows
 
     def sample(self, rows: int) -> pa.Table:
         """Return about ``rows`` rows from row groups all over the files; all when there are few."""

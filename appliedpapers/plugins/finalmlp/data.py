@@ -166,12 +166,13 @@ def build_dataset(
     unnamed = check_columns(fields, source.schema)
     data = config.data
     cut = cut_rows(source, fields, method=data.split, shares=data.shares, seed=config.seed)
-    check_labels(source, fields, cut)
+    zeros, ones = check_labels(source, fields, cut)["train"]
     gauc = gauc_column(fields, data.gauc)
     train, valid, test = (
         ClickSplit(source, fields, cut, part, truth, gauc) for part in ("train", "valid", "test")
     )
     usual = data.split == "auto" and named_protocol is not None
+    rate = ones / (zeros + ones)
     inputs = sum(field.role in ("categorical", "numeric", "sequence") for field in fields.values())
     return ClickDataset(
         name=name,
@@ -180,7 +181,7 @@ def build_dataset(
         train=train,
         valid=valid,
         test=test,
-        summary=f"{source.num_rows:,} rows × {inputs} inputs, {_rate(train):.2%} of train rows positive",
+        summary=f"{source.num_rows:,} rows × {inputs} inputs, {rate:.2%} of train rows positive",
         split_note=cut.note,
         disjoint=(),
         notes=(
@@ -217,10 +218,6 @@ def gauc_column(fields: Fields, wanted: str) -> str | None:
 
 def _unused(columns: Sequence[str]) -> tuple[str, ...]:
     return (f"columns without a role are not used: {', '.join(columns)}",) if columns else ()
-
-
-def _rate(split: ClickSplit) -> float:
-    return float(split.labels.mean())
 
 
 def _repeats(train: ClickSplit, source: RowSource, cut: Cut) -> tuple[str, ...]:

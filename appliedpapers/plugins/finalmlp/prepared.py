@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from appliedpapers.core.features.encoded import EncodedRows, concat_rows
+from appliedpapers.core.features.encoded import EncodedRows, collect_rows, concat_rows
 from appliedpapers.core.features.encoder import Encoder, fit_encoder
 from appliedpapers.core.features.fields import Fields
 from appliedpapers.core.features.store import EncodedStore
@@ -92,7 +92,7 @@ def prepare(
         return train.read(names)
 
     encoder = start.grow(batches) if start else fit_encoder(fields, batches, say=progress.say)
-    encoded = (encoder.encode(batch, label=True) for batch in train.read(names, max_rows=262_144))
+    encoded = (encoder.encode(batch, label=True) for batch in train.read(names))
     streamed = settings.streaming == "on" or (
         settings.streaming == "auto" and train.num_rows >= _STREAM_FROM_ROWS
     )
@@ -101,7 +101,7 @@ def prepare(
         folder.mkdir(parents=True, exist_ok=True)
         rows = EncodedStore.write(folder / _FILE, encoded)
     else:
-        rows = concat_rows(list(encoded))
+        rows = collect_rows(encoded, train.num_rows)
     made = Prepared(encoder, rows, encode_split(encoder, valid))
     if key is not None:
         train.prepared[key] = made
@@ -111,7 +111,8 @@ def prepare(
 def encode_split(encoder: Encoder, split: ClickSplit) -> EncodedRows:
     """Encode all rows of a part in memory, labels included."""
     names = columns_of(encoder.columns, split)
-    return concat_rows([encoder.encode(batch, label=True) for batch in split.read(names, max_rows=262_144)])
+    encoded = (encoder.encode(batch, label=True) for batch in split.read(names))
+    return collect_rows(encoded, split.num_rows)
 
 
 def columns_of(fields: Fields, split: ClickSplit) -> list[str]:

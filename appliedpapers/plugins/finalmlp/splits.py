@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +47,19 @@ class ClickSplit(Split):
         self._truth = truth
         self.prepared: dict[Any, Prepared] = {}
 
-    @cached_property
+    @property
     def places(self) -> NDArray[np.int64]:
-        """Row numbers in the source, ``(rows,)`` int64."""
+        """Row numbers in the source, ``(rows,)`` int64; made anew, since they are large."""
         return np.flatnonzero(self.cut.assignment == PARTS.index(self.part))
+
+    @cached_property
+    def _count(self) -> int:
+        return self.cut.count(self.part)
 
     @property
     def num_rows(self) -> int:
         """Number of rows."""
-        return len(self.places)
+        return self._count
 
     def keys(self) -> pa.Table:
         """Return the row numbers in the source."""
@@ -63,7 +67,7 @@ class ClickSplit(Split):
 
     def batches(self, max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield the rows with all columns that have a role, lazily."""
-        return self.read([name for name in self.fields if name in self.source.schema.names], max_rows)
+        return self.read(self._with_roles(), max_rows)
 
     def read(self, columns: Sequence[str], max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield some columns of the rows, lazily."""
@@ -92,14 +96,13 @@ class ClickSplit(Split):
     @cached_property
     def labels(self) -> NDArray[np.float32]:
         """Labels, ``(rows,)`` float32 of 0 and 1."""
-        name = column_of(self.fields, "label") or ""
-        return labels_of(self.column(name).combine_chunks(), name)
+        return self._numbers(column_of(self.fields, "label") or "", labels_of)
 
     @cached_property
     def weights(self) -> NDArray[np.float32] | None:
         """Weights, ``(rows,)`` float32, or None where there are none."""
         name = column_of(self.fields, "weight")
-        return None if name is None else weights_of(self.column(name).combine_chunks(), name)
+        return None if name is None else self._numbers(name, weights_of)
 
     @property
     def truth(self) -> NDArray[np.float64] | None:
@@ -108,8 +111,14 @@ class ClickSplit(Split):
 
     def codes(self, name: str) -> NDArray[np.int64]:
         """Return a number for each value of a column, ``(rows,)`` int64; missing is a value of its own."""
-        column = self.column(name).combine_chunks()
-        return np.asarray(column.dictionary_encode(null_encoding="encode").indices.to_numpy(), np.int64)
+        # chunk by chunk: one array of text holds 2 GiB at most
+        encoded = self.column(name).dictionary_encode(null_encoding="encode")
+        codes = np.empty(self.num_rows, np.int64)
+        row = 0
+        for chunk in encoded.chunks:
+            codes[row : row + len(chunk)] = chunk.indices.to_numpy()
+            row += len(chunk)
+        return codes
 
     def unique_columns(self) -> list[str]:
         """Return the columns that make rows unique: times and ids."""
@@ -122,14 +131,21 @@ class ClickSplit(Split):
     def signatures(self) -> pa.Array | None:
         """Return a content hash a row where a time or an id makes rows unique; None elsewhere.
 
-        Without either, a repeated row is a repeated impression and no leak.
+        Without either, a repeated row is a repeated impression and no leak. Where rows were cut by time or
+        group, equal rows are in one part by construction, and none is looked for.
         """
-        if not self.unique_columns() or self._truth is not None:
+        if not self.unique_columns() or self._truth is not None or self._equal_rows_stay_together():
             return None
         from appliedpapers.core.row_hashes import row_hashes
 
-        found = [row_hashes(pa.Table.from_batches([batch])) for batch in self.batches()]
-        return pa.array(np.concatenate(found)) if found else pa.array([], pa.uint64())
+        # equal rows of two parts differ in the column that names the part
+        names = [name for name in self._with_roles() if self.fields[name].role != "split"]
+        hashes = np.empty(self.num_rows, np.uint64)
+        row = 0
+        for batch in self.read(names):
+            hashes[row : row + batch.num_rows] = row_hashes(pa.Table.from_batches([batch]))
+            row += batch.num_rows
+        return pa.array(hashes)
 
     def fingerprint(self) -> str:
         """Return the sha256 of the source's content and of which rows are in this part."""
@@ -137,3 +153,20 @@ class ClickSplit(Split):
         digest.update(self.part.encode())
         digest.update((self.cut.assignment == PARTS.index(self.part)).tobytes())
         return digest.hexdigest()
+
+    def _with_roles(self) -> list[str]:
+        present = set(self.source.schema.names)
+        return [name for name in self.fields if name in present]
+
+    def _equal_rows_stay_together(self) -> bool:
+        return self.cut.column in self._with_roles() and self.cut.protocol.startswith(("time ", "group "))
+
+    def _numbers(
+        self, name: str, reader: Callable[[pa.Array, str], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        numbers = np.empty(self.num_rows, np.float32)
+        row = 0
+        for batch in self.read([name]):
+            numbers[row : row + batch.num_rows] = reader(batch.column(0), name)
+            row += batch.num_rows
+        return numbers

@@ -278,3 +278,26 @@ def test_csv_returns_any_text_and_any_whole_number(tmp_path_factory, rows):
     read = table_of(open_rows(path))
     assert read["t"].to_pylist() == table["t"].to_pylist()
     assert read["n"].to_pylist() == table["n"].to_pylist()
+
+
+@pytest.mark.parametrize("max_rows", [2, 100])
+def test_row_groups_that_are_not_wanted_are_not_read_and_rows_keep_their_numbers(tmp_path, max_rows):
+    pq.write_table(some(10), tmp_path / "a.parquet", row_group_size=3)
+    pq.write_table(some(8, 10), tmp_path / "b.parquet", row_group_size=4)
+    wanted = {4, 9, 15}
+    for source, widest in ((open_rows(tmp_path), 4), (TableRows(some(18)), 18)):
+        seen = {}
+        for row, batch in source.numbered(
+            ["user"], max_rows, lambda start, stop: any(start <= row < stop for row in wanted)
+        ):
+            assert batch.num_rows <= max_rows
+            seen |= {row + i: user for i, user in enumerate(batch["user"].to_pylist())}
+        assert wanted <= seen.keys()
+        assert seen == {row: f"u{row}" for row in seen}
+        assert all(any(abs(row - one) < widest for one in wanted) for row in seen)
+
+
+def test_numbered_rows_without_a_column_are_refused(tmp_path):
+    pq.write_table(some(10), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="no column is called 'prize'"):
+        next(open_rows(tmp_path).numbered(["prize"], 10, lambda start, stop: True))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliedpapers.core.errors import RunError
-from appliedpapers.core.features.encoded import EncodedField, EncodedRows, concat_rows
+from appliedpapers.core.features.encoded import EncodedField, EncodedRows, collect_rows, concat_rows
 from appliedpapers.core.features.store import EncodedStore
 
 FIELDS = (
@@ -192,3 +192,13 @@ def test_memory_is_that_of_the_buffer_and_not_of_the_file(tmp_path, how):
     # the order of the rows takes 8 bytes a row; blocks and batches are small beside the buffer
     assert peak < 1.3 * buffer_rows * (row_bytes + 8)
     assert arrow < 4000 * row_bytes
+
+
+def test_parts_are_collected_into_one_array_and_miscounted_rows_are_refused():
+    whole = collect_rows((rows_of(at, min(at + 3, 7)) for at in range(0, 7, 3)), 7)
+    assert_whole(whole)
+    assert len(whole) == 7
+    assert collect_rows([rows_of(0, 2, label=False, weight=False)], 2).label is None
+    for told in (6, 8):
+        with pytest.raises(ValueError, match=f"expected {told} rows"):
+            collect_rows([rows_of(0, 3), rows_of(3, 7)], told)
