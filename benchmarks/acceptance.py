@@ -172,7 +172,7 @@ def _judge(check: Any, value: float) -> dict[str, Any]:
         "target": check.target,
         "measured": round(value, 6) if math.isfinite(value) else None,
         "reached": holds,
-        "pass": None if check.stretch else holds,
+        "pass": None if check.stretch or not check.bounded else holds,
     }
 
 

@@ -88,8 +88,15 @@ class Check:
     stretch: bool = False
 
     @property
+    def bounded(self) -> bool:
+        """Whether anything is asked of it; otherwise it is only reported."""
+        return math.isfinite(self.low) or math.isfinite(self.high)
+
+    @property
     def target(self) -> str:
         """The bounds in words."""
+        if not self.bounded:
+            return "reported"
         word = "stretch: " if self.stretch else ""
         if math.isfinite(self.low) and math.isfinite(self.high):
             return f"{word}{self.low:.4g} to {self.high:.4g}"
