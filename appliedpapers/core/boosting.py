@@ -303,7 +303,7 @@ class XgBoost(BoostedTrees):
     name = "xgboost"
     suffix = ".json"
     candidates = (
-        MappingProxyType({"learning_rate": 0.2, "max_leaves": 127, "max_depth": 0}),
+        MappingProxyType({"learning_rate": 0.2, "max_leaves": 127, "max_depth": 0, "max_cat_threshold": 256}),
         MappingProxyType(
             {
                 "learning_rate": 0.1,
