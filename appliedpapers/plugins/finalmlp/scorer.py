@@ -14,7 +14,7 @@ _FEW_HEADS = 16
 
 
 class Scorer:
-    """A frozen copy of a network in evaluation mode that computes nothing twice.
+    """A network in evaluation mode that computes nothing twice.
 
     A gate whose context is one categorical field is a function of few ids: all its values are tabulated
     once. Other gates are computed once for each distinct context of a batch. Batch normalisation in running
@@ -22,7 +22,8 @@ class Scorer:
     rounding alone.
 
     Args:
-        network: A trained network; later changes to it are not seen.
+        network: A trained network, put into evaluation mode. Its tables are shared: make a new scorer after
+            it has changed.
     """
 
     def __init__(self, network: FinalMLP) -> None:
