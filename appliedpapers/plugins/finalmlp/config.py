@@ -269,6 +269,7 @@ class FinalMlpConfig(TaskConfig):
                 "oov_dropout": 0.0,
             },
             "training": {"epochs": 4, "batch_size": 512},
+            "baselines": ("click-rate", "logistic-regression", "lightgbm"),
         },
         "best": _BEST,
         "published": _ANY,

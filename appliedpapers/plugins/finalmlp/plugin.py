@@ -23,6 +23,6 @@ PLUGIN = PluginSpec(
             evaluation="appliedpapers.plugins.finalmlp.evaluation:EVALUATION",
         ),
     ),
-    requires=("torch", "lightning_fabric", "lightgbm", "xgboost", "sklearn"),
+    requires=("torch", "lightning_fabric", "lightgbm", "xgboost"),
     extra="applied-papers[finalmlp]",
 )

@@ -70,7 +70,8 @@ def score_clicks(prediction: ClickPrediction, split: ClickSplit) -> Scored:
         scores[f"{prefix}logloss"] = MetricScores.mean(metrics.log_losses(label, said), weight)
         scores[f"{prefix}brier"] = MetricScores.mean((said - label) ** 2, weight)
         scores[f"{prefix}ece"] = ece_scores(label, said)
-    scores["calibration_slope"], scores["calibration_intercept"] = line_scores(label, chance)
+    if chance.min() < chance.max():  # one probability for all has no line
+        scores["calibration_slope"], scores["calibration_intercept"] = line_scores(label, chance)
     if split.truth is not None:
         gaps = TruthGaps(chance, split.truth, np.arange(label.size))
         scores["true_calibration_error"] = MetricScores.counted(gaps, label.size)
