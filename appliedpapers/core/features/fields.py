@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from appliedpapers.core.config import Section
 from appliedpapers.core.errors import ConfigError
@@ -62,6 +62,14 @@ class FieldSpec(Section):
                     f"'{option}' is an option of {' and '.join(roles)} columns, not of {self.role}"
                 )
         return self
+
+    @model_serializer(mode="wrap")
+    def _with_the_options_of_its_role(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # the others would be refused when a stored configuration is read again
+        values: dict[str, Any] = handler(self)
+        return {
+            name: value for name, value in values.items() if self.role in _BELONGS.get(name, (self.role,))
+        }
 
 
 _BELONGS: Mapping[str, tuple[Role, ...]] = {
