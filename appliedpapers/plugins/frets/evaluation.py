@@ -38,9 +38,8 @@ class FretsEvaluation(Evaluation):
     def variants(self, config: TaskConfig) -> Mapping[str, TaskConfig]:
         """Return the further candidates of ``config.candidates``; the validation windows choose."""
         options = cast("FretsConfig", config)
-        return {
-            name: options.replace(**changes, candidates={}) for name, changes in options.candidates.items()
-        }
+        alone = options.model_copy(update={"candidates": {}})
+        return {name: alone.replace(**changes) for name, changes in options.candidates.items()}
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
         """Return the baselines that the configuration names, and the oracle of simulated data."""
