@@ -56,9 +56,9 @@ def resolve(*assignments: str, **options: Any) -> Example:
 def test_precedence_is_default_preset_file_assignment(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("network: {depth: 7, width: 32}\n")
-    assert configs.resolve().network == Network()
-    assert configs.resolve(preset="published").network.depth == 5
-    assert configs.resolve(preset="published", file=path).network.depth == 7
+    assert resolve().network == Network()
+    assert resolve(preset="published").network.depth == 5
+    assert resolve(preset="published", file=path).network.depth == 7
     config = resolve("network.depth=8", "network.depth=9", preset="published", file=path)
     assert (config.network.depth, config.network.width) == (9, 32)
 
@@ -66,8 +66,8 @@ def test_precedence_is_default_preset_file_assignment(tmp_path):
 def test_a_date_stays_the_text_that_was_written(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("freq: 2002-01-01\n")
-    assert configs.resolve(file=path).freq == "2002-01-01"
-    assert configs.resolve("freq=1990-01-01T00:00").freq == "1990-01-01T00:00"
+    assert resolve(file=path).freq == "2002-01-01"
+    assert resolve("freq=1990-01-01T00:00").freq == "1990-01-01T00:00"
 
 
 def test_resolving_does_not_change_the_preset():
@@ -131,17 +131,17 @@ def test_what_is_not_an_assignment_is_refused(text):
     [("1e-4", 1e-4), ("0.5", 0.5), ("2E3", 2000.0)],
 )
 def test_numbers_are_read_as_people_write_them(raw, value):
-    assert configs.resolve(f"network.slope={raw}").network.slope == value
+    assert resolve(f"network.slope={raw}").network.slope == value
 
 
 @pytest.mark.parametrize("raw", ["'1e4'", '"1e4"', '"7"'])
 def test_a_quoted_value_stays_text(raw):
-    assert configs.resolve(f"network.head={raw}").network.head == raw.strip("'\"")
+    assert resolve(f"network.head={raw}").network.head == raw.strip("'\"")
 
 
 def test_lists_and_specs_are_read_as_yaml():
-    assert configs.resolve("tags=[a, b]").tags == ("a", "b")
-    assert configs.resolve("network.head=kan(basis=rbf, grid=8)").network.head == "kan(basis=rbf, grid=8)"
+    assert resolve("tags=[a, b]").tags == ("a", "b")
+    assert resolve("network.head=kan(basis=rbf, grid=8)").network.head == "kan(basis=rbf, grid=8)"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_an_absent_file_is_named_and_an_empty_one_changes_nothing(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         resolve(file=tmp_path / "absent.yaml")
     (tmp_path / "empty.yaml").write_text("")
-    assert configs.resolve(file=tmp_path / "empty.yaml") == Example()
+    assert resolve(file=tmp_path / "empty.yaml") == Example()
 
 
 def test_commented_yaml_says_what_options_mean_and_reads_back():
