@@ -132,6 +132,34 @@ _GOAL = Case(
 )
 
 
+def _share(run: str) -> Figure:
+    """Return the share of the valid rows that a cascade sent to the network."""
+
+    def found(runs: Runs) -> float:
+        from appliedpapers.core.bundle import read_info
+
+        return float(read_info(runs[run].report.parent / "model").state["cascade"]["share"])
+
+    return found
+
+
+_WEAK = ("lightgbm", "logistic-regression")
+_CASCADE = Case(
+    "cascade",
+    (),
+    {weak: _frappe(_TWENTY, "seed=2021", f"cascade.weak={weak}", *_FEW) for weak in _WEAK},
+    tuple(
+        check
+        for weak in _WEAK
+        for check in (
+            Check(f"{weak} first: share of rows sent to the network", _share(weak)),
+            Check(f"{weak} first: test AUC", _ours(weak, "auc")),
+            Check(f"{weak} first: test logloss", _ours(weak, "logloss")),
+        )
+    ),
+)
+
+
 def _gain(runs: Runs) -> float:
     return statistics.mean(run.ours("auc") - run.of("logistic-regression", "auc") for run in runs.values())
 
@@ -258,4 +286,4 @@ _SPEED = Case(
     ),
 )
 
-CASES = (_FRAPPE, _CALIBRATION, _GOAL, _SIMULATOR, _ADDITIVE, _COLD, _SPEED)
+CASES = (_FRAPPE, _CALIBRATION, _GOAL, _CASCADE, _SIMULATOR, _ADDITIVE, _COLD, _SPEED)
