@@ -134,7 +134,10 @@ def fit_cascade(
 
     def at(portion: float) -> float:
         count = round(portion * len(order))
-        return float("inf") if count >= len(order) else float(order[count])
+        if count == 0:
+            # the least sure valid row is no bound for rows to come
+            return 0.0
+        return float("inf") if count == len(order) else float(order[count])
 
     def routed(threshold: float) -> tuple[float, float]:
         sent = sure < threshold
