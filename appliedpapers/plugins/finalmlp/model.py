@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from appliedpapers.core.boosting import LightGbm
 from appliedpapers.core.calibration import Calibrator, fit_calibrator
-from appliedpapers.core.errors import DataError
+from appliedpapers.core.errors import ConfigError, DataError, did_you_mean
 from appliedpapers.core.features.encoded import EncodedRows
 from appliedpapers.core.features.encoder import Encoder
+from appliedpapers.core.features.fields import INPUTS, Fields
 from appliedpapers.core.model import FitContext, Model
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.core.sparse_logistic import SparseLogistic
@@ -111,6 +112,7 @@ class FinalMlpModel(Model):
             ConfigError: The configuration does not fit the columns, or the earlier model.
         """
         train, valid = cast("ClickSplit", train), cast("ClickSplit", valid)
+        _check_left_out(self.config.model.leave_out, train.fields)
         before = cast("FinalMlpModel | None", init)
         prepared = prepare(
             train,
@@ -329,6 +331,15 @@ class FinalMlpModel(Model):
         from appliedpapers.plugins.finalmlp.simulator import simulated_fields
 
         return simulated_fields()
+
+
+def _check_left_out(names: Iterable[str], fields: Fields) -> None:
+    inputs = [name for name, field in fields.items() if field.role in (*INPUTS, "timestamp")]
+    for name in names:
+        if name not in inputs:
+            raise ConfigError(
+                f"option 'model.leave_out': '{name}' is no input column.", hint=did_you_mean(name, inputs)
+            )
 
 
 def _joined(parts: list[ClickPrediction]) -> ClickPrediction:
