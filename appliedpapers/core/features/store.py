@@ -23,7 +23,7 @@ from appliedpapers.core.errors import RunError
 from appliedpapers.core.features.encoded import EncodedField, EncodedRows, concat_rows
 from appliedpapers.core.files import whole_file
 
-BLOCK_ROWS = 16_384
+BLOCK_ROWS = 2_048
 BUFFER_ROWS = 1_000_000
 
 _KEY = b"encoded"

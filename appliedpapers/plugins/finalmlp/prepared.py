@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
-from appliedpapers.core.features.encoded import EncodedRows, collect_rows, concat_rows
+from appliedpapers.core.features.encoded import EncodedRows, collect_rows
 from appliedpapers.core.features.encoder import Encoder, fit_encoder
 from appliedpapers.core.features.fields import Fields
 from appliedpapers.core.features.store import EncodedStore
@@ -39,21 +40,25 @@ class Prepared:
 
     def sample(self, rows: int, seed: int) -> EncodedRows:
         """Return at most ``rows`` train rows, drawn at random where there are more."""
-        import numpy as np
-
         if len(self.train) <= rows:
-            return (
-                self.train if isinstance(self.train, EncodedRows) else concat_rows(list(self.train.blocks()))
-            )
-        if isinstance(self.train, EncodedRows):
-            chosen = np.random.default_rng(seed).choice(len(self.train), rows, replace=False)
-            return self.train.take(np.sort(chosen))
+            if isinstance(self.train, EncodedRows):
+                return self.train
+            return collect_rows(self.train.blocks(), len(self.train))
         random = np.random.default_rng(seed)
-        share = rows / len(self.train)
-        kept = [
-            block.take(np.flatnonzero(random.random(len(block)) < share)) for block in self.train.blocks()
-        ]
-        return concat_rows(kept)
+        if isinstance(self.train, EncodedRows):
+            chosen = random.choice(len(self.train), rows, replace=False)
+            return self.train.take(np.sort(chosen))
+        return collect_rows(_drawn(self.train.blocks(), len(self.train), rows, random), rows)
+
+
+def _drawn(
+    blocks: Iterable[EncodedRows], total: int, rows: int, random: np.random.Generator
+) -> Iterator[EncodedRows]:
+    """Yield ``rows`` of ``total`` rows in their order, every choice equally likely."""
+    for block in blocks:
+        taken = int(random.hypergeometric(rows, total - rows, len(block)))
+        total, rows = total - len(block), rows - taken
+        yield block.take(np.sort(random.choice(len(block), taken, replace=False)))
 
 
 def prepare(
@@ -103,16 +108,30 @@ def prepare(
     else:
         rows = collect_rows(encoded, train.num_rows)
     made = Prepared(encoder, rows, encode_split(encoder, valid))
+    # what reading took is of no use to training
+    pa.default_memory_pool().release_unused()
     if key is not None:
         train.prepared[key] = made
     return made
 
 
-def encode_split(encoder: Encoder, split: ClickSplit) -> EncodedRows:
-    """Encode all rows of a part in memory, labels included."""
+def encode_split(
+    encoder: Encoder, split: ClickSplit, *, most: int | None = None, seed: int = 0
+) -> EncodedRows:
+    """Encode rows of a part in memory, labels included.
+
+    Args:
+        encoder: Of the model.
+        split: The part.
+        most: Rows that are wanted, drawn at random where there are more; None for all.
+        seed: Of the draw.
+    """
     names = columns_of(encoder.columns, split)
     encoded = (encoder.encode(batch, label=True) for batch in split.read(names))
-    return collect_rows(encoded, split.num_rows)
+    total = split.num_rows
+    if most is None or total <= most:
+        return collect_rows(encoded, total)
+    return collect_rows(_drawn(encoded, total, most, np.random.default_rng(seed)), most)
 
 
 def columns_of(fields: Fields, split: ClickSplit) -> list[str]:
