@@ -199,14 +199,13 @@ def start_from(network: FinalMLP, encoder: Encoder, earlier: Earlier, number: in
     except ValueError as error:
         raise _differs(str(error)) from None
     state = network.state_dict()
-    fields = {"new": encoder.fields, "old": earlier.encoder.fields}
     tables = {
         name: (module, before.get_submodule(name))
         for name, module in network.named_modules()
         if isinstance(module, FieldTables) and _has(before, name)
     }
     grown = {
-        f"{name}.table": _grown(ours, theirs, fields, rows)
+        f"{name}.table": _grown(name, ours, theirs, encoder.fields, rows)
         for name, (ours, theirs) in tables.items()
         if isinstance(theirs, FieldTables)
     }
@@ -224,15 +223,18 @@ def _has(network: FinalMLP, name: str) -> bool:
 
 
 def _grown(
+    name: str,
     ours: FieldTables,
     theirs: FieldTables,
-    fields: dict[str, tuple[EncodedField, ...]],
+    fields: tuple[EncodedField, ...],
     rows: dict[str, NDArray[np.int64]],
 ) -> Tensor:
+    if (ours.dim, ours.chosen) != (theirs.dim, theirs.chosen):
+        raise _differs(f"'{name}' embeds other fields or in another size than in that model")
     table = ours.table.detach().clone()
     for place, (start, size) in ours.spans.items():
         from_start, _ = theirs.spans[place]
-        source = torch.from_numpy(rows[fields["new"][place].name] + from_start)
+        source = torch.from_numpy(rows[fields[place].name] + from_start)
         table[start : start + size] = theirs.table.detach().cpu()[source]
     return table
 
