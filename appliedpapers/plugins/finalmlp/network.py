@@ -149,8 +149,9 @@ class FieldTables(nn.Module):
     def _pooled(self, tokens: Tensor, offset: Tensor) -> Tensor:
         rows = look_up(self.table, tokens, offset, self.padding)
         present = (tokens != 0).to(rows.dtype)
-        # padding stands behind and its row is zero: only the count needs the mask
-        return rows.sum(dim=1) / (present.sum(dim=1, keepdim=True) + 1e-12)
+        # padding's row is zero: only the count needs the mask. The paper's count + 1e-12 is the same number,
+        # but exporters take 1e-12 for nothing, and the mean of no token is then no number
+        return rows.sum(dim=1) / present.sum(dim=1, keepdim=True).clamp_min(1.0)
 
 
 class Gate(nn.Module):

@@ -58,7 +58,9 @@ class CalibratedNetworks(nn.Module):
             return self.chances.expand_as(logit)
         above = (logit[:, None] >= self.knots[1:-1]).sum(dim=1)
         low, high = self.knots[above], self.knots[above + 1]
-        share = ((logit - low) / (high - low)).clamp(0.0, 1.0)
+        # knots that differ in 64 bits may be one in 32
+        share = torch.where(high > low, (logit - low) / (high - low), (logit >= high).to(logit.dtype))
+        share = share.clamp(0.0, 1.0)
         return torch.lerp(self.chances[above], self.chances[above + 1], share)
 
 
@@ -136,5 +138,8 @@ def _random_rows(fields: Sequence[EncodedField]) -> EncodedRows:
         for field in fields
         if field.kind == "sequence"
     ]
+    for one in sequences:
+        # one row without any token
+        one[0] = 0
     stacked = np.stack(ids, axis=1) if ids else np.zeros((_TRIED_ROWS, 0))
     return EncodedRows(tuple(fields), stacked.astype(np.int32), numbers.astype(np.float32), tuple(sequences))
