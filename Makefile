@@ -46,6 +46,7 @@ types: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(VENV)/bin/python benchmarks/cli_startup.py
 	$(VENV)/bin/python benchmarks/frets_step.py
+	$(VENV)/bin/python -m benchmarks.finalmlp_speed
 
 gpu: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.gpu

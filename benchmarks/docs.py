@@ -37,7 +37,6 @@ HELP_WIDTH = 88
 # what the coming plugins will do; a plugin that is installed describes itself
 PLANNED = {
     "pansharpening": "sharpen hyperspectral scenes with a panchromatic band",
-    "finalmlp": "predict clicks with two gated MLP streams, calibrated",
     "agrosense": "soil photos, soil tests and spectra to crop and nitrogen advice",
     "virtual-inking": "propose the surgical margin on H&E slides",
     "laser-cvae": "find abnormal ageing and early failure of lasers and LEDs",
@@ -116,9 +115,12 @@ def declared_extras() -> list[str]:
 def preset_table(plugin: str) -> str:
     """Return what each preset of a plugin sets apart from the defaults."""
     config_class: type[TaskConfig] = plugins.find(plugin).task().load("config")
+    usual = {path: _listed(default) for path, default, _ in _options(config_class)}
     lines = ["| preset | sets |", "|---|---|"]
     for name, values in config_class.presets.items():
-        changed = " · ".join(f"`{path}={_plain(value)}`" for path, value in _leaves(values)) or "nothing"
+        # a preset may also say what holds anyway
+        others = [(path, value) for path, value in _leaves(values) if _listed(value) != usual.get(path)]
+        changed = " · ".join(f"`{path}={_plain(value)}`" for path, value in others) or "nothing"
         lines.append(f"| `{name}` | {changed} |")
     return "\n".join(lines)
 
@@ -154,8 +156,59 @@ def published_table() -> str:
     return "\n".join(lines)
 
 
-def measured_table(plugin: str) -> str:
-    """Return what ``make acceptance`` measured, from ``docs/results/<plugin>.json``."""
+def click_figures_table() -> str:
+    """Return the figures that others printed of click models, and whether they were repeated here."""
+    from appliedpapers.plugins.finalmlp.data import DATASETS
+    from appliedpapers.plugins.finalmlp.published import PUBLISHED_FIGURES
+
+    fetched = {entry.id for entry in DATASETS.published}
+    groups: dict[tuple[str, str, str], dict[str, dict[str, str]]] = {}
+    for figure in PUBLISHED_FIGURES:
+        here = "[measured](#measured)" if figure.dataset in fetched else "not reproduced here"
+        models = groups.setdefault((figure.protocol, here, figure.source), {})
+        models.setdefault(figure.model, {})[figure.metric] = f"{figure.value:g}{' ✓' * figure.verified}"
+    lines = ["| protocol | here | printed: AUC / logloss | where |", "|---|---|---|---|"]
+    for (protocol, here, source), models in groups.items():
+        printed = [
+            f"{model} {' / '.join(values[metric] for metric in ('auc', 'logloss') if metric in values)}"
+            for model, values in models.items()
+        ]
+        lines.append(f"| {protocol} | {here} | {', '.join(printed)} | {source} |")
+    return "\n".join(lines)
+
+
+def role_table() -> str:
+    """Return the options of a column of a click log, with the roles that they belong to."""
+    from appliedpapers.core.features.fields import FieldSpec
+
+    lines = ["| option | of | default | meaning |", "|---|---|---|---|"]
+    for name, field in FieldSpec.model_fields.items():
+        if name == "role":
+            continue
+        roles, _, meaning = str(field.description).partition(": ")
+        if not meaning:
+            roles, meaning = "inputs, timestamp", roles
+        default = "null" if field.default is None else _plain(_listed(field.default))
+        lines.append(f"| `{name}` | {roles} | `{default}` | {meaning} |")
+    return "\n".join(lines)
+
+
+def option_table(plugin: str) -> str:
+    """Return every option of a plugin with its default and meaning."""
+    config_class: type[TaskConfig] = plugins.find(plugin).task().load("config")
+    lines = ["| option | default | meaning |", "|---|---|---|"]
+    for path, default, meaning in _options(config_class):
+        lines.append(f"| `{path}` | `{_plain(_listed(default))}` | {meaning} |")
+    return "\n".join(lines)
+
+
+def measured_table(plugin: str, metrics: tuple[str, ...] = ()) -> str:
+    """Return what ``make acceptance`` measured, from ``docs/results/<plugin>.json``.
+
+    Args:
+        plugin: Its id.
+        metrics: The figures to show, the one that decides first; empty for that of the run alone.
+    """
     path = RESULTS / f"{plugin}.json"
     if not path.is_file():
         return f"Not measured yet: `make acceptance PLUGIN={plugin}` writes `docs/results/{plugin}.json`."
@@ -167,7 +220,7 @@ def measured_table(plugin: str) -> str:
     for case in cases:
         for name, results in case.get("runs", {}).items():
             title = case["name"] if len(case["runs"]) == 1 else f"{case['name']}, {name}"
-            lines.append(f"| {' | '.join((title, *_measured(results)))} |")
+            lines.append(f"| {' | '.join((title, *_measured(results, metrics)))} |")
     lines += ["", "What was asked for, and what came of it:", "", check_table(plugin)]
     return "\n".join(lines)
 
@@ -323,26 +376,37 @@ def draw_picture() -> str:
     return f"{PICTURE.relative_to(ROOT)}, {size / 1000:.0f} kB"
 
 
-def _measured(results: dict[str, Any]) -> tuple[str, str, str, str]:
+def _measured(results: dict[str, Any], metrics: tuple[str, ...] = ()) -> tuple[str, str, str, str]:
     whole = [row for row in results["rows"] if not row["slice"] and row["seed"] is None]
-    ours = next(row for row in whole if row["selected"])
-    same = [row for row in whole if row["metric"] == ours["metric"]]
-    rivals = [row for row in same if row["kind"] == "baseline"]
+    shown = metrics or (next(row["metric"] for row in whole if row["selected"]),)
+    first = [row for row in whole if row["metric"] == shown[0]]
+    ours = next(row for row in first if row["selected"])
+    rivals = [row for row in first if row["kind"] == "baseline"]
+    # nobody can reach the oracle: it is a bound, not a rival
+    bound = next((row for row in rivals if row["model"] == "oracle"), None)
     best = min if not ours["higher_is_better"] else max
-    strongest = best(rivals, key=lambda row: row["value"]) if rivals else None
-    printed = ", ".join(_figure(row) for row in same if row["kind"] == "published")
+    reachable = [row for row in rivals if row is not bound]
+    strongest = best(reachable, key=lambda row: row["value"]) if reachable else None
+
+    def figures(model: str) -> str:
+        rows = {row["metric"]: row for row in whole if row["model"] == model}
+        said = [_figure(rows[metric]) for metric in shown if metric in rows]
+        return f"{model}: {', '.join(said)}"
+
+    printed = [f"{row['model']}: {_figure(row)}" for row in first if row["kind"] == "published"]
+    against = figures(strongest["model"]) if strongest else "none"
     return (
         f"{results['dataset']}{' (synthetic)' if results['synthetic'] else ''}, {results['protocol']}",
-        _figure(ours),
-        _figure(strongest) if strongest else "none",
-        printed or "none",
+        figures(ours["model"]),
+        against if bound is None else f"{against}; bound {figures(bound['model'])}",
+        ", ".join(printed) or "none",
     )
 
 
 def _figure(row: dict[str, Any]) -> str:
     low, high = row.get("low"), row.get("high")
     interval = f" ({low:.4g} to {high:.4g})" if low is not None and high is not None else ""
-    return f"{row['model']}: {row['metric']} {row['value']:.4g}{interval}"
+    return f"{row['metric']} {row['value']:.4g}{interval}"
 
 
 def _described(config_class: Any, path: str) -> str:
@@ -350,6 +414,18 @@ def _described(config_class: Any, path: str) -> str:
     for section in sections:
         config_class = config_class.model_fields[section].annotation
     return str(config_class.model_fields[name].description)
+
+
+def _options(config_class: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    for name, field in config_class.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            yield from _options(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.get_default(call_default_factory=True), str(field.description)
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -375,6 +451,14 @@ PARTS: dict[str, Callable[[], str]] = {
     "frets-datasets": lambda: dataset_table("frets"),
     "frets-published": published_table,
     "frets-measured": lambda: measured_table("frets"),
+    "finalmlp-presets": lambda: preset_table("finalmlp"),
+    "finalmlp-input": lambda: column_table("finalmlp", "input"),
+    "finalmlp-output": lambda: column_table("finalmlp", "output"),
+    "finalmlp-datasets": lambda: dataset_table("finalmlp"),
+    "finalmlp-published": click_figures_table,
+    "finalmlp-measured": lambda: measured_table("finalmlp", ("auc", "logloss")),
+    "finalmlp-roles": role_table,
+    "finalmlp-options": lambda: option_table("finalmlp"),
     "modules": module_table,
     "modules-measured": lambda: check_table("nn"),
     "mowst-accuracy": lambda: mixture_part("accuracy"),

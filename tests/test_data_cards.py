@@ -7,10 +7,29 @@ from pathlib import Path
 import pytest
 import yaml
 
-from appliedpapers.plugins.frets.data import DATASETS
+from appliedpapers.core.plugin import BUILT_IN_DISTRIBUTION, discover
+from appliedpapers.core.sources import PublishedDataset, RemoteFile
 
 CARDS = Path(__file__).resolve().parents[1] / "data_cards"
 HEADINGS = ("Motivation", "Composition", "Collection", "Preprocessing", "Uses", "Distribution", "Maintenance")
+
+
+# datasets that users get from their owners: we know neither an address nor a checksum
+OBTAINED_BY_USERS = ("criteo", "avazu", "movielens")
+
+
+def catalogues() -> list[tuple[str, PublishedDataset]]:
+    """Return the published datasets of every plugin of this distribution, with the plugin's id."""
+    own = [item for item in discover() if BUILT_IN_DISTRIBUTION in item.distributions]
+    return [
+        (item.id, entry)
+        for item in own
+        for task in (item.spec.tasks if item.spec else ())
+        for entry in task.load("datasets").published
+    ]
+
+
+PUBLISHED = catalogues()
 
 
 def read_card(name: str) -> tuple[dict, str]:
@@ -18,21 +37,54 @@ def read_card(name: str) -> tuple[dict, str]:
     return yaml.safe_load(front), body
 
 
-@pytest.mark.parametrize("entry", DATASETS.published, ids=lambda entry: entry.id)
-def test_the_card_of_a_published_dataset_agrees_with_the_catalogue(entry):
-    card, _ = read_card(entry.id)
+def repository(address: str) -> str:
+    """Return ``owner/name`` of an address at GitHub or of its raw files."""
+    return "/".join(address.split("/")[3:5])
+
+
+def pinned(file: RemoteFile) -> dict[str, str]:
+    checks = {"sha256": file.sha256, "git_blob": file.git_blob}
+    return {"path": file.path} | {name: value for name, value in checks.items() if value is not None}
+
+
+@pytest.mark.parametrize(("plugin", "entry"), PUBLISHED, ids=[entry.id for _, entry in PUBLISHED])
+def test_the_card_of_a_published_dataset_agrees_with_the_catalogue(plugin, entry):
+    card, body = read_card(entry.id)
     assert card["id"] == entry.id
+    assert card["plugin"] == plugin
     assert card["license_note"] == entry.licence
     assert card["synthetic"] is False
-    assert {file["path"]: file["sha256"] for file in card["files"]} == {f.path: f.sha256 for f in entry.files}
-    repository = "/".join(card["source"].split("/")[-2:])
-    assert all(f"/{repository}/" in file.url for file in entry.files)
+    assert card["files"] == [pinned(file) for file in entry.files]
+    assert all({"sha256", "git_blob"} & file.keys() for file in card["files"])
+    # a second repository, such as that of a raw log, is named in the text
+    shown = {repository(file.url) for file in entry.files}
+    assert repository(card["source"]) in shown
+    assert all(name in f"{card['source']} {body}" for name in shown)
 
 
-def test_the_card_of_the_simulator_says_that_it_is_synthetic():
-    card, _ = read_card("simulated-load")
+def test_every_plugin_with_published_data_is_looked_at():
+    assert {plugin for plugin, _ in PUBLISHED} >= {"frets", "finalmlp"}
+
+
+@pytest.mark.parametrize("name", OBTAINED_BY_USERS)
+def test_the_card_of_a_dataset_that_users_bring_pins_no_file_and_says_where_it_is(name):
+    card, body = read_card(name)
+    assert name not in {entry.id for _, entry in PUBLISHED}
+    assert card["files"] == []
+    assert card["synthetic"] is False
+    assert "`--data`" in body
+
+
+@pytest.mark.parametrize("name", ["simulated-load", "simulated-clicks"])
+def test_the_card_of_a_simulator_says_that_it_is_synthetic(name):
+    card, _ = read_card(name)
     assert card["synthetic"] is True
     assert card["files"] == []
+
+
+def test_every_card_belongs_to_a_dataset():
+    known = {entry.id for _, entry in PUBLISHED} | {*OBTAINED_BY_USERS, "simulated-load", "simulated-clicks"}
+    assert {path.stem for path in CARDS.glob("*.md")} == known
 
 
 @pytest.mark.parametrize("path", sorted(CARDS.glob("*.md")), ids=lambda path: path.stem)

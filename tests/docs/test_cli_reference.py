@@ -69,7 +69,9 @@ def known_options(command) -> set[str]:
     known = {"--debug", *(name for item in command.params for name in (*item.opts, *item.secondary_opts))}
     known |= {"-h", "--help"}
     if command.context_settings.get("ignore_unknown_options"):
-        known |= set(flags(find("frets").task().load("config")))
+        known |= {
+            flag for item in generator.own_plugins() for flag in flags(find(item.id).task().load("config"))
+        }
     return known
 
 
@@ -176,3 +178,45 @@ def test_measured_figures_are_those_of_the_results_file(tmp_path, monkeypatch):
         "ridge-nlinear: mse 0.38 (0.37 to 0.39) | FreTS: mse 0.3985 |"
     ) in table
     assert "| etth1-96 | test MSE | <= 0.405 | 0.4 | yes |" in table
+
+
+def test_an_oracle_is_a_bound_and_no_rival_and_several_figures_stand_beside_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(generator, "RESULTS", tmp_path)
+
+    def row(model: str, kind: str, metric: str, value: float) -> dict:
+        ranks = metric == "auc"
+        return {
+            "model": model,
+            "kind": kind,
+            "metric": metric,
+            "value": value,
+            "higher_is_better": ranks,
+            "seed": None,
+            "slice": {},
+            "selected": kind == "ours",
+        }
+
+    rows = [
+        row("finalmlp", "ours", "auc", 0.75),
+        row("finalmlp", "ours", "logloss", 0.43),
+        row("oracle", "baseline", "auc", 0.87),
+        row("oracle", "baseline", "logloss", 0.33),
+        row("lightgbm", "baseline", "auc", 0.76),
+        row("lightgbm", "baseline", "logloss", 0.42),
+        row("click-rate", "baseline", "auc", 0.5),
+    ]
+    document = {"dataset": "simulated", "synthetic": True, "protocol": "time 80/10/10", "rows": rows}
+    case = {"name": "simulator", "checks": [], "runs": {"seed 1": document}}
+    (tmp_path / "finalmlp.json").write_text(json.dumps({"cases": [case]}))
+    assert (
+        "| simulator | simulated (synthetic), time 80/10/10 | finalmlp: auc 0.75, logloss 0.43 | "
+        "lightgbm: auc 0.76, logloss 0.42; bound oracle: auc 0.87, logloss 0.33 | none |"
+    ) in generator.measured_table("finalmlp", ("auc", "logloss"))
+
+
+def test_printed_figures_of_data_that_we_cannot_fetch_are_marked():
+    lines = generator.click_figures_table().splitlines()[2:]
+    assert lines
+    for line in lines:
+        protocol, here = (cell.strip() for cell in line.split("|")[1:3])
+        assert (here == "not reproduced here") == (protocol != "frappe-x1"), line
