@@ -55,7 +55,7 @@ def test_the_corrections_that_the_page_shows_are_understood(folder):
         "--write",
         "roles.yaml",
     )
-    roles = yaml.safe_load((folder / "roles.yaml").read_text())["data"]["fields"]
+    roles = yaml.safe_load((folder / "guessed.yaml").read_text())["data"]["fields"]
     corrected = {"data": {"fields": roles | yaml.safe_load(fields[1])}}
     (folder / "corrected.yaml").write_text(yaml.safe_dump(corrected))
     words = ("data", "audit", "finalmlp", "--data", "impressions.csv", "--config", "corrected.yaml")
