@@ -44,17 +44,8 @@ def test_the_roles_that_the_page_shows_are_those_that_are_guessed(folder):
 def test_the_corrections_that_the_page_shows_are_understood(folder):
     fields = re.search(r"```text\n(    age: .*?)```", PAGE, re.DOTALL)
     assert fields is not None
-    ran(
-        folder,
-        "-m",
-        "appliedpapers",
-        "data",
-        "describe",
-        "--data",
-        "impressions.csv",
-        "--write",
-        "roles.yaml",
-    )
+    words = ("data", "describe", "--data", "impressions.csv", "--write", "guessed.yaml")
+    ran(folder, "-m", "appliedpapers", *words)
     roles = yaml.safe_load((folder / "guessed.yaml").read_text())["data"]["fields"]
     corrected = {"data": {"fields": roles | yaml.safe_load(fields[1])}}
     (folder / "corrected.yaml").write_text(yaml.safe_dump(corrected))
