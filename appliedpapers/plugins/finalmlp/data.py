@@ -14,7 +14,7 @@ from appliedpapers.core.data import Dataset, Provenance
 from appliedpapers.core.errors import ConfigError, did_you_mean
 from appliedpapers.core.features.classes import check_labels
 from appliedpapers.core.features.columns import check_columns
-from appliedpapers.core.features.cut import Cut, cut_rows
+from appliedpapers.core.features.cut import Cut, Method, cut_rows
 from appliedpapers.core.features.fields import Fields, FieldSpec, check_fields, column_of
 from appliedpapers.core.features.infer import infer_fields
 from appliedpapers.core.features.leaks import duplicate_rows, single_field_leak
@@ -109,6 +109,7 @@ class ClickDatasets(DatasetCatalog[FinalMlpConfig]):
             name=entry.id,
             provenance=provenance,
             named_protocol=opened.protocol,
+            usual_split=definition.split,
             notes=definition.notes,
             suspects=definition.suspects,
         )
@@ -140,6 +141,7 @@ def build_dataset(
     provenance: Provenance,
     truth: NDArray[np.float64] | None = None,
     named_protocol: str | None = None,
+    usual_split: Method = "auto",
     protocol: str = "",
     notes: tuple[str, ...] = (),
     suspects: tuple[str, ...] = (),
@@ -154,6 +156,7 @@ def build_dataset(
         provenance: Where it comes from.
         truth: True probability of every row, where it is known.
         named_protocol: Name of the published way to cut; it holds where nothing else is asked for.
+        usual_split: The method of that way.
         protocol: What stands before the name of our own way to cut.
         notes: Sentences for the report.
         suspects: Columns that may give the label away.
@@ -165,7 +168,8 @@ def build_dataset(
     check_fields(fields)
     unnamed = check_columns(fields, source.schema)
     data = config.data
-    cut = cut_rows(source, fields, method=data.split, shares=data.shares, seed=config.seed)
+    method = usual_split if data.split == "auto" else data.split
+    cut = cut_rows(source, fields, method=method, shares=data.shares, seed=config.seed)
     zeros, ones = check_labels(source, fields, cut)["train"]
     gauc = gauc_column(fields, data.gauc)
     train, valid, test = (

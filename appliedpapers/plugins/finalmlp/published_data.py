@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from appliedpapers.core.features.cut import Method
 from appliedpapers.core.features.fields import Fields, FieldSpec, Role
 from appliedpapers.core.sources import PublishedDataset, RemoteFile
 from appliedpapers.plugins.finalmlp import frappe, published_readers
@@ -136,6 +137,7 @@ class Definition:
         unlabelled: Values of the column ``split`` whose rows have made-up labels and must not be scored.
         suspects: Columns to leave out for a second row of the report, because they may give the label away.
         obtain: How a user gets the files where we know no address for them.
+        split: The method to cut by, where nothing else is asked for.
     """
 
     fields: Fields
@@ -144,6 +146,7 @@ class Definition:
     unlabelled: tuple[int, ...] = ()
     suspects: tuple[str, ...] = ()
     obtain: str | None = None
+    split: Method = "auto"
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,7 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
             fields=_AVAZU | _roles("group", ["id"]) | _NO_SPLIT,
             protocol="avazu-tiny, by id",
             notes=("499 rows of one hour, six times each: shows that reading works, not quality.",),
+            split="group",
         ),
         "criteo": Definition(
             fields=_CRITEO,
