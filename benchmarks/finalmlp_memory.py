@@ -7,8 +7,8 @@
 A simulated log of 100,000 users and 20,000 items is written to a Parquet file. One process lives the whole
 run, streaming, with the click rate as the only baseline; another one scores the file with its bundle. The
 kernel's high-water mark of resident memory is set back at the start of each stage (Linux). Shown is that mark
-less what is resident once everything is imported. The model is its weights, and in the run two numbers of
-Adam a weight.
+less what is resident once everything is imported; a stage within another one is not counted there again. The
+model is its weights, and in the run two numbers of Adam a weight.
 """
 
 from __future__ import annotations
@@ -235,9 +235,8 @@ def _print(found: dict[str, Any]) -> None:
         print(f"{about}; model {one['model_mb']:.0f} MB, imported {one['imported_mb']:.0f} MB")
         print(f"{'stage':<18}{'MB beyond imports':>19}{'less the model':>16}{'seconds':>9}")
         for row in one["stages"]:
-            print(
-                f"{row['stage']:<18}{row['mb']:>19,.0f}{row['mb'] - one['model_mb']:>16,.0f}{row['seconds']:>9,.1f}"
-            )
+            held = row["mb"] - one["model_mb"]
+            print(f"{row['stage']:<18}{row['mb']:>19,.0f}{held:>16,.0f}{row['seconds']:>9,.1f}")
 
 
 def arguments_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
