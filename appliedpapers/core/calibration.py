@@ -23,6 +23,7 @@ Method = Literal["none", "platt", "isotonic", "temperature"]
 
 MIN_ROWS, MIN_POSITIVES = 5_000, 500
 
+_NEAREST = 0.01 - 1e-9  # between knots of an isotonic map, in logits
 _ISOTONIC_EDGE = 1e-4  # a block without positives does not prove that there are none
 _LOGIT_EDGE = 1e-12
 _SMALLEST, _LARGEST = 1e-2, 1e2  # of the slope that belongs to a temperature
@@ -234,7 +235,22 @@ def _isotonic(values: Floats, truth: Floats, share: Floats) -> Steps:
     # inside a flat stretch a knot says nothing
     changes = np.diff(chances) != 0
     needed = np.concatenate([[True], changes]) | np.concatenate([changes, [True]])
-    return Steps(knots[needed], chances[needed])
+    return Steps(*_apart(knots[needed], chances[needed]))
+
+
+def _apart(knots: Floats, chances: Floats) -> tuple[Floats, Floats]:
+    """Join knots that are closer than a hundredth, each run of them in its middle.
+
+    Between neighbours a step may be so steep that the rounding of a logit would show in the probability.
+    """
+    first, numbers = knots[0], []
+    for knot in knots:
+        if knot - first >= _NEAREST:
+            first = knot
+        numbers.append(first)
+    _, run = np.unique(numbers, return_inverse=True)
+    size = np.bincount(run)
+    return np.bincount(run, knots) / size, np.bincount(run, chances) / size
 
 
 def _temperature_slope(values: Floats, truth: Floats, share: Floats) -> float:

@@ -233,8 +233,9 @@ def _first_problem(config_class: type[BaseModel], error: ValidationError) -> Con
     rule = said[0].lower() + said[1:] if said == problem["msg"] else said
     quotes_itself = problem["type"] == "value_error" and "'" in rule
     given = "" if quotes_itself else f", not {problem['input']!r}"
+    place = f"option '{option}'" if option else "configuration"
     return ConfigError(
-        f"option '{option}': {rule.removesuffix('?')}{given}{more}{'?' if rule.endswith('?') else '.'}",
+        f"{place}: {rule.removesuffix('?')}{given}{more}{'?' if rule.endswith('?') else '.'}",
         hint="apps config show ID lists every option with its meaning and range.",
     )
 

@@ -105,6 +105,13 @@ class Column:
         )
         return cell | ({"description": text} if text else {})
 
+    def kind_text(self) -> str:
+        """Return the type in words: ``string``, ``list of string``, ``float32 [3, any]``."""
+        if self.shape == (None,):
+            return f"list of {self.dtype}"
+        axes = ", ".join("any" if axis is None else str(axis) for axis in self.shape or ())
+        return f"{self.dtype} [{axes}]" if axes else self.dtype
+
     def range_text(self) -> str:
         """Return the legal values in words."""
         if self.categories is not None:
@@ -176,7 +183,7 @@ class TableSchema:
         """Return the column table of the documentation."""
         lines = ["| column | type | unit | range | missing | meaning |", "|---|---|---|---|---|---|"]
         for column in self.columns:
-            kind = column.file or column.dtype + (f" {list(column.shape)}" if column.shape else "")
+            kind = column.file or column.kind_text()
             missing = "allowed" if column.nullable else "no"
             cells = (column.name, kind, column.unit or "", column.range_text(), missing, column.description)
             lines.append("| " + " | ".join(cells) + " |")

@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from appliedpapers.core.config import TaskConfig
@@ -118,10 +119,12 @@ class DatasetCatalog(ABC, Generic[C]):
     Attributes:
         published: Datasets that ``--dataset NAME`` can name.
         formats: One line on the files that ``--data PATH`` reads.
+        elsewhere: How users get well-known datasets that we cannot fetch, by name.
     """
 
     published: Sequence[PublishedDataset] = ()
     formats: str = ""
+    elsewhere: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def simulated(self, config: C) -> Dataset:
@@ -222,6 +225,8 @@ def find_published(catalog: DatasetCatalog[Any], name: str) -> PublishedDataset:
         ConfigError: There is none; the closest name is suggested.
     """
     known = {entry.id: entry for entry in catalog.published}
+    if name in catalog.elsewhere:
+        raise ConfigError(f"dataset '{name}' cannot be fetched by us.", hint=catalog.elsewhere[name])
     if name not in known:
         raise ConfigError(f"unknown dataset '{name}'.", hint=did_you_mean(name, [SIMULATED, *known]))
     return known[name]

@@ -152,9 +152,10 @@ def requirements(plugin_id: str) -> list[str]:
 def signature(info: BundleInfo) -> Any:
     """Return the MLflow signature of a bundle.
 
-    Only text columns are typed at the input. MLflow refuses whole numbers in typed arrays and in a
-    ``double`` column of a frame, and its server turns 3.7 into 3 for ``long`` and a missing value into
-    false for ``boolean`` before a model sees them; ``any`` leaves the cell as it came, and our schema judges.
+    Inputs are not typed. MLflow refuses whole numbers in typed arrays, in a ``double`` column of a frame
+    and where text is expected, such as categories that are codes, and its server turns 3.7 into 3 for
+    ``long`` and a missing value into false for ``boolean`` before a model sees them; ``any`` leaves the cell
+    as it came, and our schema judges.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -164,11 +165,7 @@ def signature(info: BundleInfo) -> Any:
     typed |= dict.fromkeys(("float64", "float32"), DataType.double)
     typed |= dict.fromkeys(("int64", "int32"), DataType.long)
 
-    def input_type(column: Any) -> Any:
-        plain = column.dtype == "string" and column.shape is None and column.file is None
-        return DataType.string if plain else AnyType()
-
-    inputs = [ColSpec(input_type(c), c.name, required=c.required) for c in info.input_schema.columns]
+    inputs = [ColSpec(AnyType(), c.name, required=c.required) for c in info.input_schema.columns]
     outputs = [
         ColSpec(typed[c.dtype] if c.shape is None else AnyType(), c.name, required=not c.nullable)
         for c in info.output_schema.columns

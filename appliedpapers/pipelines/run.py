@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ from appliedpapers.pipelines.run_folder import (
 if TYPE_CHECKING:
     from appliedpapers.pipelines.tracking import RunLog
     from appliedpapers.pipelines.tracking_store import Store
+
+_EXAMPLE_ROWS = 3
+_EXAMPLE_BYTES = 20_000
 
 
 def run(
@@ -339,9 +343,23 @@ class Run:
                 "synthetic": dataset.provenance.synthetic,
                 "fingerprint": self.fingerprint,
                 "test_fingerprint": material.results["test_fingerprint"],
+                **self._own_example(dataset),
             },
         )
         return bundle
+
+    def _own_example(self, dataset: Dataset) -> dict[str, Any]:
+        """Return a few rows of the user's own data, which a served model is tried with."""
+        from appliedpapers.core.tables import plain_row
+
+        if self.request.data is None:
+            return {}
+        rows = [plain_row(row) for row in dataset.train.example(_EXAMPLE_ROWS).to_pylist()]
+        try:
+            small = len(json.dumps(rows)) <= _EXAMPLE_BYTES
+        except TypeError:  # bytes of files, for one
+            small = False
+        return {"example": rows} if small else {}
 
     def _register(self, evaluation: Evaluation, material: Material, bundle: Path) -> Registration | None:
         assert self.log is not None

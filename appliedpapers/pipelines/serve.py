@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from appliedpapers.core.bundle import BundleInfo
     from appliedpapers.core.model import Model
+    from appliedpapers.core.schema import TableSchema
     from appliedpapers.pipelines.serving_routes import Serving
 
 __all__ = ["ServeSettings", "ServedModel", "create_app", "load_served", "run_server", "serve"]
@@ -287,14 +288,36 @@ def _listen(settings: ServeSettings) -> socket.socket:
 
 
 def _example(model: Model, info: BundleInfo) -> pa.Table | None:
-    """Return one group (or a few rows) of the simulator; a model without one is served all the same."""
+    """Return rows to try the model with: those of its own data, or one group (or a few rows) simulated.
+
+    A model whose columns are its own and that brought no rows is tried with the examples of its schema; one
+    without any is served all the same.
+    """
     from appliedpapers.core import plugin as plugins
     from appliedpapers.core.sources import load_dataset
 
+    schema = model.input_schema
+    brought = _checked(info.dataset.get("example"), schema)
+    if brought is not None:
+        return brought
     try:
         catalog = plugins.find(info.plugin).task(info.task).load("datasets")
         split = load_dataset(catalog, info.plugin, model.config).test
-        return split.example(1 if model.input_schema.group_by else 3)
+        return split.example(1 if schema.group_by else 3)
     except AppsError as error:
-        _log.warning("no example for the page: %s", error.message)
+        record = {column.name: column.example for column in schema.columns if column.example is not None}
+        made = _checked([record], schema) if record else None
+        if made is None:
+            _log.warning("no example for the page: %s", error.message)
+        return made
+
+
+def _checked(records: Any, schema: TableSchema) -> pa.Table | None:
+    from appliedpapers.core.validation import check, from_records
+
+    if not records:
+        return None
+    try:
+        return check(from_records(records, schema), schema, source="example").require_clean()
+    except AppsError:
         return None

@@ -66,6 +66,16 @@ def test_isotonic_is_that_of_scikit_learn_kept_off_the_ends(case):
     assert ours.max() <= 1 - 1e-4
 
 
+def test_an_isotonic_map_is_never_so_steep_that_rounding_shows():
+    logits = np.sort(np.random.default_rng(3).normal(size=20_000))
+    labels = (np.arange(20_000) % 400 < 200 + np.arange(20_000) / 200).astype(float)
+    document = fit_calibrator("isotonic", logits, labels).to_json()
+    assert np.diff(document["knots"]).min() > 0.0099
+    slope = np.diff(document["probabilities"]) / np.diff(document["knots"])
+    assert slope.max() < 100
+    assert slope.min() >= 0
+
+
 def test_isotonic_interpolates_between_knots_and_is_constant_outside():
     found = fit_calibrator("isotonic", [0.0, 0.0, 2.0, 2.0, 4.0, 4.0], [0, 0, 0, 1, 1, 1])
     np.testing.assert_allclose(found([-9.0, 0.0, 1.0, 2.0, 9.0]), [1e-4, 1e-4, 0.25005, 0.5, 0.9999])

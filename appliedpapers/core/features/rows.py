@@ -211,6 +211,14 @@ def find_files(path: Path) -> list[Path]:
         if not found:
             raise DataError(f"{path}: no data file in it.", hint=f"Expected {', '.join(FORMATS)}.")
     families = [next(group for group in (PARQUET, TEXT, LINES, ARROW) if suffix(f) in group) for f in found]
+    keyed = next(
+        (file for file in found if any("=" in part for part in file.relative_to(path).parts[:-1])), None
+    )
+    if keyed is not None and families[0] != PARQUET:
+        raise DataError(
+            f"{path}: {keyed.relative_to(path).parent} names a value, which is read of Parquet files alone.",
+            hint="Write the value into a column, or bring Parquet files.",
+        )
     for file, family in zip(found, families, strict=True):
         if family != families[0]:
             raise DataError(

@@ -32,6 +32,13 @@ class Blend:
     trees: float
     intercept: float
 
+    def __str__(self) -> str:
+        """Return the weights in words; a model that the other makes superfluous is named."""
+        said = f"{self.network:.2f} x network + {self.trees:.2f} x lightgbm (logits)"
+        for weight, idle in ((self.network, "the network"), (self.trees, "lightgbm")):
+            said += f"; {idle} adds nothing here" if weight == 0 else ""
+        return said
+
     def __call__(self, network: Floats, trees: Floats) -> Floats:
         """Return the blended logits."""
         return self.network * network + self.trees * trees + self.intercept

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,8 +51,10 @@ class ClickDatasets(DatasetCatalog[FinalMlpConfig]):
     published = PUBLISHED
     formats = (
         f"a table with a 0/1 label, one row an impression: {', '.join(FORMATS)}; a file, a folder, or hive "
-        "partitions; apps data describe shows how columns are read"
+        "partitions of Parquet; apps data describe shows how columns are read"
     )
+
+    elsewhere = MappingProxyType({name: one.obtain for name, one in DEFINITIONS.items() if one.obtain})
 
     def simulated(self, config: FinalMlpConfig) -> Dataset:
         """Simulate a click log (data card ``simulated-clicks``)."""

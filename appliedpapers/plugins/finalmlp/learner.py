@@ -128,7 +128,7 @@ class ClickTask(TrainTask):
         losses = F.binary_cross_entropy_with_logits(
             self.network(inputs).float(), label, reduction="none", pos_weight=self._positive(device)
         )
-        mean = losses.mean() if rows.weight is None else (losses * rows.weight.to(device)).mean()
+        mean = losses.mean() if rows.weight is None else _weighted(losses, rows.weight.to(device))
         extra = self.network.aux_loss()
         total = mean + self._penalty(inputs)
         return total if extra is None else total + extra
@@ -139,8 +139,8 @@ class ClickTask(TrainTask):
         probabilities = 1.0 / (1.0 + np.exp(-logits))
         label = self._valid.label
         assert label is not None
-        auc = metrics.auc(label, logits)
-        logloss = metrics.logloss(label, probabilities)
+        auc = metrics.auc(label, logits, self._valid.weight)
+        logloss = metrics.logloss(label, probabilities, self._valid.weight)
         found = {"valid_auc": auc, "valid_logloss": logloss}
         return found | {"valid_auc_minus_logloss": auc - logloss} if self.monitor not in found else found
 
@@ -159,6 +159,10 @@ class ClickTask(TrainTask):
     def _positive(self, device: torch.device) -> Tensor | None:
         weight = self._settings.positive_weight
         return None if weight == 1.0 else torch.tensor(weight, device=device)
+
+
+def _weighted(losses: Tensor, weights: Tensor) -> Tensor:
+    return (losses * weights).sum() / weights.sum()
 
 
 class _Tensors:

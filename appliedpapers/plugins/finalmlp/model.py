@@ -183,7 +183,7 @@ class FinalMlpModel(Model):
         yield "calibration", f"{self.calibrator.method}, fitted on the valid rows"
         yield "tokens trained as never seen", f"{self.oov_dropout:g} of each batch"
         if self.blend is not None:
-            yield "blend", f"{self.blend.network:.2f} x network + {self.blend.trees:.2f} x lightgbm (logits)"
+            yield "blend", str(self.blend)
         if self.cascade is not None:
             yield (
                 "cascade",
@@ -250,6 +250,7 @@ class FinalMlpModel(Model):
         if self.config.model.blend == "lightgbm" and self.trees is not None:
             network = self._network_logits(prepared.valid)
             self.blend = fit_blend(network, self.trees.logits(prepared.valid), labels)
+            run.progress.say(f" blend {self.blend}")
         if weak == "none":
             return
         if weak == "lightgbm":
@@ -268,6 +269,7 @@ class FinalMlpModel(Model):
             share=None if wanted == "auto" else float(wanted),
             tolerance=self.config.cascade.tolerance,
         )
+        run.progress.say(f" cascade {weak} first, {self.cascade.share:.0%} of valid rows to the strong model")
 
     def _network_logits(self, rows: EncodedRows) -> Floats:
         found = [score_rows(scorer, rows, self._device) for scorer in self._scorers]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +98,7 @@ def export_onnx(
     rows = torch.export.Dim("rows", min=1)
     dynamic = [{0: rows} for _ in tensors]
     shapes = (*dynamic[:2], *([tuple(dynamic[2:])] if len(dynamic) > 2 else []))
-    with whole_file(path) as aside:
+    with whole_file(path) as aside, _silence():
         torch.onnx.export(
             module,
             tensors,
@@ -126,6 +129,20 @@ def onnx_inputs(rows: EncodedRows) -> dict[str, NDArray[Any]]:
         f"sequence_{name}": one.astype(np.int64) for name, one in zip(names, rows.sequences, strict=True)
     }
     return {"ids": rows.ids.astype(np.int64), "numbers": rows.numbers, **sequences}
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter's warnings about its own inside, and about libraries that nobody needs, to itself."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)
 
 
 def _random_rows(fields: Sequence[EncodedField]) -> EncodedRows:

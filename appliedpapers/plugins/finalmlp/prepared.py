@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.features.encoded import EncodedRows, collect_rows
 from appliedpapers.core.features.encoder import Encoder, fit_encoder
-from appliedpapers.core.features.fields import Fields
-from appliedpapers.core.features.store import EncodedStore
+from appliedpapers.core.features.fields import INPUTS, Fields
+from appliedpapers.core.features.store import BLOCK_ROWS, EncodedStore
 from appliedpapers.plugins.finalmlp.splits import ClickSplit
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _STREAM_FROM_ROWS = 5_000_000
 _FILE = "train.arrow"
+# neighbours in a log are alike: a buffer is filled from at least so many places
+_BLOCKS_MIXED = 400
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,14 @@ def prepare(
 
     Raises:
         DataError: A value does not fit its role.
+        ConfigError: The earlier model has other columns.
     """
     key = None if start is not None else leave_out
     if key is not None and key in train.prepared:
         return train.prepared[key]
     fields = {name: field for name, field in train.fields.items() if name not in leave_out}
+    if start is not None:
+        _require_same_columns(fields, start.columns)
     names = list(columns_of(fields, train))
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -104,7 +110,8 @@ def prepare(
     rows: EncodedRows | EncodedStore
     if streamed:
         folder.mkdir(parents=True, exist_ok=True)
-        rows = EncodedStore.write(folder / _FILE, encoded)
+        block_rows = min(max(settings.shuffle_buffer // _BLOCKS_MIXED, 1), BLOCK_ROWS)
+        rows = EncodedStore.write(folder / _FILE, encoded, block_rows=block_rows)
     else:
         rows = collect_rows(encoded, train.num_rows)
     made = Prepared(encoder, rows, encode_split(encoder, valid))
@@ -113,6 +120,17 @@ def prepare(
     if key is not None:
         train.prepared[key] = made
     return made
+
+
+def _require_same_columns(fields: Fields, earlier: Fields) -> None:
+    for name in dict.fromkeys((*fields, *earlier)):
+        ours, theirs = (given[name].role if name in given else None for given in (fields, earlier))
+        if ours != theirs and {ours, theirs} & set(INPUTS):
+            raise ConfigError(
+                f"--init-from: column '{name}' is {ours or 'left out'} here and was "
+                f"{theirs or 'left out'} in that model.",
+                hint="Use the data.fields and model.leave_out of that model; apps registry diff compares two.",
+            )
 
 
 def encode_split(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliedpapers.core.evaluation import PublishedFigure
 
 _BENCHMARK = "public leaderboard of open CTR benchmarks, single runs on the official split"
-_PAPER = "arXiv 2304.00902, as printed, in per cent"
+_PAPER = "arXiv 2304.00902, comparison on four sets"
 _OTHERS = "papers of the methods, as compared on the official split"
 
 # dataset, protocol -> model -> AUC, logloss

@@ -47,7 +47,7 @@ def _few_trees(monkeypatch):
 
 
 def test_the_configuration_names_the_baselines_and_simulated_data_add_the_oracle():
-    config = configured("without=[user]")
+    config = configured("without=[user]", f"baselines=[{', '.join(BASELINES)}]")
     dataset = DATASETS.simulated(config)
     made = rivals(config, dataset)
     assert [one.name for one in made] == [
