@@ -7,6 +7,8 @@ functions below, which do.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -90,9 +92,8 @@ def line_scores(labels: ArrayLike, probabilities: ArrayLike) -> tuple[MetricScor
         ValueError: Shapes differ, there is no unit, or a number is not usable.
     """
     positive, values = check_labels(labels, probabilities)
-    rows = np.arange(values.size)
-    slope, intercept = (CalibrationLine(values, positive, rows, place) for place in (0, 1))
-    return MetricScores.counted(slope, values.size), MetricScores.counted(intercept, values.size)
+    slope = CalibrationLine(values, positive, np.arange(values.size), 0)
+    return MetricScores.counted(slope, values.size), MetricScores.counted(slope.beside(1), values.size)
 
 
 class CalibrationLine(Counted):
@@ -129,6 +130,12 @@ class CalibrationLine(Counted):
         if not np.isfinite([*sums, *self._line]).all() or np.linalg.matrix_rank(hessian) < 2:
             return float("nan")
         return float((self._line - np.linalg.solve(hessian, sums[:2]))[self._place])
+
+    def beside(self, place: int) -> CalibrationLine:
+        """Return the other number of the same line, which shares everything with it."""
+        other = copy.copy(self)
+        other._place = place
+        return other
 
     def restrict(self, chosen: Flags) -> CalibrationLine:
         """Return the same over some of the units, from a line of their own."""
@@ -235,13 +242,19 @@ def _pairs(
     negatives, positives = kept[0] & both[groups[0]], kept[1] & both[groups[1]]
     place = np.concatenate([[0], np.cumsum(negatives)])
     return Pairs(
-        rows[0][negatives],
-        rows[1][positives],
-        place[below[positives]],
-        place[through[positives]],
-        (groups[0][negatives], groups[1][positives]),
+        _small(rows[0][negatives]),
+        _small(rows[1][positives]),
+        _small(place[below[positives]]),
+        _small(place[through[positives]]),
+        (_small(groups[0][negatives]), _small(groups[1][positives])),
         weights,
     )
+
+
+def _small(numbers: Indices) -> Indices:
+    """Return indices in half the bytes where they fit."""
+    fits = not numbers.size or int(numbers.max()) < np.iinfo(np.int32).max
+    return numbers.astype(np.int32) if fits else numbers
 
 
 def _ranked(positive: Flags, scores: Floats, groups: Indices, weights: ArrayLike | None) -> MetricScores:

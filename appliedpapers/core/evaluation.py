@@ -78,7 +78,7 @@ class MetricScores:
     losses: Floats | None
     aggregate: Callable[[Indices], float] = field(repr=False)
     units: int
-    weights: Floats | None = None
+    weights: NDArray[Any] | None = None
     root: bool = False
     by_counts: Counted | None = field(default=None, repr=False)
 
@@ -156,17 +156,20 @@ class MetricScores:
             chosen: Shape ``(units,)``.
         """
         if self.losses is not None:
-            weights = np.ones(self.units) if self.weights is None else self.weights
-            return MetricScores._additive(self.losses, weights * chosen, root=self.root)
+            # the losses are shared: a slice of millions of units costs a byte each
+            share = chosen if self.weights is None else self.weights * chosen
+            return MetricScores(
+                self.losses, _aggregate(self.losses, share, self.root), self.units, share, self.root
+            )
         if self.by_counts is not None:
             part = MetricScores.counted(self.by_counts.restrict(chosen), self.units)
-            return replace(part, weights=chosen.astype(np.float64))
+            return replace(part, weights=chosen)
         whole = self.aggregate
         return MetricScores(
             None,
             lambda indices: whole(indices[chosen[indices]]) if chosen[indices].any() else float("nan"),
             self.units,
-            chosen.astype(np.float64),
+            chosen,
         )
 
     @classmethod
@@ -182,11 +185,7 @@ class MetricScores:
                 raise ValueError("weights must be finite and not negative")
             values = np.where(share > 0, values, 0.0)
 
-        def aggregate(indices: Indices) -> float:
-            mean = _mean(values[indices], None if share is None else share[indices])
-            return float(np.sqrt(mean)) if root else mean
-
-        return cls(values, aggregate, values.size, share, root)
+        return cls(values, _aggregate(values, share, root), values.size, share, root)
 
 
 Slices = tuple[tuple[Mapping[str, str], Mapping[str, MetricScores]], ...]
@@ -376,7 +375,15 @@ class Evaluation(ABC):
         return ()
 
 
-def _mean(values: Floats, weights: Floats | None) -> float:
+def _aggregate(values: Floats, share: NDArray[Any] | None, root: bool) -> Callable[[Indices], float]:
+    def aggregate(indices: Indices) -> float:
+        mean = _mean(values[indices], None if share is None else share[indices])
+        return float(np.sqrt(mean)) if root else mean
+
+    return aggregate
+
+
+def _mean(values: Floats, weights: NDArray[Any] | None) -> float:
     if not values.size:
         return float("nan")
     if weights is None:

@@ -60,6 +60,9 @@ class ClickEvaluation(Evaluation):
         """Score predictions; a unit is a row."""
         from appliedpapers.plugins.finalmlp.scoring import score_clicks
 
+        if split is dataset.test:
+            # all fits are done by now, and what they shared is large
+            cast("ClickSplit", dataset.train).prepared.clear()
         return score_clicks(prediction, cast("ClickSplit", split))
 
     def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
