@@ -19,7 +19,12 @@ HEADS = (
     "fff(depth=2)",
 )
 # what makes a fit take a second or two
-REDUCED = {"frets": ("data.simulator.steps=1200", "data.simulator.series=2", "training.epochs=1")}
+REDUCED = {
+    "frets": ("data.simulator.steps=1200", "data.simulator.series=2", "training.epochs=1"),
+    "finalmlp": ("data.simulator.rows=2000", "training.epochs=1"),
+}
+# options that take a module by name; the second stream of FinalMLP is as the first
+TAKERS = ("head", "stream1.block")
 
 
 def tasks_with_a_head() -> list[tuple[str, str, str]]:
@@ -30,7 +35,7 @@ def tasks_with_a_head() -> list[tuple[str, str, str]]:
             continue
         for task in item.spec.tasks:
             config: type[TaskConfig] = task.load("config")
-            paths = [path for path in option_paths(config) if path.split(".")[-1] == "head"]
+            paths = [path for path in option_paths(config) if path.endswith(TAKERS)]
             found += [(item.id, task.name, path) for path in paths]
     return found
 
@@ -40,6 +45,7 @@ TASKS = tasks_with_a_head()
 
 def test_at_least_one_plugin_takes_heads_by_name():
     assert ("frets", "forecasting", "model.head") in TASKS
+    assert ("finalmlp", "binary-classification", "model.stream1.block") in TASKS
 
 
 @pytest.mark.parametrize(("plugin", "task", "path"), TASKS)

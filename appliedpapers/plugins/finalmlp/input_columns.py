@@ -52,7 +52,7 @@ def _column(name: str, field: FieldSpec, kinds: Kinds) -> Column:
         return Column(
             name,
             "string",
-            "category; one that was never seen in training is taken as unknown",
+            "category; new ones are allowed",
             nullable=True,
             required=not field.optional,
             example="a",

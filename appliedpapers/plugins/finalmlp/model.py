@@ -91,7 +91,7 @@ class FinalMlpModel(Model):
         columns = (
             Column("probability", "float64", "calibrated probability of label 1", minimum=0, maximum=1),
             Column("uncalibrated", "float64", "probability before calibration", minimum=0, maximum=1),
-            Column("unseen", "int32", "inputs whose value was never seen in training", minimum=0),
+            Column("unseen", "int32", "categories that were never seen in training", minimum=0),
         )
         return OutputSchema(
             (*carried, *columns), rows="per_row", keys=tuple(column.name for column in carried)
