@@ -129,7 +129,7 @@ def _require_same_columns(fields: Fields, earlier: Fields) -> None:
             raise ConfigError(
                 f"--init-from: column '{name}' is {ours or 'left out'} here and was "
                 f"{theirs or 'left out'} in that model.",
-                hint="Use the data.fields and model.leave_out of that model; apps registry diff compares two.",
+                hint="Use its data.fields and model.leave_out; apps registry diff compares two models.",
             )
 
 
