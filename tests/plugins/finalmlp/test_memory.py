@@ -56,28 +56,24 @@ def test_the_file_was_learned_from_and_scored_whole(measured):
 
 @pytest.mark.slow
 def test_streaming_and_memory_reach_the_same_auc(tmp_path):
-    # few ids and plain effects: two runs on the same rows differ by little but the order of rows
-    sizes = {"users": 100, "items": 50, "inter": 0.0, "tri": 0.0}
+    # few ids and strong, plain effects: one network's AUC moves by .001 from seed to seed, measured;
+    # on the default log it moves by .003, whichever way rows are read
+    sizes = {"users": 100, "items": 50, "main": 2.0, "inter": 0.0, "tri": 0.0, "click_rate": 0.4}
     steady = {"cold_users": 0.0, "cold_items": 0.0, "drift": 0.0}
     path = tmp_path / "clicks.parquet"
-    write_simulated(path, 0, SimulatorOptions(rows=300_000, **sizes, **steady))
+    write_simulated(path, 0, SimulatorOptions(rows=200_000, **sizes, **steady))
     areas = {streaming: _auc(path, streaming, tmp_path / streaming) for streaming in ("on", "off")}
-    assert areas["off"] > 0.65
+    assert areas["off"] > 0.8
     assert areas["on"] == pytest.approx(areas["off"], abs=0.003)
 
 
 def _auc(path, streaming, folder):
-    model = {
-        "stream1": {"hidden": (64,)},
-        "stream2": {"hidden": (64,)},
-        "gate_hidden": (32,),
-        "oov_dropout": 0.0,
-        "leave_out": ("noise_1000", "noise_5000"),
-    }
-    data = {"streaming": streaming, "shuffle_buffer": 30_000, "fields": simulated_fields()}
-    config = resolve(FinalMlpConfig).replace(
-        data=data, model=model, training={"epochs": 2, "batch_size": 2048}
-    )
+    stream = {"hidden": (16,), "dropout": 0.0}
+    model = {"dim": 4, "stream1": stream, "stream2": stream, "gate": False, "fusion": "sum"}
+    more = {"oov_dropout": 0.0, "ensemble": 3, "leave_out": ("noise_1000", "noise_5000")}
+    data = {"streaming": streaming, "shuffle_buffer": 20_000, "fields": simulated_fields()}
+    training = {"epochs": 2, "batch_size": 1024, "lr": 0.003}
+    config = resolve(FinalMlpConfig).replace(data=data, model=model | more, training=training)
     dataset = DATASETS.from_user(path, config)
     seed_everything(config.seed)
     fitted = FinalMlpModel(config).fit(
