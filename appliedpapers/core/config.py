@@ -282,6 +282,10 @@ def _comment_lines(section: BaseModel, indent: int) -> Iterator[str]:
             yield from _comment_lines(value, indent + 1)
             continue
         plain = section.model_dump(mode="json")[name]
-        text = yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+        text = (
+            yaml.safe_dump(plain, default_flow_style=True, width=10_000, sort_keys=False)
+            .removesuffix("...\n")
+            .strip()
+        )
         comment = f"  # {' '.join(info.description.split())}" if info.description else ""
         yield f"{pad}{name}: {text}{comment}"

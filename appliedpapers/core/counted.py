@@ -18,6 +18,7 @@ from appliedpapers.core.metrics import check_labels, mass_bins
 
 Flags = NDArray[np.bool_]
 
+_MANY_UNITS = 1_000_000
 _NO_OPTIMUM = 1e-6  # mean gradient at a line that is only a bound, since the labels are separated
 
 
@@ -116,16 +117,19 @@ class CalibrationLine(Counted):
         logits = logit_of(chances)
         line = expit(self._line[0] * logits + self._line[1])
         curve, error = line * (1 - line), line - truth
-        terms = np.stack([error * logits, error, curve * logits**2, curve * logits, curve], axis=1)
-        if rows.size and np.abs(terms[:, :2].mean(axis=0)).max() > _NO_OPTIMUM:
+        if rows.size and max(abs((error * logits).mean()), abs(error.mean())) > _NO_OPTIMUM:
             self._line[:] = np.nan
+        # sums of so many terms are as exact in 32 bits as an interval needs
+        kind = np.float32 if rows.size >= _MANY_UNITS else np.float64
+        columns = (error * logits, error, curve * logits**2, curve * logits, curve)
+        terms = np.stack([column.astype(kind) for column in columns], axis=1)
         self._terms = terms if whole else np.zeros((probabilities.size, 5))
         if not whole:
             self._terms[rows] = terms
 
     def __call__(self, counts: Counts) -> float:
         """Return the number when each unit is drawn so often; NaN where there is no such line."""
-        sums = counts.astype(np.float64) @ self._terms
+        sums = (counts.astype(self._terms.dtype) @ self._terms).astype(np.float64)
         hessian = np.array([[sums[2], sums[3]], [sums[3], sums[4]]])
         if not np.isfinite([*sums, *self._line]).all() or np.linalg.matrix_rank(hessian) < 2:
             return float("nan")
@@ -156,8 +160,9 @@ class Gaps(Counted):
     def __init__(self, probabilities: Floats, positive: Flags, rows: Indices, bins: int) -> None:
         self._probabilities, self._positive, self._rows, self._bins = probabilities, positive, rows, bins
         self._whole = rows.size == probabilities.size
-        self._number = mass_bins(probabilities[rows], bins)
+        self._number = mass_bins(probabilities[rows], bins).astype(np.int16)
         self._gap = probabilities[rows] - positive[rows]
+        self._rows = _small(rows)
 
     def __call__(self, counts: Counts) -> float:
         """Return the error when each unit is drawn so often."""

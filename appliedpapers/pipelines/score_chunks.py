@@ -21,6 +21,7 @@ SORTED_IN_MEMORY = 1_000_000
 _ROW_BYTES_BUDGET = 256 << 20
 _FILE_CELL_BYTES = 1 << 20
 _RAGGED_CELL_BYTES = 1 << 16
+_LIST_OF_TEXTS_BYTES = 1 << 10
 _PLAIN_CELL_BYTES = 32
 _RECENT_KEYS = 1 << 16
 
@@ -327,5 +328,5 @@ def _cell_bytes(column: Column) -> int:
     if column.file is not None:
         return _FILE_CELL_BYTES
     if column.ragged:
-        return _RAGGED_CELL_BYTES
+        return _LIST_OF_TEXTS_BYTES if column.dtype == "string" else _RAGGED_CELL_BYTES
     return 8 * column.size if column.shape else _PLAIN_CELL_BYTES

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.finalmlp.prepared import Prepared
     from appliedpapers.plugins.finalmlp.splits import ClickSplit
 
-_BLOCK_ROWS = 262_144
+_BLOCK_ROWS = 65_536
 
 
 def rivals(config: FinalMlpConfig, dataset: Dataset) -> list[Baseline]:

@@ -13,7 +13,13 @@ from appliedpapers.core import figures as drawing
 from appliedpapers.core import metrics
 from appliedpapers.core.figures import BASELINE, INK, MUTED, OURS, STRONGEST, TRUTH, Figure
 from appliedpapers.core.verdict import strongest_baseline
-from appliedpapers.plugins.finalmlp.importance import CAUTION, SHUFFLES, Importance, importance
+from appliedpapers.plugins.finalmlp.importance import (
+    CAUTION,
+    MOST_ROWS,
+    SHUFFLES,
+    Importance,
+    importance,
+)
 from appliedpapers.plugins.finalmlp.prepared import encode_split
 from appliedpapers.plugins.finalmlp.scoring import DAY, ClickPrediction, moments_of, shown_periods
 
@@ -109,8 +115,10 @@ def _importance(material: Material) -> Figure:
     """Draw the AUC lost by shuffling each input, with the sizes of the gates beside it."""
     model = cast("FinalMlpModel", material.model)
     assert model.encoder is not None
-    rows = encode_split(model.encoder, cast("ClickSplit", material.dataset.valid))
-    found = importance(rows, model.logits, model.networks, seed=material.config.seed)
+    seed = material.config.seed
+    valid = cast("ClickSplit", material.dataset.valid)
+    rows = encode_split(model.encoder, valid, most=MOST_ROWS, seed=seed)
+    found = importance(rows, model.logits, model.networks, seed=seed)
     return importance_figure(found, synthetic=material.dataset.provenance.synthetic)
 
 

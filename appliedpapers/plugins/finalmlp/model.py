@@ -48,7 +48,7 @@ _WEIGHTS = "network-{}.safetensors"
 _WEAK = "weak"
 _TREES = "trees.txt"
 _ONNX = "model.onnx"
-_ROWS_A_BLOCK = 262_144
+_ROWS_A_BLOCK = 65_536
 
 
 class FinalMlpModel(Model):

@@ -90,8 +90,8 @@ class TruthGaps(Counted):
     """
 
     def __init__(self, probabilities: Floats, truth: Floats, rows: NDArray[np.intp]) -> None:
-        self._probabilities, self._truth, self._rows = probabilities, truth, rows
-        self._number = metrics.mass_bins(probabilities[rows], _BINS)
+        self._probabilities, self._truth, self._rows = probabilities, truth, rows.astype(np.int32)
+        self._number = metrics.mass_bins(probabilities[rows], _BINS).astype(np.int16)
         self._gap = probabilities[rows] - truth[rows]
 
     def __call__(self, counts: Counts) -> float:
