@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,7 +89,7 @@ class TruthGaps(Counted):
         rows: The units that are judged.
     """
 
-    def __init__(self, probabilities: Floats, truth: Floats, rows: NDArray[np.intp]) -> None:
+    def __init__(self, probabilities: Floats, truth: Floats, rows: NDArray[np.signedinteger[Any]]) -> None:
         self._probabilities, self._truth, self._rows = probabilities, truth, rows.astype(np.int32)
         self._number = metrics.mass_bins(probabilities[rows], _BINS).astype(np.int16)
         self._gap = probabilities[rows] - truth[rows]
