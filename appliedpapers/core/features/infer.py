@@ -276,11 +276,6 @@ def _of_numbers(name: str, present: pa.Array, distinct: pa.Array) -> _Guess:
         return _Guess(categorical, f"whole numbers, {len(distinct)} values")
     if _CODES.fullmatch(low):
         return _Guess(categorical, f"codes by its name, {len(distinct):,} values")
-    if len(distinct) == len(present) and (np.diff(numbers) > 0).all():
-        # a counter of rows: it tells when, not what
-        counter = _row_id(name, present, distinct)
-        if counter is not None:
-            return counter
     quantity, why = is_quantity(numbers)
     return _Guess(FieldSpec(role="numeric") if quantity else categorical, f"whole numbers, {why}")
 

@@ -278,17 +278,3 @@ def test_a_column_that_cannot_play_its_role_says_what_was_found_and_expected(cha
     with pytest.raises(DataError) as found:
         check_columns(FIELDS, schema(**changed))
     assert said in found.value.render()
-
-
-def test_a_counter_of_rows_is_carried_whatever_it_is_called():
-    random = np.random.default_rng(0)
-    table = pa.table(
-        {
-            "session": np.arange(2_000),
-            "price": random.permutation(40_000)[:2_000],
-            "click": random.integers(0, 2, 2_000),
-        }
-    )
-    fields = infer_fields(TableRows(table)).fields
-    assert (fields["session"].role, fields["session"].carry) == ("ignore", True)
-    assert fields["price"].role == "numeric"
