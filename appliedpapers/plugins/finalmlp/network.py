@@ -96,8 +96,10 @@ class FieldTables(nn.Module):
         self.spans = {
             position: (start, size) for (position, _), start, size in zip(tabled, starts, sizes, strict=True)
         }
-        self.table = nn.Parameter(torch.empty(sum(sizes), dim))
-        self.scale = nn.Parameter(torch.empty(len(places["numeric"]), dim))
+        # an empty parameter never gets a gradient, which several processes would wait for
+        self.table = nn.Parameter(torch.empty(sum(sizes), dim), requires_grad=bool(sizes))
+        numeric = torch.empty(len(places["numeric"]), dim)
+        self.scale = nn.Parameter(numeric, requires_grad=bool(len(numeric)))
         made = [position for kind in places for position, _ in places[kind]]
         order = [made.index(position) for position in self.chosen]
         self.in_order = order == list(range(len(order)))

@@ -18,7 +18,7 @@ from appliedpapers.core.features.encoder import fit_encoder
 from appliedpapers.plugins.finalmlp import network as networks
 from appliedpapers.plugins.finalmlp.config import FinalMlpConfig
 from appliedpapers.plugins.finalmlp.fitting import new_network
-from appliedpapers.plugins.finalmlp.network import Batch, FieldTables, Gate, StreamOptions
+from appliedpapers.plugins.finalmlp.network import Batch, FieldTables, FinalMLP, Gate, StreamOptions
 from appliedpapers.plugins.finalmlp.published_data import DEFINITIONS
 
 FIELDS = mixed_fields()
@@ -327,3 +327,19 @@ def test_published_contexts_are_those_of_the_papers_settings():
     criteo = resolve(FinalMlpConfig, preset="published", dataset="criteo-tiny").model
     assert criteo.context1 == tuple(f"I{k}" for k in range(1, 14))
     assert criteo.context2 == ("C6",)
+
+
+def test_every_parameter_that_waits_for_a_gradient_gets_one():
+    # several processes would wait for the others for ever
+    only_categories = tuple(field for field in FIELDS if field.kind == "categorical")
+    network = FinalMLP(
+        only_categories,
+        dim=4,
+        streams=(StreamOptions((8,)), StreamOptions((8,))),
+        contexts=((0,), ()),
+        gate_hidden=(6,),
+    )
+    ids = torch.stack([torch.randint(1, field.size, (16,)) for field in only_categories], dim=1)
+    network(Batch(ids, torch.zeros(16, 0))).sum().backward()
+    waiting = [name for name, one in network.named_parameters() if one.requires_grad and one.grad is None]
+    assert waiting == []
