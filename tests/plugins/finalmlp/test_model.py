@@ -147,6 +147,15 @@ def test_a_row_does_not_depend_on_its_batch():
         np.testing.assert_allclose(np.concatenate(parts)[:64], whole[:64], rtol=0, atol=1e-6)
 
 
+def test_nor_does_it_behind_the_steps_of_isotonic_calibration(tmp_path):
+    # valid rows lie where the steps are steepest: each step begins at one of them
+    table = clicks(3_000)
+    model = fitted(configured("model.calibration=isotonic"), tmp_path, table)
+    whole = probabilities(model, table)
+    parts = [probabilities(model, table.slice(start, 3)) for start in range(2_400, 2_700, 3)]
+    np.testing.assert_allclose(np.concatenate(parts), whole[2_400:2_700], rtol=0, atol=1e-6)
+
+
 def test_a_large_table_is_answered_in_blocks(monkeypatch):
     whole = predict_all(standard(), NEW)
     monkeypatch.setattr("appliedpapers.plugins.finalmlp.model._ROWS_A_BLOCK", 64)
