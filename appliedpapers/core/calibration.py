@@ -23,7 +23,7 @@ Method = Literal["none", "platt", "isotonic", "temperature"]
 
 MIN_ROWS, MIN_POSITIVES = 5_000, 500
 
-_NEAREST = 0.01 - 1e-9  # between knots of an isotonic map, in logits
+_NEAREST = 0.05 - 1e-9  # between knots of an isotonic map, in logits
 _ISOTONIC_EDGE = 1e-4  # a block without positives does not prove that there are none
 _LOGIT_EDGE = 1e-12
 _SMALLEST, _LARGEST = 1e-2, 1e2  # of the slope that belongs to a temperature
@@ -239,7 +239,7 @@ def _isotonic(values: Floats, truth: Floats, share: Floats) -> Steps:
 
 
 def _apart(knots: Floats, chances: Floats) -> tuple[Floats, Floats]:
-    """Join knots that are closer than a hundredth, each run of them in its middle.
+    """Join knots that are closer than a twentieth, each run of them in its middle.
 
     Between neighbours a step may be so steep that the rounding of a logit would show in the probability.
     """

@@ -30,7 +30,7 @@ def nll(labels, chances):
 @st.composite
 def small_cases(draw):
     size = draw(st.integers(2, 30))
-    number = st.floats(-30, 30).map(lambda x: round(x, 2))
+    number = st.integers(-600, 600).map(lambda x: x / 20)
     logits = draw(st.lists(number, min_size=size, max_size=size))
     labels = draw(
         st.lists(st.integers(0, 1), min_size=size, max_size=size).filter(lambda y: 0 < sum(y) < size)
@@ -67,12 +67,11 @@ def test_isotonic_is_that_of_scikit_learn_kept_off_the_ends(case):
 
 
 def test_an_isotonic_map_is_never_so_steep_that_rounding_shows():
-    logits = np.sort(np.random.default_rng(3).normal(size=20_000))
-    labels = (np.arange(20_000) % 400 < 200 + np.arange(20_000) / 200).astype(float)
+    logits, labels = clicks(rows=20_000)
     document = fit_calibrator("isotonic", logits, labels).to_json()
-    assert np.diff(document["knots"]).min() > 0.0099
+    assert np.diff(document["knots"]).min() > 0.0499
     slope = np.diff(document["probabilities"]) / np.diff(document["knots"])
-    assert slope.max() < 100
+    assert slope.max() < 1
     assert slope.min() >= 0
 
 

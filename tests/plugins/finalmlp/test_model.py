@@ -153,7 +153,11 @@ def test_nor_does_it_behind_the_steps_of_isotonic_calibration(tmp_path):
     model = fitted(configured("model.calibration=isotonic"), tmp_path, table)
     whole = probabilities(model, table)
     parts = [probabilities(model, table.slice(start, 3)) for start in range(2_400, 2_700, 3)]
-    np.testing.assert_allclose(np.concatenate(parts), whole[2_400:2_700], rtol=0, atol=1e-6)
+    steps = model.calibrator.to_json()
+    steepest = (np.diff(steps["probabilities"]) / np.diff(steps["knots"])).max()
+    assert steepest < 20  # of 300 valid rows; of the 5,000 that auto asks for it is about 1
+    # a logit is rounded by some 1e-6, differently in every batch
+    np.testing.assert_allclose(np.concatenate(parts), whole[2_400:2_700], rtol=0, atol=2e-6 * steepest)
 
 
 def test_a_large_table_is_answered_in_blocks(monkeypatch):
