@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,3 +126,23 @@ class Case:
     points: tuple[int, ...]
     runs: Mapping[str, Settings]
     checks: tuple[Check, ...]
+
+
+@functools.cache
+def printed_by(script: str, *options: str) -> dict[str, Any]:
+    """Return what a benchmark of this folder prints with ``--json``; it is run once for all checks.
+
+    Raises:
+        LookupError: It printed nothing.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{script}", *options, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=7200,
+        check=False,  # some exit with 1 where a figure is missed, and the figures are judged by the cases
+    )
+    if not done.stdout.strip():
+        raise LookupError(f"{script} printed nothing: {done.stderr.strip().splitlines()[-1:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from benchmarks.acceptance_case import Case, Check, Measured, Settings
+from benchmarks.acceptance_case import Case, Check, Measured, Settings, printed_by
 
 Runs = Mapping[str, Measured]
 Figure = Callable[[Runs], float]
@@ -255,23 +251,8 @@ _COLD = Case(
 )
 
 
-@functools.cache
-def _measured(script: str, *options: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{script}", *options, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=7200,
-        check=False,
-    )
-    if not done.stdout.strip():
-        raise LookupError(f"{script} printed nothing: {done.stderr.strip().splitlines()[-1:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def _ratio(what: str) -> Figure:
-    return lambda _: float(_measured("finalmlp_speed")[what]["ratio"])
+    return lambda _: float(printed_by("finalmlp_speed")[what]["ratio"])
 
 
 _SPEED = Case(

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import subprocess
 import sys
-from typing import Any
 
-from benchmarks.acceptance_case import Case, Check
+from benchmarks.acceptance_case import Case, Check, printed_by
 from benchmarks.nn_portability import WAYS
 
 
-@functools.cache
-def _measured(script: str, *options: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{script}", *options, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=3600,
-        check=False,  # these scripts exit with 1 where a figure is missed, and the figures are judged here
-    )
-    if not done.stdout.strip():
-        raise LookupError(f"{script} printed nothing: {done.stderr.strip().splitlines()[-1:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def _ratio(group: str, ours: str, peer: str) -> float:
-    rows = _measured("nn_peers", "--only", group)[group]
+    rows = printed_by("nn_peers", "--only", group)[group]
     return float(rows[peer]["milliseconds"] / rows[ours]["milliseconds"])
 
 
@@ -47,7 +29,7 @@ def _has_pykan() -> bool:
 
 
 def _saved(ours: str) -> float:
-    return float(_measured("nn_peers", "--only", "eager")["eager"][ours]["saved_mb"])
+    return float(printed_by("nn_peers", "--only", "eager")["eager"][ours]["saved_mb"])
 
 
 _FORM = "recursion, weight form"
@@ -104,11 +86,11 @@ _OTHERS = Case(
 
 
 def _toy(number: int) -> float:
-    return float(_measured("nn_toy")["checks"][number]["measured"])
+    return float(printed_by("nn_toy")["checks"][number]["measured"])
 
 
 def _worst(way: str) -> float:
-    found = _measured("nn_portability", "--way", way)
+    found = printed_by("nn_portability", "--way", way)
     failed = {name: row[way] for name, row in found.items() if isinstance(row[way], str)}
     if failed:
         raise LookupError(f"{way}: {failed}")
