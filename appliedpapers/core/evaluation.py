@@ -339,8 +339,15 @@ class Evaluation(ABC):
     paired_test: ClassVar[PairedTest] = "paired-bootstrap"
 
     def variants(self, config: TaskConfig) -> Mapping[str, TaskConfig]:
-        """Return further configurations of our model, by name, to be fitted and chosen among on valid."""
-        return {}
+        """Return further configurations of our model, by name, to be fitted and chosen among on valid.
+
+        By default those of the option ``candidates``, overrides by name, where the configuration has it.
+        """
+        candidates: Mapping[str, dict[str, Any]] = getattr(config, "candidates", {})
+        if not candidates:
+            return {}
+        alone = config.model_copy(update={"candidates": {}})
+        return {name: alone.replace(**changes) for name, changes in candidates.items()}
 
     @abstractmethod
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -39,12 +39,6 @@ class ClickEvaluation(Evaluation):
     primary = "auc"
     paired_test = "paired-bootstrap"
     baseline_names = BASELINES
-
-    def variants(self, config: TaskConfig) -> Mapping[str, TaskConfig]:
-        """Return the further candidates of ``config.candidates``; the valid rows choose."""
-        options = cast("FinalMlpConfig", config)
-        alone = options.model_copy(update={"candidates": {}})
-        return {name: alone.replace(**changes) for name, changes in options.candidates.items()}
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
         """Return the baselines that the configuration names, rows without a column, and the oracle."""

@@ -59,9 +59,7 @@ def spread(rows: Tensor, places: Tensor) -> Tensor:
     return cast("Tensor", _LookUp.apply(rows, places, places.new_zeros(0)))  # type: ignore[no-untyped-call]
 
 
-def hidden_layer(
-    z: Tensor, norm: nn.BatchNorm1d | None, dropout: float, *, training: bool, activation: bool = True
-) -> Tensor:
+def hidden_layer(z: Tensor, norm: nn.BatchNorm1d | None, dropout: float, *, training: bool) -> Tensor:
     """Return dropout(relu(norm(z))) of ``(batch, width)``.
 
     Args:
@@ -69,9 +67,8 @@ def hidden_layer(
         norm: Batch normalisation, or None.
         dropout: Share of units that are dropped in training.
         training: Use the batch's statistics and drop units.
-        activation: False leaves the rectification out.
     """
-    if training and activation and is_lean(z):
+    if training and is_lean(z):
         keep = None
         if dropout > 0:
             keep = draw_mask(z.shape, 1.0 - dropout, z.dtype)
@@ -80,8 +77,7 @@ def hidden_layer(
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
         return cast("Tensor", _NormReluDrop.apply(z, norm.weight, norm.bias, norm, keep, dropout))  # type: ignore[no-untyped-call]
-    out = z if norm is None else norm(z)
-    out = F.relu(out) if activation else out
+    out = F.relu(z if norm is None else norm(z))
     return F.dropout(out, dropout, training) if dropout > 0 else out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,12 +34,6 @@ class FretsEvaluation(Evaluation):
     def primary_for(self, dataset: Dataset) -> str:
         """Return ``mse`` under the z-score protocol, ``mae`` under min-max, ``mase`` under rolling."""
         return _PRIMARY.get(dataset.protocol.partition("+")[0], self.primary)
-
-    def variants(self, config: TaskConfig) -> Mapping[str, TaskConfig]:
-        """Return the further candidates of ``config.candidates``; the validation windows choose."""
-        options = cast("FretsConfig", config)
-        alone = options.model_copy(update={"candidates": {}})
-        return {name: alone.replace(**changes) for name, changes in options.candidates.items()}
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
         """Return the baselines that the configuration names, and the oracle of simulated data."""
