@@ -1,0 +1,1 @@
+"""Hyperspectral pansharpening: rho-PNN, R-PNN and the classical methods that keep them honest."""

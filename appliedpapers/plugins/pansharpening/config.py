@@ -1,0 +1,219 @@
+"""The options of pansharpening and their presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from appliedpapers.core.config import Section, TaskConfig
+
+Classical = Literal["gsa", "mtf-glp-fs", "bt-h", "brovey", "exp"]
+Method = Literal["rho-pnn", "r-pnn", "gsa", "mtf-glp-fs", "bt-h", "brovey", "exp"]
+SensorName = Literal["generic", "prisma", "hyperion-ali", "enmap"]
+
+CLASSICAL: tuple[Classical, ...] = get_args(Classical)
+
+
+class SensorConfig(Section):
+    """Modulation transfer at Nyquist of the coarse grid, by instrument or by hand."""
+
+    name: SensorName = Field("generic", description="instrument whose gains are taken")
+    hs_gain: float | tuple[float, ...] | None = Field(
+        None, description="gain of the hyperspectral bands, one or one a band; null takes the instrument's"
+    )
+    pan_gain: float | None = Field(
+        None, gt=0, lt=1, description="gain of the panchromatic band; null takes the instrument's"
+    )
+
+    @field_validator("hs_gain")
+    @classmethod
+    def _gains_are_fractions(cls, value: float | tuple[float, ...] | None) -> Any:
+        gains = () if value is None else value if isinstance(value, tuple) else (value,)
+        if not all(0 < gain < 1 for gain in gains):
+            raise ValueError("a gain lies between 0 and 1")
+        return value
+
+
+class DataConfig(Section):
+    """How a pair of rasters is read."""
+
+    ratio: int | None = Field(
+        None, ge=2, le=8, description="fine pixels per coarse pixel; null measures it on the files"
+    )
+    phase: Literal["auto", "reference", "centre"] = Field(
+        "auto",
+        description="where coarse samples lie: centre of the coarse pixel, or ratio // 2 as public code has it; "
+        "auto is centre",
+    )
+    wavelengths: str | None = Field(
+        None,
+        description="CSV with a column 'wavelength_nm' (and 'fwhm_nm'), one row a band, where the file has none",
+        json_schema_extra={"flag": "--wavelengths"},
+    )
+    assume_ordered: bool = Field(
+        False,
+        description="without wavelengths, take the bands as ordered in steps of 10 nm",
+        json_schema_extra={"flag": "--assume-ordered"},
+    )
+    bands: tuple[float, float] | None = Field(
+        None, description="keep bands with a centre in this range of nm, such as [400, 2400]"
+    )
+    nodata: float | None = Field(
+        None, description="value of the hyperspectral file that means missing; null takes the file's own"
+    )
+    overlap: Literal["vnir", "swir", "both"] = Field(
+        "vnir", description="PRISMA: which detector's bands are kept where the two overlap"
+    )
+    align: bool = Field(
+        False, description="shift the panchromatic band by the measured misregistration, by resampling"
+    )
+
+
+class SimulatorConfig(Section):
+    """Size and faults of the embedded dataset."""
+
+    size: int = Field(192, ge=32, le=4096, description="height and width of the fine grid in pixels")
+    ratio: int = Field(3, ge=2, le=8, description="fine pixels per coarse pixel; divides the size")
+    bands: int = Field(48, ge=4, le=512, description="bands between 420 and 2,400 nm")
+    train_scenes: int = Field(64, ge=0, le=10_000, description="scenes to learn initial weights from")
+    valid_scenes: int = Field(8, ge=0, le=1_000, description="scenes to choose on")
+    test_scenes: int = Field(16, ge=1, le=1_000, description="scenes to judge on")
+    noise: bool = Field(True, description="sensor noise, stripes and water-vapour windows")
+    nonlinear: bool = Field(False, description="panchromatic response with an exponent of 0.95 to 1.05")
+    misregistered: bool = Field(False, description="shift the panchromatic band by up to half a pixel")
+    dead_bands: bool = Field(True, description="lose bands with a probability of 3 % each")
+    nodata: bool = Field(True, description="a wedge of up to 15 % of the scene was not observed")
+
+
+class RhoConfig(Section):
+    """rho-PNN (arXiv 2505.16658): hysteresis around a spectral target, band after band."""
+
+    gamma: float = Field(0.65, gt=0, lt=2, description="spectral target as a share of the loss of EXP")
+    gamma_low: float = Field(0.90, gt=0, lt=1, description="lower edge of the hysteresis, as a share of it")
+    beta: float = Field(2.0, gt=0, description="first weight of the structural loss in the search")
+    epsilon: float = Field(1.007, gt=1, description="growth of the spectral loss that the search tolerates")
+    steps: int = Field(20, ge=1, description="iterations with the structural loss on that end a band (ns)")
+    eta: float = Field(30.0, ge=0, description="how much of the cap follows the change from band to band")
+    patch: int = Field(120, ge=16, description="side of the patches of the first training, in fine pixels")
+    soups: int = Field(10, ge=1, le=100, description="networks that are averaged to start from")
+    soup_epochs: int = Field(10, ge=0, description="epochs of each")
+    first_epochs: int = Field(300, ge=0, description="epochs on the first band")
+    tiles: int = Field(4, ge=1, description="tiles that stand for the scene while it adapts")
+    tile: int = Field(50, ge=16, description="their side in coarse pixels")
+
+
+class RConfig(Section):
+    """R-PNN (arXiv 2311.06510): one network passed on from band to band."""
+
+    first_iterations: int = Field(20, ge=0, description="iterations on the first band")
+    per_step: int = Field(15, ge=1, description="iterations for each begun 10 nm to the next band")
+    cap: int = Field(80, ge=1, description="most iterations a band")
+    struct_visible: float = Field(0.5, ge=0, description="weight of the structural loss up to 700 nm")
+    struct_infrared: float = Field(0.25, ge=0, description="weight of the structural loss beyond")
+    weights: Literal["shipped", "random"] = Field(
+        "shipped", description="where the first band starts: our trained weights, or random ones"
+    )
+    random_iterations: int = Field(
+        300, ge=0, description="iterations on the first band when it starts from random weights"
+    )
+
+
+class AdaptationConfig(Section):
+    """How the networks adapt to a scene."""
+
+    normalize: Literal["scene", "fixed16"] = Field(
+        "scene", description="scale by the scene's own 99.9th percentile, or by 65,536 as public code does"
+    )
+    normalize_kernel: bool = Field(True, description="make low-pass kernels sum to 1")
+    boundary: Literal["symmetric", "circular"] = Field(
+        "symmetric", description="edges of the interpolator; circular is what public code does"
+    )
+    lr: float = Field(1e-4, gt=0, le=1, description="learning rate of Adam")
+    max_iterations: int = Field(200, ge=1, description="most iterations a band, whatever the schedule says")
+    plateau: int = Field(
+        25, ge=0, description="stop a band whose spectral loss improves < 0.1 % in so many steps; 0 never"
+    )
+    rho: RhoConfig = RhoConfig()
+    r: RConfig = RConfig()
+
+
+class OutputConfig(Section):
+    """What a product looks like."""
+
+    dtype: Literal["keep", "float32"] = Field("keep", description="type of the output bands")
+    cog: bool = Field(True, description="cloud-optimised GeoTIFF with overviews")
+    compress: Literal["deflate", "zstd", "lzw", "none"] = Field("deflate", description="compression")
+    quality: Literal["full", "fast", "none"] = Field(
+        "full",
+        description="report of each product: reduced and full resolution with baselines, full resolution "
+        "alone, or none",
+    )
+
+
+class InitConfig(Section):
+    """Training of R-PNN's first weights: ``--preset r-pnn-init``."""
+
+    enabled: bool = Field(False, description="train initial weights on the train scenes")
+    scenes: int = Field(96, ge=1, description="simulated scenes")
+    size: int = Field(240, ge=48, description="their side in fine pixels")
+    patch: int = Field(120, ge=24, description="side of a training patch in fine pixels")
+    batch_size: int = Field(4, ge=1, description="patches a step")
+    epochs: int = Field(200, ge=1, description="most epochs")
+    lr: float = Field(1e-4, gt=0, le=1, description="learning rate of the first epoch; 1e-5 in the last")
+    san_francisco: bool = Field(True, description="also learn from rows 0 to 131 of san-francisco")
+
+
+class EvaluationConfig(Section):
+    """How methods are judged."""
+
+    crop: int = Field(
+        384, ge=64, description="most pixels a side that are judged; larger scenes are judged on their middle"
+    )
+    full_resolution: bool = Field(True, description="also judge at full resolution, without a reference")
+
+
+class PansharpeningConfig(TaskConfig):
+    """Everything that a pansharpening run can be told."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"data": {}, "simulator": {"train_scenes": 0, "valid_scenes": 1, "test_scenes": 2}},
+        "quick": {
+            "simulator": {
+                **{"size": 96, "bands": 24, "train_scenes": 0},
+                **{"valid_scenes": 1, "test_scenes": 2},
+            },
+            "adaptation": {
+                "max_iterations": 30,
+                "rho": {"soups": 2, "soup_epochs": 5, "first_epochs": 60, "steps": 5, "beta": 1.0},
+            },
+        },
+        "published": {
+            "sensor": {"name": "prisma"},
+            "data": {"phase": "reference"},
+            "adaptation": {
+                **{"normalize": "fixed16", "normalize_kernel": False, "boundary": "circular", "lr": 1e-5},
+                **{"max_iterations": 100_000, "plateau": 0},
+            },
+        },
+        "r-pnn-init": {
+            "method": "r-pnn",
+            "initial": {"enabled": True},
+            "simulator": {"size": 240, "train_scenes": 96, "valid_scenes": 8, "test_scenes": 4},
+        },
+    }
+
+    method: Method = Field("rho-pnn", description="what sharpens the scene")
+    sensor: SensorConfig = SensorConfig()
+    data: DataConfig = DataConfig()
+    simulator: SimulatorConfig = SimulatorConfig()
+    adaptation: AdaptationConfig = AdaptationConfig()
+    initial: InitConfig = InitConfig()
+    output: OutputConfig = OutputConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    memory: str = Field("2GB", description="how much memory a scene may take, such as 2GB or 500MB")
+    baselines: tuple[Classical, ...] = Field(CLASSICAL, description="methods that ours is compared with")
+    candidates: Mapping[str, dict[str, Any]] = Field(
+        {}, description="further configurations by name, as overrides; the best on valid is registered"
+    )
