@@ -57,7 +57,8 @@ def reflectance(materials: list[dict[str, Any]], wavelengths: Floats) -> Floats:
             spectrum = spectrum + height * np.exp(-0.5 * ((wavelengths - centre) / width) ** 2)
         edge = np.clip((wavelengths - _RED_EDGE_NM) / _RED_EDGE_WIDTH_NM, -60, 60)
         spectra.append(spectrum + material["red_edge"] / (1 + np.exp(-edge)))
-    return np.clip(np.stack(spectra), _LOWEST, _HIGHEST)
+    clipped: Floats = np.clip(np.stack(spectra), _LOWEST, _HIGHEST)
+    return clipped
 
 
 def draw_fields(rng: np.random.Generator, betas: Floats, size: int) -> Floats:
