@@ -174,7 +174,7 @@ def config_init(
     for path in (yaml_path, sample_path):
         if path.exists():
             raise ConfigError(f"{path}: exists already.", hint="Remove it or choose another folder.")
-    write_table(part.load("datasets").simulated(resolved).train.example(), sample_path)
+    write_table(part.load("datasets").sample(folder, resolved), sample_path)
     write_text(yaml_path, commented_yaml(resolved))
     print(f" configuration  {yaml_path}\n sample input   {sample_path}")
     print(f" next           apps run {plugin} --config {yaml_path} --data YOUR_FILE")

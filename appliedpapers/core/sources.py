@@ -149,6 +149,13 @@ class DatasetCatalog(ABC, Generic[C]):
             DataError: The files do not hold what they should.
         """
 
+    def sample(self, folder: Path, config: C) -> pa.Table:
+        """Return what a user could send to ``predict``, for a file in ``folder``; simulated by default.
+
+        Files that its cells name are written below ``folder``.
+        """
+        return self.simulated(config).train.example()
+
     def inputs(self, path: Path, config: C) -> pa.Table:
         """Read a file for ``predict``: the user's formats, without targets and splits.
 
