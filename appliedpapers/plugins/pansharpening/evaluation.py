@@ -1,0 +1,306 @@
+"""How pansharpening is judged: beside a truth, at full resolution, and beside the classical methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliedpapers.core.config import TaskConfig
+from appliedpapers.core.data import Dataset, Split
+from appliedpapers.core.evaluation import (
+    Baseline,
+    Counted,
+    Counts,
+    Evaluation,
+    Material,
+    MetricScores,
+    PublishedFigure,
+    Scored,
+    Slices,
+)
+from appliedpapers.core.metrics import register_metric
+from appliedpapers.core.model import FitContext, Model
+from appliedpapers.plugins.pansharpening.config import (
+    CLASSICAL,
+    Classical,
+    EvaluationConfig,
+    PansharpeningConfig,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
+
+    from appliedpapers.core.figures import Figure
+    from appliedpapers.plugins.pansharpening.block_scores import Reduced
+    from appliedpapers.plugins.pansharpening.judging import Judged
+    from appliedpapers.plugins.pansharpening.scene import Scene
+
+    class Scenes(Protocol):
+        """A split that holds scenes."""
+
+        def scenes(self) -> Iterator[Scene]:
+            """Yield each scene."""
+
+    class Sharpener(Protocol):
+        """A model that sharpens scenes."""
+
+        config: PansharpeningConfig
+
+        def sharpen(self, scene: Scene) -> NDArray[np.float32]:
+            """Return the product in physical units, shape ``(B, H, W)``."""
+
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Bands = Flags | None
+Of = Callable[["Reduced", Floats | None, Bands], float]
+
+register_metric(
+    "lr_ergas",
+    unit="",
+    higher_is_better=False,
+    description="ergas of the product as the sensor would see it beside what it saw",
+)
+
+_ALL_BANDS: dict[str, Of] = {
+    "ergas": lambda scene, weights, bands: scene.ergas(weights, bands),
+    "sam": lambda scene, weights, bands: scene.sam(weights),
+    "q2n": lambda scene, weights, bands: scene.q2n_index(weights),
+    "cc": lambda scene, weights, bands: scene.cc(weights, bands),
+    "psnr": lambda scene, weights, bands: scene.psnr(weights, bands),
+    "ssim": lambda scene, weights, bands: scene.ssim_index(weights, bands),
+}
+_OF_BANDS = ("ergas", "cc", "psnr", "ssim")
+_WORST_BANDS = 3
+
+
+class OverScenes(Counted):
+    """A metric of each scene as a function of how often its blocks are drawn, averaged over scenes.
+
+    A scene counts as often as its blocks were drawn on average.
+
+    Args:
+        scenes: Their sums over blocks.
+        metric: The metric of one scene.
+        bands: Which living bands of each scene are judged; None for all.
+        chosen: Which blocks of all scenes are judged, shape ``(units,)``.
+    """
+
+    def __init__(
+        self, scenes: Sequence[Reduced], metric: Of, bands: Sequence[Bands], chosen: Flags | None = None
+    ) -> None:
+        self._scenes, self._metric, self._bands = scenes, metric, bands
+        self._ends = np.cumsum([scene.blocks for scene in scenes])
+        self._chosen = np.ones(int(self._ends[-1]), dtype=bool) if chosen is None else chosen
+        self._whole: dict[int, float] = {}
+
+    def __call__(self, counts: Counts) -> float:
+        """Return the metric when each block is drawn so often."""
+        drawn = np.split((counts * self._chosen).astype(np.float64), self._ends[:-1])
+        found, shares = [], []
+        for number, weights in enumerate(drawn):
+            if weights.any():
+                value = self._value(number, weights)
+                if np.isfinite(value):
+                    found.append(value)
+                    shares.append(weights.mean())
+        return float(np.average(found, weights=shares)) if found else float("nan")
+
+    def restrict(self, chosen: Flags) -> OverScenes:
+        """Return the same over some of the blocks."""
+        return OverScenes(self._scenes, self._metric, self._bands, self._chosen & chosen)
+
+    def _value(self, number: int, weights: Floats) -> float:
+        scene, bands = self._scenes[number], self._bands[number]
+        if weights.min() != weights.max():
+            return self._metric(scene, weights, bands)
+        # scenes are drawn as a whole where there are several: then this is the same number each time
+        if number not in self._whole:
+            self._whole[number] = self._metric(scene, None, bands)
+        return self._whole[number]
+
+
+class ClassicalBaseline(Baseline):
+    """A classical method: it has nothing to learn, and is fitted to each scene by itself.
+
+    Args:
+        method: Its name.
+        options: How scenes are judged.
+    """
+
+    def __init__(self, method: Classical, options: EvaluationConfig) -> None:
+        self.name = method
+        self._method: Classical = method
+        self._options = options
+
+    def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
+        """Return self."""
+        return self
+
+    def predict(self, split: Split) -> list[Judged]:
+        """Sharpen and judge each scene."""
+        from appliedpapers.plugins.pansharpening.classical import sharpen, whole
+
+        return _judge_all(split, lambda scene: whole(sharpen(self._method, scene), scene), self._options)
+
+
+class PansharpeningEvaluation(Evaluation):
+    """ERGAS, SAM and Q2n beside a truth; D_lambda, D_sR, QNR and D_rho without one; a unit is a block."""
+
+    primary = "ergas"
+    paired_test = "paired-bootstrap"
+    baseline_names = CLASSICAL
+
+    def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
+        """Return the classical methods of the configuration but its own."""
+        options = cast("PansharpeningConfig", config)
+        return [
+            ClassicalBaseline(name, options.evaluation)
+            for name in options.baselines
+            if name != options.method
+        ]
+
+    def predict(self, model: Model, split: Split) -> list[Judged]:
+        """Sharpen and judge each scene; cubes are let go one by one.
+
+        Raises:
+            DataError: A scene is too small, or nothing in it was observed.
+        """
+        sharpener = cast("Sharpener", model)
+        return _judge_all(split, sharpener.sharpen, sharpener.config.evaluation)
+
+    def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
+        """Score the scenes; a unit is a block of 32 x 32 pixels, a cluster a scene if there are several."""
+        judged = cast("list[Judged]", prediction)
+        scenes = [one.reduced for one in judged]
+        sizes = [scene.blocks for scene in scenes]
+        metrics = _metrics(scenes, list(_ALL_BANDS), [None] * len(scenes))
+        metrics |= _at_full_resolution(judged, sizes)
+        return Scored(
+            metrics=metrics,
+            clusters=np.repeat(np.arange(len(scenes)), sizes) if len(scenes) > 1 else None,
+            slices=(*_by_range(scenes), *_by_scene(judged)),
+        )
+
+    def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
+        """Return nothing: the papers' scenes may not be redistributed, and no table of theirs was checked."""
+        return ()
+
+    def figures(self, material: Material) -> Sequence[Figure]:
+        """Draw the scene beside its truth, maps of the error, the quality of each band, and six spectra."""
+        from appliedpapers.plugins.pansharpening.figures import draw
+
+        return draw(material)
+
+    def failures(self, material: Material) -> Sequence[str]:
+        """Name the bands and the block that came out worst."""
+        judged = cast("list[Judged]", material.predictions[material.model_name])
+        return [*_worst_bands(judged), *_worst_block(judged)]
+
+
+def _judge_all(
+    split: Split, sharpen: Callable[[Scene], NDArray[Any]], options: EvaluationConfig
+) -> list[Judged]:
+    from appliedpapers.plugins.pansharpening.judging import judge
+
+    return [
+        judge(
+            scene,
+            sharpen,
+            crop=options.crop,
+            full_resolution=options.full_resolution,
+            pictures=number == 0,
+        )
+        for number, scene in enumerate(cast("Scenes", split).scenes())
+    ]
+
+
+def _metrics(
+    scenes: Sequence[Reduced], names: Sequence[str], bands: Sequence[Bands]
+) -> dict[str, MetricScores]:
+    units = sum(scene.blocks for scene in scenes)
+    return {name: MetricScores.counted(OverScenes(scenes, _ALL_BANDS[name], bands), units) for name in names}
+
+
+def _at_full_resolution(judged: Sequence[Judged], sizes: Sequence[int]) -> dict[str, MetricScores]:
+    """Return the mean over scenes of what is known of whole scenes only."""
+    if any(one.full is None for one in judged):
+        return {}
+    share = np.repeat(1 / np.asarray(sizes, dtype=np.float64), sizes)
+    found = {}
+    tables = [one.full.values() for one in judged if one.full is not None]
+    for name in tables[0]:
+        values = np.repeat([table[name] for table in tables], sizes)
+        known = np.isfinite(values)
+        if known.any():
+            found[name] = MetricScores.mean(values, np.where(known, share, 0.0))
+    return found
+
+
+def _by_range(scenes: Sequence[Reduced]) -> Slices:
+    from appliedpapers.plugins.pansharpening.block_scores import RANGES
+
+    found = []
+    for name, (low, high) in RANGES.items():
+        bands = [scene.within(low, high) for scene in scenes]
+        if all(chosen is not None for chosen in bands):
+            found.append(({"range": name}, _metrics(scenes, _OF_BANDS, bands)))
+    return tuple(found)
+
+
+def _by_scene(judged: Sequence[Judged]) -> Slices:
+    if len(judged) == 1:
+        return ()
+    return tuple(
+        (
+            {"scene": one.scene_id},
+            _metrics([one.reduced], list(_ALL_BANDS), [None])
+            | _at_full_resolution([one], [one.reduced.blocks]),
+        )
+        for one in judged
+    )
+
+
+def _worst_bands(judged: Sequence[Judged]) -> list[str]:
+    """Say which bands of which scene have the largest error for their mean."""
+    found = []
+    for one in judged:
+        errors = one.reduced.band_rmse()
+        middle = float(np.nanmedian(errors))
+        for band in np.flatnonzero(np.isfinite(errors)):
+            found.append((float(errors[band]), middle, one, int(band)))
+    found.sort(key=lambda entry: -entry[0])
+    return [
+        f"{one.scene_id}, band {band + 1}{_at(one.reduced, band)}: RMSE {100 * error:.3g} % of its mean, "
+        f"{error / middle:.1f} times the median band"
+        for error, middle, one, band in found[:_WORST_BANDS]
+        if middle > 0
+    ]
+
+
+def _worst_block(judged: Sequence[Judged]) -> list[str]:
+    """Say where in which scene the spectra are bent most."""
+    found = []
+    for one in judged:
+        sums = one.reduced
+        turned = np.divide(
+            sums.angles, sums.angle_counts, out=np.zeros(sums.blocks), where=sums.angle_counts > 0
+        )
+        place = int(turned.argmax())
+        found.append((float(turned[place]), sums.sam(), one.scene_id, sums.places[place]))
+    angle, usual, scene_id, (row, column) = max(found, key=lambda entry: entry[0])
+    return [
+        f"{scene_id}, block {row + 1} from the top and {column + 1} from the left: spectra are off by "
+        f"{angle:.3g}° on average, {usual:.3g}° in the whole scene"
+    ]
+
+
+def _at(reduced: Reduced, band: int) -> str:
+    return "" if reduced.wavelengths is None else f" at {reduced.wavelengths[band]:,.0f} nm"
+
+
+EVALUATION = PansharpeningEvaluation()

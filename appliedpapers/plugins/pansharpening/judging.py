@@ -1,0 +1,185 @@
+"""Judge one scene and let its cubes go: what remains are sums over blocks and small pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliedpapers.core.rasters.tiles import Window
+from appliedpapers.plugins.pansharpening.assessment import (
+    Full,
+    at_full_resolution,
+    beside_truth,
+    middle,
+    wald,
+)
+from appliedpapers.plugins.pansharpening.block_scores import Reduced
+from appliedpapers.plugins.pansharpening.scene import Scene
+
+Cube = NDArray[Any]
+Picture = NDArray[np.float32]
+Protocol = Literal["truth", "wald"]
+
+TRUE_COLOUR_NM = (640.0, 550.0, 460.0)
+POINTS = 6
+
+_NEAR_NM = 50.0
+_POINT_SHARES = np.linspace(0.05, 0.95, POINTS)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Small pictures of one judged scene; NaN outside its footprint. Their bands are red, green, blue.
+
+    Attributes:
+        bands: The bands shown.
+        true_colour: Whether they lie within 50 nm of 640, 550 and 460 nm.
+        coarse: What the sensor saw, shape ``(3, h, w)``.
+        fused: The product, shape ``(3, H, W)``.
+        truth: Shape ``(3, H, W)``.
+        error: Root mean square over bands of the error relative to the band's mean, in percent, shape
+            ``(H, W)``.
+        points: Row and column of six pixels from dark to bright, shape ``(6, 2)``.
+        fused_spectra: The product there, shape ``(6, B)``; NaN for dead bands, as in the next two.
+        truth_spectra: The truth there.
+        exp_spectra: The interpolated cube there.
+    """
+
+    bands: tuple[int, int, int]
+    true_colour: bool
+    coarse: Picture
+    fused: Picture
+    truth: Picture
+    error: Picture
+    points: NDArray[np.intp]
+    fused_spectra: Picture
+    truth_spectra: Picture
+    exp_spectra: Picture
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of a method on one scene.
+
+    Attributes:
+        scene_id: The scene.
+        protocol: ``"truth"`` where the fine cube is known; ``"wald"`` where the scene was made coarser, and
+            its hyperspectral cube is the truth.
+        reduced: Beside the truth.
+        full: At full resolution; None where that was not asked for.
+        preview: Pictures; None where they were not asked for.
+    """
+
+    scene_id: str
+    protocol: Protocol
+    reduced: Reduced
+    full: Full | None = None
+    preview: Preview | None = None
+
+
+def judge(
+    scene: Scene,
+    sharpen: Callable[[Scene], Cube],
+    *,
+    crop: int,
+    full_resolution: bool,
+    pictures: bool = False,
+) -> Judged:
+    """Sharpen a scene and judge the product.
+
+    A scene without a truth is sharpened twice: one step coarser for metrics beside a truth, and as it is for
+    those at full resolution.
+
+    Args:
+        scene: The pair.
+        sharpen: Returns the product in physical units, shape ``(B, H, W)``.
+        crop: Most fine pixels a side; of a larger scene the middle is taken.
+        full_resolution: Whether it is also judged at full resolution.
+        pictures: Whether pictures are kept.
+
+    Raises:
+        DataError: The scene is too small, or nothing in it was observed.
+    """
+    scene = middle(scene, crop)
+    known = scene.truth is not None
+    beside = scene if known else wald(scene)
+    fused = sharpen(beside)
+    reduced = beside_truth(beside, fused)
+    preview = preview_of(beside, fused) if pictures else None
+    full = None
+    if full_resolution:
+        full = at_full_resolution(scene, fused if known else sharpen(scene))
+    return Judged(scene.scene_id, "truth" if known else "wald", reduced, full, preview)
+
+
+def preview_of(scene: Scene, fused: Cube) -> Preview:
+    """Return small pictures of a scene whose truth is known, and of its product."""
+    truth = scene.truth
+    if truth is None:
+        raise ValueError(f"the truth of scene {scene.scene_id} is not known")
+    bands, true_colour = picture_bands(scene)
+    chosen = list(bands)
+    points = _points(scene, truth)
+    rows, columns = points.T
+    expanded = [scene.interpolator.window(scene.hs, Window(r, c, r + 1, c + 1))[:, 0, 0] for r, c in points]
+    return Preview(
+        bands=bands,
+        true_colour=true_colour,
+        coarse=_picture(np.where(scene.hs_valid, scene.hs[chosen], np.nan)),
+        fused=_picture(np.where(scene.footprint, fused[chosen], np.nan)),
+        truth=_picture(np.where(scene.footprint, truth[chosen], np.nan)),
+        error=_error(scene, truth, fused),
+        points=points,
+        fused_spectra=_living(fused[:, rows, columns].T, scene),
+        truth_spectra=_living(truth[:, rows, columns].T, scene),
+        exp_spectra=_living(np.array(expanded), scene),
+    )
+
+
+def picture_bands(scene: Scene) -> tuple[tuple[int, int, int], bool]:
+    """Return the bands of a picture, and whether they show true colours.
+
+    Living bands nearest to 640, 550 and 460 nm; where one of them is more than 50 nm away, living bands at
+    four fifths, half and one fifth of the spectrum.
+    """
+    living = scene.living
+    if scene.wavelengths is not None:
+        centres = scene.wavelengths[living]
+        nearest = [int(np.abs(centres - wanted).argmin()) for wanted in TRUE_COLOUR_NM]
+        if all(abs(centres[n] - nm) <= _NEAR_NM for n, nm in zip(nearest, TRUE_COLOUR_NM, strict=True)):
+            red, green, blue = (int(living[n]) for n in nearest)
+            return (red, green, blue), True
+        living = living[np.argsort(centres, kind="stable")]
+    red, green, blue = (int(living[int(share * (living.size - 1))]) for share in (0.8, 0.5, 0.2))
+    return (red, green, blue), False
+
+
+def _points(scene: Scene, truth: Cube) -> NDArray[np.intp]:
+    """Return pixels at six shares of the brightness of the picture, 5 % to 95 %."""
+    seen = np.flatnonzero(scene.footprint)
+    brightness = np.mean([truth[band].ravel()[seen] for band in picture_bands(scene)[0]], axis=0)
+    order = np.argsort(brightness, kind="stable")
+    places = seen[order[np.round(_POINT_SHARES * (seen.size - 1)).astype(int)]]
+    return np.stack(np.unravel_index(places, scene.fine_shape), axis=1)
+
+
+def _error(scene: Scene, truth: Cube, fused: Cube) -> Picture:
+    total, footprint = np.zeros(scene.fine_shape), scene.footprint
+    for band in scene.living:
+        mean = float(np.mean(truth[band][footprint], dtype=np.float64))
+        if mean != 0:
+            total += ((np.asarray(fused[band], dtype=np.float64) - truth[band]) / mean) ** 2
+    percent = 100 * np.sqrt(total / scene.living.size)
+    return _picture(np.where(footprint, percent, np.nan))
+
+
+def _living(spectra: Cube, scene: Scene) -> Picture:
+    return _picture(np.where(scene.dead[None, :], np.nan, spectra))
+
+
+def _picture(values: Cube) -> Picture:
+    return np.array(values, dtype=np.float32)
