@@ -223,7 +223,7 @@ def _ergas(material: Material, name: str) -> float:
 def _pictures(count: int, *, bar: bool = False) -> tuple[Any, Any]:
     """Start a row of pictures without axes."""
     side = drawing.WIDTH / (count + 0.5 * bar)
-    fig, grid = drawing.start(height=side + 0.45, columns=count, squeeze=False)
+    fig, grid = drawing.start(height=side + (0.75 if bar else 0.45), columns=count, squeeze=False)
     for axes in grid[0]:
         axes.set_axis_off()
         axes.grid(visible=False)
