@@ -16,6 +16,7 @@ HEADINGS = ("Motivation", "Composition", "Collection", "Preprocessing", "Uses", 
 
 # datasets that users get from their owners: we know neither an address nor a checksum
 OBTAINED_BY_USERS = ("criteo", "avazu", "movielens")
+SIMULATED = ("simulated-load", "simulated-clicks", "simulated-scenes")
 
 
 def catalogues() -> list[tuple[str, PublishedDataset]]:
@@ -75,7 +76,7 @@ def test_the_card_of_a_dataset_that_users_bring_pins_no_file_and_says_where_it_i
     assert "`--data`" in body
 
 
-@pytest.mark.parametrize("name", ["simulated-load", "simulated-clicks"])
+@pytest.mark.parametrize("name", SIMULATED)
 def test_the_card_of_a_simulator_says_that_it_is_synthetic(name):
     card, _ = read_card(name)
     assert card["synthetic"] is True
@@ -83,7 +84,7 @@ def test_the_card_of_a_simulator_says_that_it_is_synthetic(name):
 
 
 def test_every_card_belongs_to_a_dataset():
-    known = {entry.id for _, entry in PUBLISHED} | {*OBTAINED_BY_USERS, "simulated-load", "simulated-clicks"}
+    known = {entry.id for _, entry in PUBLISHED} | {*OBTAINED_BY_USERS, *SIMULATED}
     assert {path.stem for path in CARDS.glob("*.md")} == known
 
 

@@ -138,7 +138,7 @@ class PansharpeningDatasets(DatasetCatalog[PansharpeningConfig]):
         return pa.table({"scene_id": [item.scene_id], "hs_path": [hs], "pan_path": [pan]})
 
     def inputs(self, path: Path, config: PansharpeningConfig) -> pa.Table:
-        """Return ``scene_id``, ``hs_path``, ``pan_path`` and, where given, ``output_path``, as absolute paths."""
+        """Return ``scene_id`` and absolute ``hs_path``, ``pan_path`` and, if it is given, ``output_path``."""
         import pyarrow as pa
 
         pairs = find_pairs(path)

@@ -346,13 +346,14 @@ def _responses(path: Path, rows: int) -> tuple[Floats, Floats]:
 
 def _matlab(path: Path, name: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         # a MATLAB file of version 5 holds arrays and no code
         found = np.asarray(loadmat(path, variable_names=[name])[name])
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.", hint="Fetch the dataset again.") from None
-    except (KeyError, ValueError, TypeError, NotImplementedError) as error:
+    except (MatReadError, KeyError, ValueError, TypeError, NotImplementedError, OSError) as error:
         raise DataError(
             f"{path}: '{name}' cannot be read ({type(error).__name__}).", hint="Fetch the dataset again."
         ) from None

@@ -251,7 +251,7 @@ class SceneSplit(Split):
             yield from _rows(self.items[start : start + max_rows]).to_batches()
 
     def example(self, limit: int = 1) -> pa.Table:
-        """Return the first ``limit`` scenes as a user would send them, of the stand-in where there are none."""
+        """Return the first ``limit`` scenes as users send them, of the stand-in where there are none."""
         if not self.items and self._stand_in is not None:
             return self._stand_in.example(limit)
         return _rows(self.items[:limit])
