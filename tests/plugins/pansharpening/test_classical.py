@@ -306,3 +306,51 @@ def test_the_wavelet_low_pass_samples_a_ramp_where_coarse_pixels_lie(ratio, phas
     inner = np.s_[5:-5, 5:-5]  # mirrored edges bend a ramp
     np.testing.assert_allclose(ours[inner], np.add.outer(2 * places, places)[inner], atol=1e-9)
     assert wavelet_kernel(ratio, phase).sum() == pytest.approx(1)
+
+
+def test_brovey_takes_bands_inside_the_panchromatic_response_only():
+    scene = textured((16, 14), 3)
+    inside = replace(scene, wavelengths=np.linspace(450, 850, 5))
+    infrared = scene.hs[:1] * 0.2 + np.random.default_rng(0).normal(size=(1, 16, 14)) * 50
+    hs = np.concatenate([scene.hs, infrared])
+    more = Scene.of(
+        "more", hs, scene.pan, scene.optics, wavelengths=np.array([*np.linspace(450, 850, 5), 1600])
+    )
+    np.testing.assert_allclose(product("brovey", more)[:5], product("brovey", inside), rtol=1e-5)
+
+
+def test_brovey_without_wavelengths_leaves_out_bands_unlike_the_pan():
+    scene = textured((16, 14), 3)
+    unlike = 9000 - np.random.default_rng(0).uniform(size=(1, 16, 14)) * 8000
+    more = Scene.of("more", np.concatenate([scene.hs, unlike]), scene.pan, scene.optics)
+    np.testing.assert_allclose(product("brovey", more)[:5], product("brovey", scene), rtol=1e-5)
+
+
+def test_optics_of_public_code_bring_its_formulas():
+    scene = replace(textured((16, 14), 6, bands=30), optics=Optics(6, **REFERENCE))
+    fused = sharpen("bt-h", scene)
+    assert fused.notes == ()
+    np.testing.assert_array_equal(whole(fused, scene), product("bt-h", scene, parity=True, tile=512))
+    assert "condition number" in sharpen("bt-h", replace(scene, optics=Optics(6))).notes[0]
+
+
+def test_progress_counts_the_tiles_of_the_pass():
+    class Recorder:
+        steps = 0
+
+        def task(self, title, total=None):
+            self.total = total
+            return self
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *details):
+            return None
+
+        def advance(self, steps=1, *, note=None):
+            self.steps += steps
+
+    recorder = Recorder()
+    sharpen("gsa", textured((16, 14), 3), tile=32, progress=recorder)
+    assert recorder.steps == recorder.total == 4
