@@ -298,8 +298,7 @@ def _bt_h(fit: _Fit, product: _Product) -> Fused:
     many bands the first has weights of both signs that cancel, so that the intensity falls to nothing where
     the bands do not, and the second makes the quotient unbounded at the darkest pixels. Ours floors and
     clips; where the bands' products are ill-conditioned it also keeps the weights from being negative and
-    takes a share of the darkest
-    value: San Francisco, 47 bands, then has a smaller ERGAS than EXP.
+    takes a share of the darkest value: on San Francisco with 47 bands ERGAS is then smaller than that of EXP.
     """
     scene, optics = fit.scene, fit.scene.optics
     kernel = mtf_kernel(float(fit.gains.mean()), optics.ratio, normalize=optics.normalize_kernel, wide=True)
