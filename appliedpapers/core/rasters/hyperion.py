@@ -42,7 +42,7 @@ def _members(path: Path) -> dict[int, Path]:
     else:
         try:
             with zipfile.ZipFile(path) as archive:
-                files = [Path(f"/vsizip/{path.absolute()}/{name}") for name in archive.namelist()]
+                files = [Path(f"/vsizip/{{{path.absolute()}}}/{name}") for name in archive.namelist()]
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(
                 f"{path}: cannot be read as a zip ({error}).", hint="Download it again."

@@ -53,9 +53,11 @@ class RasterPair:
     @property
     def transform(self) -> Any:
         """Map coordinates of the fine window (``affine.Affine``), or None without georeference."""
-        if self.pan.transform is None:
+        grid = self.pan.transform
+        if grid is None:
             return None
-        return self.pan.transform * self.pan.transform.translation(self.pan_window.left, self.pan_window.top)
+        left, top = grid.c + grid.a * self.pan_window.left, grid.f + grid.e * self.pan_window.top
+        return type(grid)(grid.a, 0.0, left, 0.0, grid.e, top)
 
     @property
     def coarse_shape(self) -> tuple[int, int]:

@@ -183,5 +183,4 @@ def _transform(file: Any, ratio: int) -> Any:
     """Return map coordinates of a grid with ``ratio`` times smaller pixels than the hyperspectral one."""
     x, y = (float(file.attrs[f"Product_ULcorner_{axis}"]) for axis in ("easting", "northing"))
     pixel = _PIXEL / ratio
-    origin = require_rasterio().Affine.translation(x - _PIXEL / 2, y + _PIXEL / 2)
-    return origin * require_rasterio().Affine.scale(pixel, -pixel)
+    return require_rasterio().Affine(pixel, 0.0, x - _PIXEL / 2, 0.0, -pixel, y + _PIXEL / 2)

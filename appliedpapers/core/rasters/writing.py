@@ -11,15 +11,16 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.errors import RunError
+from appliedpapers.core.errors import DataError, RunError
 from appliedpapers.core.files import whole_file, write_error
-from appliedpapers.core.rasters.cube import RasterCube, open_quietly, opened, require_rasterio
+from appliedpapers.core.rasters.cube import RasterCube, bounded_gdal, open_quietly, opened, require_rasterio
 from appliedpapers.core.rasters.encoding import BandEncoding, fits, missing_value
 from appliedpapers.core.rasters.pair import RasterPair
 from appliedpapers.core.rasters.tiles import Window
@@ -28,6 +29,8 @@ from appliedpapers.core.rasters.wavelengths import Spectrum
 Compression = Literal["deflate", "zstd", "lzw", "none"]
 
 TILE = 256
+# one thread: GDAL's own workers would complain of a full disk where nobody listens
+_EVERY_DRIVER = {"BIGTIFF": "IF_SAFER", "NUM_THREADS": 1}
 _COG_BLOCK_BYTES = 16 * 2**20
 _SMALLEST_BLOCK = 128
 
@@ -126,11 +129,11 @@ class ProductProfile:
         if driver == "COG":
             predictor = {"PREDICTOR": "YES"} if compressed else {"COMPRESS": "NONE"}
             # this driver stores all bands of a block together: small blocks keep reading one band cheap
-            return {"BLOCKSIZE": self._cog_block(), "BIGTIFF": "IF_SAFER", **compressed, **predictor}
+            return {"BLOCKSIZE": self._cog_block(), **_EVERY_DRIVER, **compressed, **predictor}
         kind = "3" if np.dtype(self.dtype).kind == "f" else "2"
         tiled = {"TILED": "YES", "BLOCKXSIZE": TILE, "BLOCKYSIZE": TILE, "INTERLEAVE": "BAND"}
         predictor = {"PREDICTOR": kind} if compressed else {}
-        return {"BIGTIFF": "IF_SAFER", **tiled, **compressed, **predictor}
+        return {**_EVERY_DRIVER, **tiled, **compressed, **predictor}
 
     def _cog_block(self) -> int:
         pixel = len(self.encodings) * np.dtype(self.dtype).itemsize
@@ -197,7 +200,9 @@ def _write_plain(path: Path, file: Path, blocks: Iterable[Block], profile: Produ
     rasterio = require_rasterio()
     written = np.zeros(len(profile.encodings), dtype=np.int64)
     height, width = profile.shape
-    with _watching(path):
+    # a file that is only copied from need not be small
+    hasty = {"ZLEVEL": 1, "ZSTD_LEVEL": 1} if profile.cog else {}
+    with _watching(path), bounded_gdal():
         dataset = open_quietly(
             file,
             "w",
@@ -210,6 +215,7 @@ def _write_plain(path: Path, file: Path, blocks: Iterable[Block], profile: Produ
             nodata=profile.nodata,
             **({} if profile.transform is None else {"transform": profile.transform}),
             **profile.creation_options(),
+            **hasty,
         )
         with dataset:
             _describe(dataset, profile)
@@ -260,7 +266,7 @@ def _as_cog(path: Path, plain: Path, work: Path, profile: ProductProfile) -> Pat
     finished = work / "cog.tif"
     options = {**profile.creation_options("COG"), "OVERVIEWS": "AUTO", "OVERVIEW_RESAMPLING": "AVERAGE"}
     # overviews are made in a temporary file, which must not land in the system's folder: that may be small
-    with _watching(path), rasterio.Env(CPL_TMPDIR=str(work)):
+    with _watching(path), bounded_gdal(CPL_TMPDIR=str(work)):
         rasterio.shutil.copy(str(plain), str(finished), driver="COG", **options)
     _require_complete(path, finished, profile)
     plain.unlink()
@@ -311,20 +317,23 @@ def _failure(path: Path, said: str) -> Exception:
 
 def _require_complete(path: Path, file: Path, profile: ProductProfile) -> None:
     """Check that every tile of the file lies inside of it: libtiff may lose the last ones without a word."""
-    size = file.stat().st_size
-    with opened(file) as dataset:
-        layout = dataset.block_shapes
-        grid = [(-(-dataset.height // rows), -(-dataset.width // columns)) for rows, columns in layout]
-        # with all bands of a tile stored together, each band names the same tiles
-        bands = [1] if dataset.profile.get("interleave") == "pixel" else list(dataset.indexes)
-        complete = dataset.count == len(profile.encodings) and all(
-            _block_end(dataset, band, column, row) <= size
-            for band in bands
-            for row in range(grid[band - 1][0])
-            for column in range(grid[band - 1][1])
-        )
+    try:
+        complete = _is_complete(file, len(profile.encodings))
+    except DataError as error:
+        raise _failure(path, f"it cannot be read back: {error.message}") from error
     if not complete:
         raise _failure(path, "tiles are missing from the file")
+
+
+def _is_complete(file: Path, count: int) -> bool:
+    size = file.stat().st_size
+    with opened(file) as dataset:
+        # with all bands of a tile stored together, each band names the same tiles
+        bands = [1] if dataset.profile.get("interleave") == "pixel" else dataset.indexes
+        rows, columns = dataset.block_shapes[0]
+        grid = product(range(-(-dataset.width // columns)), range(-(-dataset.height // rows)))
+        tiles = [(band, *place) for band, place in product(bands, grid)]
+        return dataset.count == count and all(_block_end(dataset, *tile) <= size for tile in tiles)
 
 
 def _block_end(dataset: Any, band: int, column: int, row: int) -> float:

@@ -216,7 +216,8 @@ def _fill(cube: RasterCube, window: Window, planes: Planes) -> dict[str, Any]:
         mask_of_band.append(masks.setdefault(packed, len(masks)))
         dead.append(is_dead(values, seen))
         valid = values[seen]
-        samples.append(valid[:: max(1, valid.size // _SAMPLES)])
+        # a copy: a view would keep the whole band alive
+        samples.append(valid[:: max(1, valid.size // _SAMPLES)].copy())
         planes.write(band, filler(values, seen))
     everything = np.concatenate(samples)
     return {
