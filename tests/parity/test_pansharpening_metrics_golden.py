@@ -110,3 +110,20 @@ def test_local_correlation(golden, clip):
     expected = golden[f"xcorr_{'clipped' if clip else 'unclipped'}_expband_pan_w3"]
     found = local_correlation(band[3], pan, 3, clip_negative=clip)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_real_pair(shared):
+    """Interpolation of the Paris pair, D_lambda on its first 32 x 32 coarse pixels."""
+    from scipy.io import loadmat
+
+    from appliedpapers.plugins.pansharpening.assessment import at_full_resolution
+    from appliedpapers.plugins.pansharpening.scene import Optics, Scene
+
+    file = loadmat(shared / "data" / "pansharpening" / "paris_data_hs_pan.mat")
+    cube, pan = file["HSim"].transpose(2, 0, 1), file["PCim"]
+    optics = Optics(3, "reference", boundary="circular", normalize_kernel=False)
+    scene = Scene.of("paris", cube, pan, optics, unit=1e-4)
+    found = at_full_resolution(scene, scene.interpolator(scene.hs), window="top-left")
+    figures = (found.d_lambda, found.d_sr, found.qnr)
+    assert figures == pytest.approx((0.0417, 0.4136, 0.562), abs=2e-4)
+    assert found.lr_ergas == pytest.approx(2.017, abs=1e-3)

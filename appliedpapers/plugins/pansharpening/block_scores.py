@@ -6,16 +6,17 @@ bootstrap resamples, without the cubes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.plugins.pansharpening.fidelity import ergas_of, psnr_of
+from appliedpapers.plugins.pansharpening.fidelity import psnr_of
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Measure = Callable[[Floats], float]
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "< 700 nm": (0.0, 700.0),
@@ -76,66 +77,23 @@ class Reduced:
         chosen = (centres >= low) & (centres < high)
         return chosen if chosen.any() else None
 
-    def band_mse(self, weights: Floats | None = None) -> Floats:
-        """Return each living band's mean squared error, blocks counting ``weights`` times, shape ``(L,)``."""
-        return self._mean(self.squared, weights)
-
-    def band_means(self, weights: Floats | None = None) -> Floats:
-        """Return each living band's mean of the truth, shape ``(L,)``."""
-        return self.shifts + self._mean(self.moments[0], weights)
-
-    def band_rmse(self) -> Floats:
-        """Return the relative RMSE of each band, of its mean, shape ``(B,)``; NaN for dead bands."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self._spread(np.sqrt(self.band_mse()) / np.abs(self.band_means()))
-
-    def band_cc(self) -> Floats:
-        """Return the correlation of each band, shape ``(B,)``; NaN for dead bands."""
-        return self._spread(self._correlations(None))
-
-    def ergas(self, weights: Floats | None = None, bands: Mask | None = None) -> float:
-        """Return ERGAS.
+    def measure(self, name: str, bands: Mask | None = None) -> Measure:
+        """Return a metric as a function of how often each block counts, shape ``(K,)``.
 
         Args:
-            weights: How often each block counts, shape ``(K,)``; None for once.
-            bands: Which living bands are judged, shape ``(L,)``; None for all.
+            name: ``ergas``, ``sam``, ``q2n``, ``cc``, ``psnr`` or ``ssim``.
+            bands: Which living bands are judged, shape ``(L,)``; None for all. SAM and Q2n judge all.
         """
-        chosen = slice(None) if bands is None else bands
-        return ergas_of(self.band_mse(weights)[chosen], self.band_means(weights)[chosen], self.ratio)
+        return _MEASURES[name](self, np.ones(len(self.shifts), dtype=bool) if bands is None else bands)
 
-    def sam(self, weights: Floats | None = None) -> float:
-        """Return the mean spectral angle in degrees over all bands."""
-        return _ratio(self.angles, self.angle_counts, weights)
-
-    def q2n_index(self, weights: Floats | None = None) -> float:
-        """Return the mean of Q2n over blocks that have it."""
-        known = np.isfinite(self.q2n)
-        return _ratio(np.where(known, self.q2n, 0.0), known.astype(np.float64), weights)
-
-    def cc(self, weights: Floats | None = None, bands: Mask | None = None) -> float:
-        """Return the mean correlation over bands; see :meth:`ergas`."""
-        return _mean_known(self._correlations(weights)[slice(None) if bands is None else bands])
-
-    def psnr(self, weights: Floats | None = None, bands: Mask | None = None) -> float:
-        """Return the mean peak signal-to-noise ratio over bands in dB; see :meth:`ergas`."""
-        chosen = slice(None) if bands is None else bands
-        return _mean_known(psnr_of(self.band_mse(weights), self.peaks)[chosen])
-
-    def ssim_index(self, weights: Floats | None = None, bands: Mask | None = None) -> float:
-        """Return the mean structural similarity over bands; see :meth:`ergas`."""
-        chosen = self.ssim if bands is None else self.ssim[bands]
-        return _ratio(chosen.mean(axis=0), self.ssim_counts, weights)
+    def value(self, name: str, bands: Mask | None = None) -> float:
+        """Return a metric over all blocks; see :meth:`measure`."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.measure(name, bands)(np.ones(self.blocks))
 
     def values(self) -> dict[str, float]:
         """Return all metrics by name."""
-        return {
-            "ergas": self.ergas(),
-            "sam": self.sam(),
-            "q2n": self.q2n_index(),
-            "cc": self.cc(),
-            "psnr": self.psnr(),
-            "ssim": self.ssim_index(),
-        }
+        return {name: self.value(name) for name in _MEASURES}
 
     def banded(self) -> dict[str, dict[str, float]]:
         """Return the metrics that single bands have, by spectral range; ranges without bands are left out."""
@@ -143,25 +101,19 @@ class Reduced:
         for name, (low, high) in RANGES.items():
             bands = self.within(low, high)
             if bands is not None:
-                found[name] = {
-                    "ergas": self.ergas(None, bands),
-                    "cc": self.cc(None, bands),
-                    "psnr": self.psnr(None, bands),
-                    "ssim": self.ssim_index(None, bands),
-                }
+                found[name] = {key: self.value(key, bands) for key in BANDED}
         return found
 
-    def _mean(self, sums: Floats, weights: Floats | None) -> Floats:
-        share = np.ones(self.blocks) if weights is None else weights
+    def band_rmse(self) -> Floats:
+        """Return the RMSE of each band relative to its mean, shape ``(B,)``; NaN for dead bands."""
+        pixels = self.counts.sum()
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(sums @ share / (self.counts @ share), dtype=np.float64)
+            return self._spread(np.sqrt(self.squared.sum(axis=1) / pixels) / np.abs(self.shifts))
 
-    def _correlations(self, weights: Floats | None) -> Floats:
-        t, f, tt, ff, tf = (self._mean(one, weights) for one in self.moments)
-        spread = np.sqrt(np.maximum(tt - t * t, 0) * np.maximum(ff - f * f, 0))
-        found = np.full(t.shape, np.nan)
-        np.divide(tf - t * f, spread, out=found, where=spread > 0)
-        return found
+    def band_cc(self) -> Floats:
+        """Return the correlation of each band, shape ``(B,)``; NaN for dead bands."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self._spread(_correlations(self.moments.sum(axis=2) / self.counts.sum()))
 
     def _spread(self, values: Floats) -> Floats:
         whole = np.full(self.dead.shape, np.nan)
@@ -169,12 +121,81 @@ class Reduced:
         return whole
 
 
-def _ratio(sums: Floats, counts: Floats, weights: Floats | None) -> float:
-    share = np.ones(counts.size) if weights is None else weights
-    total = float(counts @ share)
-    return float(sums @ share) / total if total > 0 else float("nan")
+def _ergas(sums: Reduced, bands: Mask) -> Measure:
+    table = np.concatenate([sums.squared[bands], sums.moments[0][bands], sums.counts[None]])
+    shifts, scale = sums.shifts[bands], 100 / sums.ratio
+    living = shifts.size
+
+    def measure(weights: Floats) -> float:
+        total = table @ weights
+        means = shifts + total[living:-1] / total[-1]
+        return float(scale * np.sqrt((total[:living] / total[-1] / means**2).sum() / living))
+
+    return measure
+
+
+def _psnr(sums: Reduced, bands: Mask) -> Measure:
+    table, peaks = np.concatenate([sums.squared[bands], sums.counts[None]]), sums.peaks[bands]
+
+    def measure(weights: Floats) -> float:
+        total = table @ weights
+        return _mean_known(psnr_of(total[:-1] / total[-1], peaks))
+
+    return measure
+
+
+def _cc(sums: Reduced, bands: Mask) -> Measure:
+    moments = sums.moments[:, bands]
+    table = np.concatenate([moments.reshape(-1, sums.blocks), sums.counts[None]])
+
+    def measure(weights: Floats) -> float:
+        total = table @ weights
+        return _mean_known(_correlations((total[:-1] / total[-1]).reshape(5, -1)))
+
+    return measure
+
+
+def _correlations(means: Floats) -> Floats:
+    t, f, tt, ff, tf = means
+    # a band that a resample leaves without variance has none: 0 / 0
+    return np.asarray((tf - t * f) / np.sqrt((tt - t * t) * (ff - f * f)), dtype=np.float64)
+
+
+def _sam(sums: Reduced, bands: Mask) -> Measure:
+    return _ratio(sums.angles, sums.angle_counts)
+
+
+def _q2n(sums: Reduced, bands: Mask) -> Measure:
+    known = np.isfinite(sums.q2n)
+    return _ratio(np.where(known, sums.q2n, 0.0), known.astype(np.float64))
+
+
+def _ssim(sums: Reduced, bands: Mask) -> Measure:
+    return _ratio(sums.ssim[bands].mean(axis=0), sums.ssim_counts)
+
+
+def _ratio(above: Floats, below: Floats) -> Measure:
+    table = np.stack([above, below])
+
+    def measure(weights: Floats) -> float:
+        first, second = table @ weights
+        return float(first / second)
+
+    return measure
 
 
 def _mean_known(values: Floats) -> float:
     known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
+    return float(known.sum()) / known.size if known.size else float("nan")
+
+
+_MEASURES: Mapping[str, Callable[[Reduced, Mask], Measure]] = {
+    "ergas": _ergas,
+    "sam": _sam,
+    "q2n": _q2n,
+    "cc": _cc,
+    "psnr": _psnr,
+    "ssim": _ssim,
+}
+METRICS = tuple(_MEASURES)
+BANDED = ("ergas", "cc", "psnr")

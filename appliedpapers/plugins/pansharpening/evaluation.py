@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -23,6 +24,7 @@ from appliedpapers.core.evaluation import (
 )
 from appliedpapers.core.metrics import register_metric
 from appliedpapers.core.model import FitContext, Model
+from appliedpapers.plugins.pansharpening.block_scores import BANDED, METRICS, RANGES
 from appliedpapers.plugins.pansharpening.config import (
     CLASSICAL,
     Classical,
@@ -57,7 +59,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Bands = Flags | None
-Of = Callable[["Reduced", Floats | None, Bands], float]
 
 register_metric(
     "lr_ergas",
@@ -66,16 +67,8 @@ register_metric(
     description="ergas of the product as the sensor would see it beside what it saw",
 )
 
-_ALL_BANDS: dict[str, Of] = {
-    "ergas": lambda scene, weights, bands: scene.ergas(weights, bands),
-    "sam": lambda scene, weights, bands: scene.sam(weights),
-    "q2n": lambda scene, weights, bands: scene.q2n_index(weights),
-    "cc": lambda scene, weights, bands: scene.cc(weights, bands),
-    "psnr": lambda scene, weights, bands: scene.psnr(weights, bands),
-    "ssim": lambda scene, weights, bands: scene.ssim_index(weights, bands),
-}
-_OF_BANDS = ("ergas", "cc", "psnr", "ssim")
 _WORST_BANDS = 3
+_SEVERAL_SCENES = 5
 
 
 class OverScenes(Counted):
@@ -85,43 +78,42 @@ class OverScenes(Counted):
 
     Args:
         scenes: Their sums over blocks.
-        metric: The metric of one scene.
+        metric: Its name.
         bands: Which living bands of each scene are judged; None for all.
         chosen: Which blocks of all scenes are judged, shape ``(units,)``.
     """
 
     def __init__(
-        self, scenes: Sequence[Reduced], metric: Of, bands: Sequence[Bands], chosen: Flags | None = None
+        self, scenes: Sequence[Reduced], metric: str, bands: Sequence[Bands], chosen: Flags | None = None
     ) -> None:
         self._scenes, self._metric, self._bands = scenes, metric, bands
-        self._ends = np.cumsum([scene.blocks for scene in scenes])
-        self._chosen = np.ones(int(self._ends[-1]), dtype=bool) if chosen is None else chosen
-        self._whole: dict[int, float] = {}
+        ends = np.cumsum([scene.blocks for scene in scenes]).tolist()
+        self._spans = list(zip([0, *ends[:-1]], ends, strict=True))
+        self._chosen = None if chosen is None else chosen.astype(np.float64)
+        self._measures = [scene.measure(metric, used) for scene, used in zip(scenes, bands, strict=True)]
+        self._whole = [scene.value(metric, used) for scene, used in zip(scenes, bands, strict=True)]
 
     def __call__(self, counts: Counts) -> float:
         """Return the metric when each block is drawn so often."""
-        drawn = np.split((counts * self._chosen).astype(np.float64), self._ends[:-1])
-        found, shares = [], []
-        for number, weights in enumerate(drawn):
-            if weights.any():
-                value = self._value(number, weights)
-                if np.isfinite(value):
-                    found.append(value)
-                    shares.append(weights.mean())
-        return float(np.average(found, weights=shares)) if found else float("nan")
+        drawn = counts.astype(np.float64) if self._chosen is None else counts * self._chosen
+        total = share = 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for number, (begin, end) in enumerate(self._spans):
+                weights = drawn[begin:end]
+                amount = float(weights.sum()) / (end - begin)
+                if amount == 0:
+                    continue
+                # scenes are drawn as a whole where there are several
+                whole = weights.max() == amount
+                value = self._whole[number] if whole else self._measures[number](weights)
+                if math.isfinite(value):
+                    total, share = total + amount * value, share + amount
+        return total / share if share else math.nan
 
     def restrict(self, chosen: Flags) -> OverScenes:
         """Return the same over some of the blocks."""
-        return OverScenes(self._scenes, self._metric, self._bands, self._chosen & chosen)
-
-    def _value(self, number: int, weights: Floats) -> float:
-        scene, bands = self._scenes[number], self._bands[number]
-        if weights.min() != weights.max():
-            return self._metric(scene, weights, bands)
-        # scenes are drawn as a whole where there are several: then this is the same number each time
-        if number not in self._whole:
-            self._whole[number] = self._metric(scene, None, bands)
-        return self._whole[number]
+        both = chosen if self._chosen is None else chosen & (self._chosen > 0)
+        return OverScenes(self._scenes, self._metric, self._bands, both)
 
 
 class ClassicalBaseline(Baseline):
@@ -174,15 +166,19 @@ class PansharpeningEvaluation(Evaluation):
         return _judge_all(split, sharpener.sharpen, sharpener.config.evaluation)
 
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
-        """Score the scenes; a unit is a block of 32 x 32 pixels, a cluster a scene if there are several."""
+        """Score the scenes; a unit is a block of 32 x 32 pixels.
+
+        From five scenes on they are resampled as a whole, so that intervals speak of other scenes. Of fewer,
+        blocks are resampled: intervals then speak of other parts of these scenes.
+        """
         judged = cast("list[Judged]", prediction)
         scenes = [one.reduced for one in judged]
         sizes = [scene.blocks for scene in scenes]
-        metrics = _metrics(scenes, list(_ALL_BANDS), [None] * len(scenes))
+        metrics = _metrics(scenes, METRICS, [None] * len(scenes))
         metrics |= _at_full_resolution(judged, sizes)
         return Scored(
             metrics=metrics,
-            clusters=np.repeat(np.arange(len(scenes)), sizes) if len(scenes) > 1 else None,
+            clusters=np.repeat(np.arange(len(scenes)), sizes) if len(scenes) >= _SEVERAL_SCENES else None,
             slices=(*_by_range(scenes), *_by_scene(judged)),
         )
 
@@ -223,7 +219,7 @@ def _metrics(
     scenes: Sequence[Reduced], names: Sequence[str], bands: Sequence[Bands]
 ) -> dict[str, MetricScores]:
     units = sum(scene.blocks for scene in scenes)
-    return {name: MetricScores.counted(OverScenes(scenes, _ALL_BANDS[name], bands), units) for name in names}
+    return {name: MetricScores.counted(OverScenes(scenes, name, bands), units) for name in names}
 
 
 def _at_full_resolution(judged: Sequence[Judged], sizes: Sequence[int]) -> dict[str, MetricScores]:
@@ -242,13 +238,11 @@ def _at_full_resolution(judged: Sequence[Judged], sizes: Sequence[int]) -> dict[
 
 
 def _by_range(scenes: Sequence[Reduced]) -> Slices:
-    from appliedpapers.plugins.pansharpening.block_scores import RANGES
-
     found = []
     for name, (low, high) in RANGES.items():
         bands = [scene.within(low, high) for scene in scenes]
         if all(chosen is not None for chosen in bands):
-            found.append(({"range": name}, _metrics(scenes, _OF_BANDS, bands)))
+            found.append(({"range": name}, _metrics(scenes, BANDED, bands)))
     return tuple(found)
 
 
@@ -258,8 +252,7 @@ def _by_scene(judged: Sequence[Judged]) -> Slices:
     return tuple(
         (
             {"scene": one.scene_id},
-            _metrics([one.reduced], list(_ALL_BANDS), [None])
-            | _at_full_resolution([one], [one.reduced.blocks]),
+            _metrics([one.reduced], METRICS, [None]) | _at_full_resolution([one], [one.reduced.blocks]),
         )
         for one in judged
     )
@@ -291,7 +284,7 @@ def _worst_block(judged: Sequence[Judged]) -> list[str]:
             sums.angles, sums.angle_counts, out=np.zeros(sums.blocks), where=sums.angle_counts > 0
         )
         place = int(turned.argmax())
-        found.append((float(turned[place]), sums.sam(), one.scene_id, sums.places[place]))
+        found.append((float(turned[place]), sums.value("sam"), one.scene_id, sums.places[place]))
     angle, usual, scene_id, (row, column) = max(found, key=lambda entry: entry[0])
     return [
         f"{scene_id}, block {row + 1} from the top and {column + 1} from the left: spectra are off by "

@@ -217,7 +217,7 @@ def _previews(material: Material) -> tuple[Preview | None, Preview | None]:
 
 
 def _ergas(material: Material, name: str) -> float:
-    return cast("list[Judged]", material.predictions[name])[0].reduced.ergas()
+    return cast("list[Judged]", material.predictions[name])[0].reduced.value("ergas")
 
 
 def _pictures(count: int, *, bar: bool = False) -> tuple[Any, Any]:

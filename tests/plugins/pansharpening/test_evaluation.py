@@ -109,10 +109,15 @@ def test_values_are_means_over_scenes(scored, judged):
         assert scored["ours"].metrics[name].value == pytest.approx(expected)
 
 
-def test_units_are_blocks_and_clusters_scenes(scored):
+def test_units_are_blocks_and_several_scenes_are_clusters(scored, judged):
     # 96 less the cut of 21: three blocks a side
     assert scored["ours"].size == 18
-    assert scored["ours"].clusters.tolist() == [0] * 9 + [1] * 9
+    assert scored["ours"].clusters is None
+    many = EVALUATION.score(judged["ours"] * 3, None, None)
+    assert many.clusters.tolist() == [scene for scene in range(6) for _ in range(9)]
+    values = [one.reduced.value("ergas") for one in judged["ours"]]
+    low, high = intervals([many.metrics["ergas"]], many.clusters, n_boot=1000)[0]
+    assert min(values) <= low < high <= max(values)
 
 
 def test_one_scene_is_resampled_by_blocks():
@@ -133,23 +138,25 @@ def test_a_resample_is_what_its_blocks_give(judged, scored):
     ergas = scored["ours"].metrics["ergas"]
     first, second = (one.reduced for one in judged["ours"])
     shares = [counts[:9].mean(), counts[9:].mean()]
-    expected = np.average(
-        [first.ergas(counts[:9].astype(float)), second.ergas(counts[9:].astype(float))], weights=shares
-    )
+    parts = [
+        scene.measure("ergas")(part.astype(float))
+        for scene, part in ((first, counts[:9]), (second, counts[9:]))
+    ]
+    expected = np.average(parts, weights=shares)
     assert ergas.aggregate(np.repeat(np.arange(18), counts)) == pytest.approx(expected)
 
 
 def test_a_part_of_the_blocks_is_judged_by_itself(judged, scored):
     chosen = np.repeat([True, False], 9)
     part = scored["ours"].metrics["ergas"].restrict(chosen)
-    assert part.value == pytest.approx(judged["ours"][0].reduced.ergas())
+    assert part.value == pytest.approx(judged["ours"][0].reduced.value("ergas"))
     assert np.isnan(part.aggregate(np.arange(9, 18)))
 
 
 def test_slices_are_ranges_and_scenes(scored, judged):
     slices = {next(iter(labels.values())): found for labels, found in scored["ours"].slices}
     assert list(slices) == ["< 700 nm", ">= 700 nm", "> 1000 nm", "first", "second"]
-    assert slices["second"]["ergas"].value == pytest.approx(judged["ours"][1].reduced.ergas())
+    assert slices["second"]["ergas"].value == pytest.approx(judged["ours"][1].reduced.value("ergas"))
     assert slices["second"]["qnr"].value == pytest.approx(judged["ours"][1].full.qnr)
     visible = np.mean([one.reduced.banded()["< 700 nm"]["ergas"] for one in judged["ours"]])
     assert slices["< 700 nm"]["ergas"].value == pytest.approx(visible)
