@@ -181,13 +181,12 @@ def opened(path: Path) -> Iterator[Any]:
             while the block reads from it.
         PluginError: rasterio is not installed.
     """
-    rasterio = require_rasterio()
     if not path.exists() and not str(path).startswith("/vsi"):
         raise DataError(f"{path}: no such file.", hint="Check the path.")
     try:
         with bounded_gdal(), open_quietly(_data_file(path)) as dataset:
             yield dataset
-    except (rasterio.errors.RasterioError, OSError) as error:
+    except gdal_errors() as error:
         raise DataError(
             f"{path}: cannot be read as a raster ({_reason(error)}).",
             hint="Expected a raster that GDAL reads, such as GeoTIFF; check it with 'gdalinfo -checksum'.",
@@ -201,6 +200,12 @@ def open_quietly(*args: Any, **kwargs: Any) -> Any:
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         return rasterio.open(*args, **kwargs)
+
+
+def gdal_errors() -> tuple[type[Exception], ...]:
+    """Return what reading or writing with rasterio raises: some calls pass errors of GDAL on unwrapped."""
+    rasterio = require_rasterio()
+    return rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError, OSError
 
 
 def bounded_gdal(**options: Any) -> Any:
@@ -221,6 +226,7 @@ def require_rasterio() -> Any:
     """
     try:
         import rasterio
+        import rasterio._err
         import rasterio.crs
         import rasterio.errors
         import rasterio.shutil

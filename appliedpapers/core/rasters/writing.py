@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError, RunError
 from appliedpapers.core.files import whole_file, write_error
-from appliedpapers.core.rasters.cube import RasterCube, bounded_gdal, open_quietly, opened, require_rasterio
+from appliedpapers.core.rasters.cube import (
+    RasterCube,
+    bounded_gdal,
+    gdal_errors,
+    open_quietly,
+    opened,
+    require_rasterio,
+)
 from appliedpapers.core.rasters.encoding import BandEncoding, fits, missing_value
 from appliedpapers.core.rasters.pair import RasterPair
 from appliedpapers.core.rasters.tiles import Window
@@ -289,13 +296,12 @@ class _Complaints(logging.Handler):
 @contextmanager
 def _watching(path: Path) -> Iterator[None]:
     """Turn what GDAL says about a failed write, in an exception or in its log, into an error of the run."""
-    rasterio = require_rasterio()
     complaints = _Complaints()
     logger = logging.getLogger("rasterio")
     logger.addHandler(complaints)
     try:
         yield
-    except rasterio.errors.RasterioError as error:
+    except gdal_errors() as error:
         said = "; ".join([*complaints.said, str(error.__cause__ or error)])
         raise _failure(path, said) from error
     finally:
