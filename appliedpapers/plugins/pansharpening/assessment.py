@@ -232,15 +232,16 @@ def wald(scene: Scene) -> Scene:
 
 def middle(scene: Scene, crop: int) -> Scene:
     """Return the middle of a scene, ``crop`` fine pixels a side; the scene itself if it is no larger."""
+    window = middle_window(scene, crop)
+    return scene if window.shape == scene.coarse_shape else scene.cropped(window)
+
+
+def middle_window(scene: Scene, crop: int) -> Window:
+    """Return the middle of a scene on the coarse grid, at most ``crop`` fine pixels a side."""
     side = max(crop // scene.optics.ratio, 1)
-    spans = []
-    for size in scene.coarse_shape:
-        start = max(size - side, 0) // 2
-        spans.append((start, min(start + side, size)))
-    (top, bottom), (left, right) = spans
-    if (bottom - top, right - left) == scene.coarse_shape:
-        return scene
-    return scene.cropped(Window(top, left, bottom, right))
+    starts = [max(size - side, 0) // 2 for size in scene.coarse_shape]
+    ends = [min(start + side, size) for start, size in zip(starts, scene.coarse_shape, strict=True)]
+    return Window(starts[0], starts[1], ends[0], ends[1])
 
 
 def degrade_mask(mask: Mask, ratio: int) -> Mask:

@@ -18,17 +18,12 @@ from appliedpapers.plugins.pansharpening.assessment import (
     wald,
 )
 from appliedpapers.plugins.pansharpening.block_scores import Reduced
+from appliedpapers.plugins.pansharpening.composites import picture_bands, points_of
 from appliedpapers.plugins.pansharpening.scene import Scene
 
 Cube = NDArray[Any]
 Picture = NDArray[np.float32]
 Protocol = Literal["truth", "wald"]
-
-TRUE_COLOUR_NM = (640.0, 550.0, 460.0)
-POINTS = 6
-
-_NEAR_NM = 50.0
-_POINT_SHARES = np.linspace(0.05, 0.95, POINTS)
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,7 @@ def preview_of(scene: Scene, fused: Cube) -> Preview:
         raise ValueError(f"the truth of scene {scene.scene_id} is not known")
     bands, true_colour = picture_bands(scene)
     chosen = list(bands)
-    points = _points(scene, truth)
+    points = points_of([truth[band] for band in bands], scene.footprint)
     rows, columns = points.T
     expanded = [scene.interpolator.window(scene.hs, Window(r, c, r + 1, c + 1))[:, 0, 0] for r, c in points]
     return Preview(
@@ -138,33 +133,6 @@ def preview_of(scene: Scene, fused: Cube) -> Preview:
         truth_spectra=_living(truth[:, rows, columns].T, scene),
         exp_spectra=_living(np.array(expanded), scene),
     )
-
-
-def picture_bands(scene: Scene) -> tuple[tuple[int, int, int], bool]:
-    """Return the bands of a picture, and whether they show true colours.
-
-    Living bands nearest to 640, 550 and 460 nm; where one of them is more than 50 nm away, living bands at
-    four fifths, half and one fifth of the spectrum.
-    """
-    living = scene.living
-    if scene.wavelengths is not None:
-        centres = scene.wavelengths[living]
-        nearest = [int(np.abs(centres - wanted).argmin()) for wanted in TRUE_COLOUR_NM]
-        if all(abs(centres[n] - nm) <= _NEAR_NM for n, nm in zip(nearest, TRUE_COLOUR_NM, strict=True)):
-            red, green, blue = (int(living[n]) for n in nearest)
-            return (red, green, blue), True
-        living = living[np.argsort(centres, kind="stable")]
-    red, green, blue = (int(living[int(share * (living.size - 1))]) for share in (0.8, 0.5, 0.2))
-    return (red, green, blue), False
-
-
-def _points(scene: Scene, truth: Cube) -> NDArray[np.intp]:
-    """Return pixels at six shares of the brightness of the picture, 5 % to 95 %."""
-    seen = np.flatnonzero(scene.footprint)
-    brightness = np.mean([truth[band].ravel()[seen] for band in picture_bands(scene)[0]], axis=0)
-    order = np.argsort(brightness, kind="stable")
-    places = seen[order[np.round(_POINT_SHARES * (seen.size - 1)).astype(int)]]
-    return np.stack(np.unravel_index(places, scene.fine_shape), axis=1)
 
 
 def _error(scene: Scene, truth: Cube, fused: Cube) -> Picture:
