@@ -118,9 +118,14 @@ def rho_curve(fused: Cube, pan: NDArray[Any], ratio: int, mask: Mask | None = No
         fused: The product, on the fine grid.
         pan: The panchromatic band, shape ``(H, W)``.
         ratio: Fine pixels per coarse pixel; windows have half of it, rounded up, on each side.
-        mask: Fine pixels that count.
+        mask: Fine pixels that are valid; those that see others in their windows do not count.
     """
+    from scipy.ndimage import minimum_filter
+
     half, found = (ratio + 1) // 2, list[float]()
+    if mask is not None:
+        # the windows of the mean and of the products, one after the other
+        mask = np.asarray(minimum_filter(mask, size=4 * half + 1, mode="constant", cval=True), dtype=bool)
     for begin in range(0, len(fused), _BANDS):
         for rho in np.clip(local_correlation(fused[begin : begin + _BANDS], pan, half), -1, 1):
             seen = rho if mask is None else rho[mask]

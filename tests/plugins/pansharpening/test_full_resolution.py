@@ -117,3 +117,12 @@ def test_spatial_distortion_by_the_universal_index_is_symmetric_in_scale():
     expected = d_s(bands, coarse, pan, 3)
     assert 0 <= expected <= 1
     assert d_s(10 * bands, 10 * coarse, 10 * pan, 3) == pytest.approx(expected, rel=1e-6)
+
+
+def test_correlation_leaves_out_pixels_whose_windows_see_masked_ones():
+    bands, pan = smooth(14, 2, 40, 40), smooth(15, 40, 40)
+    mask = np.ones((40, 40), dtype=bool)
+    mask[:, 30:] = False
+    high, low = (rho_curve(np.where(mask, bands, value), pan, 3, mask) for value in (1e5, 0))
+    np.testing.assert_allclose(high, low, atol=1e-6)
+    assert np.isnan(rho_curve(bands, pan, 3, np.zeros_like(mask))).all()
