@@ -1,16 +1,21 @@
-"""Fingerprints of tables: equal for equal values, however they are held in memory."""
+"""Fingerprints: of tables, equal for equal values however they are held in memory, and of files."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from appliedpapers.core.errors import DataError
+
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+_HASHED_BYTES = 64 << 20
 
 
 def table_fingerprint(table: pa.Table) -> str:
@@ -82,3 +87,30 @@ def _feed(digest: _Hash, values: np.ndarray[Any, Any]) -> None:
 def _feed_text(digest: _Hash, text: str) -> None:
     content = text.encode()
     digest.update(len(content).to_bytes(8, "little") + content)
+
+
+def file_fingerprint(path: Path) -> str:
+    """Return what tells whether a file (or folder) changed.
+
+    Files up to 64 MB are hashed; of bigger ones size and time of modification are taken, and so of the files
+    in a folder. An absent file has the fingerprint ``absent``.
+    """
+    try:
+        status = path.stat()
+        if path.is_dir():
+            listing = [
+                (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns)
+                for file in sorted(path.rglob("*"))
+                if file.is_file()
+            ]
+            return "folder:" + hashlib.sha256(repr(listing).encode()).hexdigest()
+        if status.st_size > _HASHED_BYTES:
+            return f"stat:{status.st_size}:{status.st_mtime_ns}"
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "absent"
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}).", hint="Check its permissions."
+        ) from None

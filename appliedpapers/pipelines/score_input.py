@@ -6,7 +6,6 @@ import codecs
 import csv
 import glob
 import gzip
-import hashlib
 import io
 import itertools
 import json
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.fingerprint import file_fingerprint
 from appliedpapers.core.schema import TableSchema, Violation
 from appliedpapers.core.validation import from_records
 
@@ -41,7 +41,6 @@ _KNOWN = (
     "Parquet (.parquet), CSV (.csv, .csv.gz), JSON lines (.jsonl, .ndjson, .gz) or Arrow (.arrow, .feather)"
 )
 _BLOCK_BYTES = 1 << 22
-_HASHED_BYTES = 64 << 20
 _LINES_PER_PIECE = 8192
 _JSON_TEXT = {"string", "timestamp"}
 _BROKEN_TEXT = 200
@@ -112,33 +111,6 @@ def find_fragments(inputs: Sequence[str], output: Path) -> list[Fragment]:
     return list(fragments.values())
 
 
-def fingerprint(path: Path) -> str:
-    """Return what tells whether a file (or folder) changed.
-
-    Files up to 64 MB are hashed; of bigger ones size and time of modification are taken, and so of the files
-    in a folder. An absent file has the fingerprint ``absent``.
-    """
-    try:
-        status = path.stat()
-        if path.is_dir():
-            listing = [
-                (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns)
-                for file in sorted(path.rglob("*"))
-                if file.is_file()
-            ]
-            return "folder:" + hashlib.sha256(repr(listing).encode()).hexdigest()
-        if status.st_size > _HASHED_BYTES:
-            return f"stat:{status.st_size}:{status.st_mtime_ns}"
-        with path.open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return "absent"
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}).", hint="Check its permissions."
-        ) from None
-
-
 def read(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
     """Yield the rows of a fragment in pieces, reading no more than is asked for.
 
@@ -202,7 +174,7 @@ def _fragment(name: str, path: Path) -> Fragment:
     size = path.stat().st_size
     if not size:
         raise DataError(f"{name}: empty file.", hint="Expected at least one row; leave the file out.")
-    return Fragment(name, path, kind, size, fingerprint(path))
+    return Fragment(name, path, kind, size, file_fingerprint(path))
 
 
 def _read_parquet(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:

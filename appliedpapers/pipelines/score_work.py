@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import BundleInfo
+from appliedpapers.core.fingerprint import file_fingerprint
 from appliedpapers.core.progress import Progress
 from appliedpapers.core.validation import check
 from appliedpapers.pipelines.engines import BatchScorer, NamedChunk, score_locally
 from appliedpapers.pipelines.score_chunks import Chunk, cut
-from appliedpapers.pipelines.score_input import Fragment, fingerprint
+from appliedpapers.pipelines.score_input import Fragment
 from appliedpapers.pipelines.score_manifest import Ledger, PartRecord
 
 
@@ -94,7 +95,7 @@ class Work:
 
     def _print(self, path: str) -> str:
         if path not in self._prints:
-            self._prints[path] = fingerprint(Path(path))
+            self._prints[path] = file_fingerprint(Path(path))
         return f"{path}:{self._prints[path]}"
 
 

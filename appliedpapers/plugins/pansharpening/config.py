@@ -11,6 +11,7 @@ from appliedpapers.core.config import Section, TaskConfig
 
 Classical = Literal["gsa", "mtf-glp-fs", "bt-h", "brovey", "exp"]
 Method = Literal["rho-pnn", "r-pnn", "gsa", "mtf-glp-fs", "bt-h", "brovey", "exp"]
+Base = Literal["exp", "gsa", "mtf-glp-fs"]
 SensorName = Literal["generic", "prisma", "hyperion-ali", "enmap"]
 
 CLASSICAL: tuple[Classical, ...] = get_args(Classical)
@@ -44,12 +45,12 @@ class DataConfig(Section):
     )
     phase: Literal["auto", "reference", "centre"] = Field(
         "auto",
-        description="where coarse samples lie: centre of the coarse pixel, or ratio // 2 as public code has it; "
-        "auto is centre",
+        description="where coarse samples lie: centre of the coarse pixel, or ratio // 2 as public code has it;"
+        " auto is centre",
     )
     wavelengths: str | None = Field(
         None,
-        description="CSV with a column 'wavelength_nm' (and 'fwhm_nm'), one row a band, where the file has none",
+        description="CSV with a column 'wavelength_nm' (and 'fwhm_nm'), one row a band",
         json_schema_extra={"flag": "--wavelengths"},
     )
     assume_ordered: bool = Field(
@@ -100,6 +101,9 @@ class RhoConfig(Section):
     soups: int = Field(10, ge=1, le=100, description="networks that are averaged to start from")
     soup_epochs: int = Field(10, ge=0, description="epochs of each")
     first_epochs: int = Field(300, ge=0, description="epochs on the first band")
+    most_first_steps: int = Field(
+        600, ge=1, description="most steps of the training on the first band, and of each network of the soup"
+    )
     tiles: int = Field(4, ge=1, description="tiles that stand for the scene while it adapts")
     tile: int = Field(50, ge=16, description="their side in coarse pixels")
 
@@ -129,6 +133,10 @@ class AdaptationConfig(Section):
     normalize_kernel: bool = Field(True, description="make low-pass kernels sum to 1")
     boundary: Literal["symmetric", "circular"] = Field(
         "symmetric", description="edges of the interpolator; circular is what public code does"
+    )
+    base: Base = Field(
+        "exp",
+        description="what the networks add to: the interpolated band as in the papers, or a classical product",
     )
     lr: float = Field(1e-4, gt=0, le=1, description="learning rate of Adam")
     max_iterations: int = Field(200, ge=1, description="most iterations a band, whatever the schedule says")
@@ -160,8 +168,9 @@ class InitConfig(Section):
     size: int = Field(240, ge=48, description="their side in fine pixels")
     patch: int = Field(120, ge=24, description="side of a training patch in fine pixels")
     batch_size: int = Field(4, ge=1, description="patches a step")
-    epochs: int = Field(200, ge=1, description="most epochs")
-    lr: float = Field(1e-4, gt=0, le=1, description="learning rate of the first epoch; 1e-5 in the last")
+    epochs: int = Field(40, ge=1, description="most epochs; the paper has 200")
+    patience: int = Field(20, ge=0, description="epochs without a better validation before training stops")
+    lr: float = Field(1e-4, gt=0, le=1, description="learning rate of the first epoch; a tenth in the last")
     san_francisco: bool = Field(True, description="also learn from rows 0 to 131 of san-francisco")
 
 
@@ -169,7 +178,7 @@ class EvaluationConfig(Section):
     """How methods are judged."""
 
     crop: int = Field(
-        384, ge=64, description="most pixels a side that are judged; larger scenes are judged on their middle"
+        384, ge=64, description="most pixels a side that are judged: of larger scenes the middle"
     )
     full_resolution: bool = Field(True, description="also judge at full resolution, without a reference")
 
@@ -212,6 +221,12 @@ class PansharpeningConfig(TaskConfig):
     initial: InitConfig = InitConfig()
     output: OutputConfig = OutputConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    consistency: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="steps of back-projection, which bring each band back to what the sensor saw",
+    )
     memory: str = Field("2GB", description="how much memory a scene may take, such as 2GB or 500MB")
     baselines: tuple[Classical, ...] = Field(CLASSICAL, description="methods that ours is compared with")
     candidates: Mapping[str, dict[str, Any]] = Field(

@@ -134,7 +134,10 @@ def degrade(
     if not np.ndim(gains):
         kernel = low_pass_kernel(float(gains), ratio, phase, normalize=normalize)
         return decimate(low_pass(image, kernel), ratio)
-    parts = [degrade(band, ratio, float(gain), phase, normalize=normalize) for band, gain in zip(image, every)]
+    parts = [
+        degrade(band, ratio, float(gain), phase, normalize=normalize)
+        for band, gain in zip(image, every, strict=True)
+    ]
     return np.stack(parts)
 
 

@@ -127,7 +127,7 @@ class Scene:
         seen = np.isfinite(hs)
         dead = np.array([is_dead(band, mask) for band, mask in zip(hs, seen, strict=True)])
         alive = seen[~dead] if not dead.all() else seen
-        common = alive.all(axis=0)
+        common = np.asarray(alive.all(axis=0))
         same = bool((alive == common).all())
         return cls(
             scene_id=scene_id,
@@ -146,7 +146,7 @@ class Scene:
     @property
     def bands(self) -> int:
         """Number of bands, dead ones included."""
-        return self.hs.shape[0]
+        return int(self.hs.shape[0])
 
     @property
     def coarse_shape(self) -> tuple[int, int]:
