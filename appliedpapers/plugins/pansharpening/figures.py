@@ -8,20 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core import figures as drawing
-from appliedpapers.core.figures import BASELINE, INK, MUTED, OURS, STRONGEST, TRUTH, Figure
+from appliedpapers.core.figures import BASELINE, INK, MUTED, OURS, TRUTH, Figure
 from appliedpapers.core.verdict import strongest_baseline
+from appliedpapers.plugins.pansharpening.pictures import (
+    Spectra,
+    band_name,
+    draw_band_curves,
+    draw_spectra,
+    finding_of_bands,
+    scale_bar,
+    show,
+    start_pictures,
+    stretch,
+)
 
 if TYPE_CHECKING:
     from appliedpapers.core.evaluation import Material
-    from appliedpapers.plugins.pansharpening.block_scores import Reduced
     from appliedpapers.plugins.pansharpening.judging import Judged, Preview
 
 Floats = NDArray[np.floating[Any]]
 
-_STRETCH = (2.0, 98.0)
 _ERROR_TOP = 98.0
-_CURVE_TOP = 2.5
-_BARS = (10, 20, 50, 100, 200)
 
 
 def draw(material: Material) -> list[Figure]:
@@ -40,18 +47,15 @@ def _scene(material: Material) -> Figure | None:
     if rival is not None and name is not None:
         panels[name] = rival.fused
     panels["truth"] = ours.truth
-    low, high = _stretch(ours.truth)
-    fig, grid = _pictures(len(panels))
-    for axes, (title, picture) in zip(grid, panels.items(), strict=True):
-        shown = np.clip((picture.transpose(1, 2, 0) - low) / (high - low), 0, 1)
-        shown = np.where(np.isnan(shown), 1.0, shown)
-        height, width = ours.truth.shape[1:]
-        axes.imshow(shown, interpolation="nearest", extent=(0, width, height, 0))
+    limits, (height, width) = stretch(ours.truth), ours.truth.shape[1:]
+    fig, grid = start_pictures(len(panels))
+    for axes, (title, picture) in zip(grid[0], panels.items(), strict=True):
+        show(axes, picture, limits, (height, width))
         axes.set_title(title)
-    _scale_bar(grid[0], ours.truth.shape[2])
+    scale_bar(grid[0, 0], width)
     one = _first(material)
     colours = "true colour" if ours.true_colour else "false colour"
-    bands = ", ".join(_band_name(one.reduced, band) for band in ours.bands)
+    bands = ", ".join(band_name(one.reduced.wavelengths, band) for band in ours.bands)
     ratio = one.reduced.ratio
     better = ""
     if name is not None and rival is not None:
@@ -83,12 +87,12 @@ def _errors(material: Material) -> Figure | None:
     if plain is not None:
         maps.setdefault("exp", plain.error)
     top = max(float(np.nanpercentile(one, _ERROR_TOP)) for one in maps.values())
-    fig, grid = _pictures(len(maps), bar=True)
-    for axes, (title, error) in zip(grid, maps.items(), strict=True):
+    fig, grid = start_pictures(len(maps), bar=True)
+    for axes, (title, error) in zip(grid[0], maps.items(), strict=True):
         shown = axes.imshow(error, vmin=0, vmax=top, cmap="cividis", interpolation="nearest")
         axes.set_title(f"{title}\nmedian {np.nanmedian(error):.3g} %")
-    _scale_bar(grid[0], ours.error.shape[1])
-    bar = fig.colorbar(shown, ax=list(grid), fraction=0.05, pad=0.02)
+    scale_bar(grid[0, 0], ours.error.shape[1])
+    bar = fig.colorbar(shown, ax=list(grid[0]), fraction=0.05, pad=0.02)
     bar.set_label("error, % of the band's mean", color=INK, fontsize=9)
     bar.ax.tick_params(colors=MUTED, labelsize=8.5)
     words = ", ".join(f"{key} {np.nanmedian(error):.3g} %" for key, error in maps.items())
@@ -111,32 +115,9 @@ def _by_band(material: Material) -> Figure | None:
     mine, name = material.model_name, _rival(material)
     if np.isfinite(rmse[mine]).sum() < 2:
         return None
-    sums = _first(material).reduced
-    centres = _centres(sums)
-    order = np.argsort(centres, kind="stable")
-    fig, (upper, lower) = drawing.start(height=5.2, rows=2, sharex=True)
-    for axes, table, scale in ((upper, rmse, 100.0), (lower, cc, 1.0)):
-        ends = []
-        for key, curve in table.items():
-            color = OURS if key == mine else STRONGEST if key == name else BASELINE
-            bold = key in (mine, name)
-            values = scale * curve[order]
-            axes.plot(
-                centres[order],
-                values,
-                color=color,
-                lw=1.8 if bold else 1.0,
-                zorder=4 if key == mine else 3 if bold else 2,
-            )
-            ends.append((float(values[np.isfinite(values)][-1]), key, color))
-        axes.set_ylim(*_limits(table, scale, mine, name))
-        span = float(centres.max() - centres.min())
-        axes.set_xlim(centres.min(), centres.max() + 0.16 * span)
-        _label_ends(axes, float(centres.max()), ends)
-    upper.set_ylabel("RMSE, % of the band's mean")
-    lower.set_ylabel("correlation with the truth")
-    lower.set_xlabel("band" if sums.wavelengths is None else "wavelength, nm")
-    finding = _finding(rmse, mine, name, [_band_name(sums, band) for band in range(sums.dead.size)])
+    wavelengths = _first(material).reduced.wavelengths
+    fig = draw_band_curves(rmse, cc, wavelengths, mine, name)
+    finding = finding_of_bands(rmse, mine, name, wavelengths)
     return drawing.finish(
         fig,
         name="quality-by-band",
@@ -154,44 +135,23 @@ def _spectra(material: Material) -> Figure | None:
     if ours is None:
         return None
     one = _first(material)
-    sums = one.reduced
-    centres = _centres(sums)
-    order = np.argsort(centres, kind="stable")
-    fig, grid = drawing.start(height=4.2, rows=2, columns=3, sharex=True)
-    flat = list(grid.ravel())
-    closer = 0
-    for number, axes in enumerate(flat):
-        truth, mine, plain = (
-            table[number] for table in (ours.truth_spectra, ours.fused_spectra, ours.exp_spectra)
-        )
-        closer += int(np.nansum((mine - truth) ** 2) < np.nansum((plain - truth) ** 2))
-        lines = ((plain, BASELINE, 1.2), (truth, TRUTH, 3.0), (mine, OURS, 1.2))
-        for curve, color, width in lines:
-            axes.plot(centres[order], curve[order], color=color, lw=width)
-        row, column = ours.points[number]
-        axes.set_title(f"row {row}, column {column}", fontsize=9)
-        axes.set_ylim(bottom=min(0.0, float(np.nanmin([truth, mine, plain]))))
-        axes.margins(x=0.02)
-    for axes in flat[::3]:
-        axes.set_ylabel("value")
-    drawn = flat[0].lines
-    names = {"truth": drawn[1], material.model_name: drawn[2], "exp": drawn[0]}
-    # beside the mark of synthetic data: inside, names would hide the curves
-    legend = fig.legend(
-        names.values(), names.keys(), loc="outside upper left", ncols=3, frameon=False, fontsize=9
+    truth, mine, plain = ours.truth_spectra, ours.fused_spectra, ours.exp_spectra
+    count = len(ours.points)
+    closer = int((np.nansum((mine - truth) ** 2, axis=1) < np.nansum((plain - truth) ** 2, axis=1)).sum())
+    lines = (
+        Spectra("exp", plain, BASELINE, 1.2),
+        Spectra("truth", truth, TRUTH, 3.0),
+        Spectra(material.model_name, mine, OURS, 1.2),
     )
-    for text, line in zip(legend.get_texts(), names.values(), strict=True):
-        text.set_color(drawing.text_colour(line.get_color()))
-    label = "band" if sums.wavelengths is None else "wavelength, nm"
-    for axes in flat[3:]:
-        axes.set_xlabel(label)
+    titles = [f"row {row}, column {column}" for row, column in ours.points]
+    fig = draw_spectra(lines, one.reduced.wavelengths, titles)
     return drawing.finish(
         fig,
         name="spectra",
         title="Six pixels from dark to bright",
-        alt=f"At {closer} of {len(flat)} pixels the spectrum of {material.model_name} is closer to the truth "
+        alt=f"At {closer} of {count} pixels the spectrum of {material.model_name} is closer to the truth "
         "than the interpolated one.",
-        caption=f"Scene {one.scene_id}, values as in the file. At {closer} of {len(flat)} pixels "
+        caption=f"Scene {one.scene_id}, values as in the file. At {closer} of {count} pixels "
         f"{material.model_name} is closer to the truth than interpolation (exp).{_protocol(one)}",
         synthetic=material.dataset.provenance.synthetic,
     )
@@ -220,38 +180,6 @@ def _ergas(material: Material, name: str) -> float:
     return cast("list[Judged]", material.predictions[name])[0].reduced.value("ergas")
 
 
-def _pictures(count: int, *, bar: bool = False) -> tuple[Any, Any]:
-    """Start a row of pictures without axes."""
-    side = drawing.WIDTH / (count + 0.5 * bar)
-    fig, grid = drawing.start(height=side + (0.75 if bar else 0.45), columns=count, squeeze=False)
-    for axes in grid[0]:
-        axes.set_axis_off()
-        axes.grid(visible=False)
-    return fig, grid[0]
-
-
-def _stretch(truth: Floats) -> tuple[Floats, Floats]:
-    low, high = np.nanpercentile(truth.reshape(3, -1), _STRETCH, axis=1)
-    return low, np.maximum(high, low + 1e-9)
-
-
-def _scale_bar(axes: Any, width: int) -> None:
-    """Draw a bar of a round number of fine pixels below a picture."""
-    length = max((bar for bar in _BARS if bar <= width / 3), default=_BARS[0])
-    axes.plot([0, length / width], [-0.04, -0.04], transform=axes.transAxes, color=INK, lw=2, clip_on=False)
-    axes.annotate(
-        f"{length} px",
-        (length / width, -0.04),
-        xycoords="axes fraction",
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        color=INK,
-        fontsize=8.5,
-        annotation_clip=False,
-    )
-
-
 def _curves(judged: list[Judged]) -> tuple[Floats, Floats]:
     """Return relative RMSE and correlation of each band, averaged over scenes with the first one's bands."""
     like = judged[0].reduced.dead.size
@@ -264,57 +192,6 @@ def _curves(judged: list[Judged]) -> tuple[Floats, Floats]:
         count = known.sum(axis=0)
         found.append(np.divide(total, count, out=np.full(like, np.nan), where=count > 0))
     return found[0], found[1]
-
-
-def _limits(
-    table: dict[str, Floats], scale: float, mine: str, rival: str | None
-) -> tuple[float, float | None]:
-    """Return limits that show ours and the strongest baseline."""
-    shown = np.concatenate([scale * curve for name, curve in table.items() if name in (mine, rival)])
-    shown = shown[np.isfinite(shown)]
-    if scale == 1.0:
-        return max(float(np.percentile(shown, 2)) - 0.15, -1.0), 1.01
-    return 0.0, min(_CURVE_TOP * float(np.percentile(shown, 90)), 1.05 * float(shown.max()))
-
-
-def _label_ends(axes: Any, x: float, ends: list[tuple[float, str, str]]) -> None:
-    """Label lines at their ends, pushed apart where they would overlap."""
-    bottom, top = axes.get_ylim()
-    gap = 0.075 * (top - bottom)
-    inside = sorted((min(max(value, bottom), top), name, color) for value, name, color in ends)
-    # from the top down, so that the labels stay inside
-    ceiling = top
-    placed = []
-    for value, name, color in reversed(inside):
-        y = min(value, ceiling)
-        placed.append((y, name, color))
-        ceiling = y - gap
-    lift = max(bottom - min(y for y, _, _ in placed), 0.0)
-    for y, name, color in placed:
-        drawing.label_end(axes, x, y + lift, name, color)
-
-
-def _finding(rmse: dict[str, Floats], mine: str, rival: str | None, bands: list[str]) -> str:
-    known = np.isfinite(rmse[mine])
-    worst = int(np.nanargmax(np.where(known, rmse[mine], -np.inf)))
-    text = (
-        f"{mine} is off by {100 * np.nanmedian(rmse[mine]):.3g} % of a band's mean in the median band, "
-        f"by {100 * rmse[mine][worst]:.3g} % in the worst ({bands[worst]})"
-    )
-    if rival is None:
-        return f"{text}."
-    better = int((rmse[mine][known] < rmse[rival][known]).sum())
-    return f"{text}; it is closer than {rival} in {better} of {int(known.sum())} bands."
-
-
-def _centres(sums: Reduced) -> Floats:
-    """Return what bands are drawn over: their centres in nm, or their numbers from 1."""
-    numbers = np.arange(1, sums.dead.size + 1, dtype=np.float64)
-    return numbers if sums.wavelengths is None else sums.wavelengths
-
-
-def _band_name(sums: Reduced, band: int) -> str:
-    return f"band {band + 1}" if sums.wavelengths is None else f"{sums.wavelengths[band]:,.0f} nm"
 
 
 def _protocol(one: Judged) -> str:
