@@ -45,7 +45,7 @@ class DataConfig(Section):
     )
     phase: Literal["auto", "reference", "centre"] = Field(
         "auto",
-        description="where coarse samples lie: centre of the coarse pixel, or ratio // 2 as public code has it;"
+        description="where coarse samples lie: centre of the coarse pixel, or ratio // 2 as in public code;"
         " auto is centre",
     )
     wavelengths: str | None = Field(
@@ -136,7 +136,7 @@ class AdaptationConfig(Section):
     )
     base: Base = Field(
         "exp",
-        description="what the networks add to: the interpolated band as in the papers, or a classical product",
+        description="what the networks add to: EXP as in the papers, or a classical product",
     )
     lr: float = Field(1e-4, gt=0, le=1, description="learning rate of Adam")
     max_iterations: int = Field(200, ge=1, description="most iterations a band, whatever the schedule says")

@@ -96,7 +96,7 @@ def _pair_problem(order: Order, config: PansharpeningConfig) -> str | None:
     if isinstance(order.hs_path, bytes) or isinstance(order.pan_path, bytes):
         return None  # looked at when they lie in a file
     try:
-        pair, wavelengths = open_configured_pair(Path(order.hs_path), Path(order.pan_path), config)
+        pair, wavelengths, _ = open_configured_pair(Path(order.hs_path), Path(order.pan_path), config)
     except AppsError as error:
         return " ".join(part for part in (error.message, error.hint) if part)
     if config.method in CLASSICAL:
@@ -200,7 +200,7 @@ def _finished(scratch: Path, identity: str, files: Path) -> dict[str, Any] | Non
         return None
     if record.get("identity") != identity:
         return None
-    row: dict[str, Any] = record["row"]
+    row = dict(record["row"])
     kept = (files / row["product_path"]).is_file()
     same = kept and sha256_file(files / row["product_path"]) == row["product_sha256"]
     return row if same else None

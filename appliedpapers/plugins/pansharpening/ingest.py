@@ -71,19 +71,7 @@ def read_scene(
         ConfigError: Options do not fit the bands.
         RunError: ``scratch`` is full or not writable.
     """
-    table = None if config.data.wavelengths is None else Path(config.data.wavelengths)
-    pair = open_pair(
-        hs_path,
-        pan_path,
-        ratio=config.data.ratio,
-        nodata=config.data.nodata,
-        wavelengths=table,
-        overlap=config.data.overlap,
-    )
-    wavelengths, notes = _wavelengths(pair.hs, config)
-    if config.data.bands is not None:
-        kept = _bands_kept(pair.hs, wavelengths, config.data.bands)
-        pair, wavelengths = pair.with_bands(kept), None if wavelengths is None else wavelengths[kept]
+    pair, wavelengths, notes = open_configured_pair(hs_path, pan_path, config)
     # options are checked before the long reading
     optics = optics_of(config, pair.ratio, pair.hs.count)
     budget = memory_bytes // _SHARE
@@ -112,6 +100,34 @@ def read_scene(
         notes=(*pair.notes, *notes, *_dead_note(hs.dead)),
     )
     return scene, pair
+
+
+def open_configured_pair(
+    hs_path: Path, pan_path: Path, config: PansharpeningConfig
+) -> tuple[RasterPair, NDArray[np.float64] | None, list[str]]:
+    """Open a pair as the options ``data`` say; of the rasters only headers are read.
+
+    Returns:
+        The pair with the bands that are kept, their centres in nm where known, and notes.
+
+    Raises:
+        DataError: A file cannot be read, or the grids do not nest.
+        ConfigError: Options do not fit the bands.
+    """
+    table = None if config.data.wavelengths is None else Path(config.data.wavelengths)
+    pair = open_pair(
+        hs_path,
+        pan_path,
+        ratio=config.data.ratio,
+        nodata=config.data.nodata,
+        wavelengths=table,
+        overlap=config.data.overlap,
+    )
+    wavelengths, notes = _wavelengths(pair.hs, config)
+    if config.data.bands is not None:
+        kept = _bands_kept(pair.hs, wavelengths, config.data.bands)
+        pair, wavelengths = pair.with_bands(kept), None if wavelengths is None else wavelengths[kept]
+    return pair, wavelengths, notes
 
 
 def _wavelengths(
