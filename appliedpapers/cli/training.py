@@ -174,6 +174,7 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Predict for one file by hand."""
+    from appliedpapers.core.progress import choose_progress
     from appliedpapers.core.tables import csv_bytes, plain_row, require_format, write_table
     from appliedpapers.pipelines.predict import predict_file
 
@@ -187,6 +188,7 @@ def predict(
         device=device,
         store_folder=store,
         assignments=options.plugin_flags(context, plugin, task),
+        progress=choose_progress(as_json),
     )
     if output is not None:
         write_table(table, output)

@@ -92,9 +92,13 @@ class Model(ABC):
 
     Class attributes:
         cost: ``"instant"`` answers within a request; ``"job"`` takes seconds to hours an item.
+
+    Attributes:
+        progress: Where a ``"job"`` reports its steps; whoever asks for a prediction may set it.
     """
 
     cost: ClassVar[Literal["instant", "job"]] = "instant"
+    progress: Progress = SilentProgress()
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config

@@ -16,6 +16,7 @@ from appliedpapers.core.bundle import load_bundle
 from appliedpapers.core.errors import DataError, RunError
 from appliedpapers.core.files import whole_file
 from appliedpapers.core.inference import predict_usable
+from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Violation, violations_table
 from appliedpapers.pipelines.score_chunks import Chunk
 from appliedpapers.pipelines.score_input import Rows
@@ -72,9 +73,18 @@ class BatchScorer:
         label: Its name and version, for records.
         output: The output folder.
         device: A resolved device.
+        progress: Where models report whose items are jobs.
     """
 
-    def __init__(self, bundle: Path, label: str, output: Path, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        label: str,
+        output: Path,
+        device: str = "cpu",
+        progress: Progress | None = None,
+    ) -> None:
+        self._progress = progress
         self.bundle = bundle
         self.label = label
         self.output = output
@@ -84,7 +94,10 @@ class BatchScorer:
     @cached_property
     def model(self) -> Model:
         """The model."""
-        return load_bundle(self.bundle, self.device)[0]
+        model = load_bundle(self.bundle, self.device)[0]
+        if self._progress is not None:
+            model.progress = self._progress
+        return model
 
     def __call__(self, work: NamedChunk) -> PartRecord:
         """Score ``work`` and write its part.

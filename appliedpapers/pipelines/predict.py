@@ -13,6 +13,7 @@ from appliedpapers.core.bundle import BundleInfo, load_bundle
 from appliedpapers.core.device import resolve_device
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.inference import predict_all
+from appliedpapers.core.progress import Progress
 from appliedpapers.core.tables import plain_row
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def predict_file(
     device: str = "cpu",
     store_folder: Path = DEFAULT_STORE,
     assignments: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> pa.Table:
     """Predict for one file in any format that the plugin reads.
 
@@ -59,6 +61,7 @@ def predict_file(
         device: ``auto``, ``cpu`` or ``cuda``.
         store_folder: Where MLflow's store lies.
         assignments: ``a.b=c`` overrides that say how to read the file.
+        progress: Where a model whose items are jobs reports.
 
     Raises:
         DataError: The file breaks the contract; file, row and column are named.
@@ -70,6 +73,8 @@ def predict_file(
         over = configs.parse_assignment(assignment)
         config = configs.validate(type(config), configs.merge(config.model_dump(), over))
     table = task.load("datasets").inputs(source, config)
+    if progress is not None:
+        model.progress = progress
     return predict_all(model, table, source=source.name, files=files)
 
 

@@ -244,6 +244,7 @@ class Run:
             for name, config in candidates.items():
                 devices.seed_everything(config.seed)
                 model = model_class(config).fit(dataset.train, dataset.valid, self._context(name), init=init)
+                model.progress = self.progress
                 value = 0.0
                 if len(candidates) > 1:
                     scored = evaluation.score(

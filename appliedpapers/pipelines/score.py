@@ -139,7 +139,7 @@ def score_run(
         limit=limit,
         say=progress.say,
     )
-    scorer = BatchScorer(scored.bundle, scored.label, output, device)
+    scorer = BatchScorer(scored.bundle, scored.label, output, device, progress)
     if dry_run:
         tally = rehearse(work, Ledger.open(output))
         return _summary(scored, output, work, tally, started, strict=strict, dry_run=True)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from appliedpapers.plugins.pansharpening.planes import (
 )
 from appliedpapers.plugins.pansharpening.scene import Mask, Scene, is_dead
 from appliedpapers.plugins.pansharpening.sensors import optics_of
+from appliedpapers.plugins.pansharpening.shift import aligned, estimate_shift
 
 __all__ = ["parse_memory", "read_scene"]
 
@@ -99,7 +100,19 @@ def read_scene(
         unit=_unit(pair.hs, hs.high),
         notes=(*pair.notes, *notes, *_dead_note(hs.dead)),
     )
-    return scene, pair
+    return (_aligned(scene) if config.data.align else scene), pair
+
+
+def _aligned(scene: Scene) -> Scene:
+    """Return the scene with its panchromatic band moved to where the bands are, and a note that says so."""
+    estimate = estimate_shift(scene)
+    if not estimate.known:
+        return replace(scene, notes=(*scene.notes, "The shift could not be measured; nothing was aligned."))
+    note = (
+        f"The panchromatic band was moved by {-estimate.row:+.2f} rows and {-estimate.column:+.2f} columns "
+        "of its pixels."
+    )
+    return replace(aligned(scene, estimate), notes=(*scene.notes, note))
 
 
 def open_configured_pair(

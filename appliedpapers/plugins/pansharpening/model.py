@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from appliedpapers.core.data import Split
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.model import FitContext, GroupProblem, Model
-from appliedpapers.core.progress import Progress, SilentProgress
+from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.plugins.pansharpening.config import CLASSICAL, PansharpeningConfig
 from appliedpapers.plugins.pansharpening.delivery import clear_scratch, deliver, orders_of, review_rows
@@ -39,7 +39,6 @@ class Pansharpener(Model):
         self.weights: dict[str, NDArray[np.float32]] | None = None
         self.provenance: dict[str, str] = {}
         self.device = "cpu"
-        self.progress: Progress = SilentProgress()
 
     @property
     def input_schema(self) -> TableSchema:
@@ -102,7 +101,7 @@ class Pansharpener(Model):
         Raises:
             DataError: Weights are to be trained and there is no scene to learn from.
         """
-        self.device, self.progress = run.device, run.progress
+        self.device = run.device
         if self.config.method != "r-pnn":
             return self
         if init is not None:
