@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from appliedpapers.core.errors import RunError
 from appliedpapers.core.rasters.tiles import Window, tiles
 from appliedpapers.plugins.pansharpening.config import AdaptationConfig
-from appliedpapers.plugins.pansharpening.inputs import BandPatches, NetworkInputs
+from appliedpapers.plugins.pansharpening.inputs import BandPatches, NetworkInputs, propagation_order
 from appliedpapers.plugins.pansharpening.network import BandNetwork
 from appliedpapers.plugins.pansharpening.scene import Scene
 
@@ -187,16 +187,8 @@ class Snapshot:
             optimizer.load_state_dict(deepcopy(self._moments))
 
 
-def propagation_order(scene: Scene) -> list[int]:
-    """Return the living bands by wavelength; in file order where wavelengths are not known."""
-    if scene.wavelengths is None:
-        return [int(band) for band in scene.living]
-    centres = scene.wavelengths[scene.living]
-    return [int(scene.living[place]) for place in np.argsort(centres, kind="stable")]
-
-
 def band_centres(scene: Scene) -> NDArray[np.float64]:
     """Return the band centres in nm; steps of 10 nm from 400 where they are not known."""
     if scene.wavelengths is not None:
         return np.asarray(scene.wavelengths, dtype=np.float64)
-    return 400.0 + _NM_PER_BAND * np.arange(scene.bands)
+    return 400.0 + _NM_PER_BAND * np.arange(scene.bands, dtype=np.float64)
