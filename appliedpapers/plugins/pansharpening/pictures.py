@@ -186,19 +186,19 @@ def label_ends(axes: Any, x: float, ends: Sequence[tuple[float, str, str]]) -> N
         x: Where the lines end.
         ends: Last value, label and colour of each.
     """
+    from scipy.optimize import isotonic_regression
+
+    if not ends:
+        return
     bottom, top = axes.get_ylim()
     gap = 0.075 * (top - bottom)
     inside = sorted((min(max(value, bottom), top), name, color) for value, name, color in ends)
-    # from the top down, so that the labels stay inside
-    ceiling = top
-    placed = []
-    for value, name, color in reversed(inside):
-        y = min(value, ceiling)
-        placed.append((y, name, color))
-        ceiling = y - gap
-    lift = max(bottom - min((y for y, _, _ in placed), default=bottom), 0.0)
-    for y, name, color in placed:
-        drawing.label_end(axes, x, y + lift, name, color)
+    # the nearest places that are a gap apart: monotonic regression once the gaps are taken off
+    gaps = gap * np.arange(len(inside))
+    places = isotonic_regression(np.array([value for value, _, _ in inside]) - gaps).x
+    places = np.clip(places, bottom, top - gaps[-1]) + gaps
+    for y, (_, name, color) in zip(places, inside, strict=True):
+        drawing.label_end(axes, x, float(y), name, color)
 
 
 def finding_of_bands(
