@@ -85,7 +85,14 @@ def info(plugin: options.Plugin, as_json: options.Json = False) -> None:
     if as_json:
         papers = [{"title": paper.title, "year": paper.year, "url": paper.url} for paper in spec.papers]
         print_json(
-            {"id": spec.id, "title": spec.title, "summary": spec.summary, "papers": papers, "tasks": facts}
+            {
+                "id": spec.id,
+                "title": spec.title,
+                "summary": spec.summary,
+                "papers": papers,
+                "tasks": facts,
+                "advice": list(spec.advice),
+            }
         )
         return
     print(f" {spec.title}: {spec.summary}\n")
@@ -98,6 +105,8 @@ def info(plugin: options.Plugin, as_json: options.Json = False) -> None:
         print(f" own data  {task['formats']}")
         print(f" metric    {task['primary']}")
         print(f" baselines {' · '.join(task['baselines'])}")
+    for number, line in enumerate(spec.advice):
+        print(f"{chr(10) if number == 0 else ''} {'choose' if number == 0 else '':<9} {line}")
     print(f"\n next      apps run {spec.id} --preset quick    apps config init {spec.id}")
 
 

@@ -84,6 +84,7 @@ class PluginSpec:
         requires: Modules that must be importable; looked up, not imported.
         extra: What to install when one is missing, such as ``applied-papers[frets]``.
         api_version: The contract version that the plugin was written for.
+        advice: Lines for ``apps info`` on which method or setting suits whom.
     """
 
     id: str
@@ -94,6 +95,7 @@ class PluginSpec:
     requires: tuple[str, ...] = ()
     extra: str | None = None
     api_version: int = API_VERSION
+    advice: tuple[str, ...] = ()
 
     def task(self, name: str | None = None) -> TaskSpec:
         """Return the named task, or the only one.

@@ -32,4 +32,10 @@ PLUGIN = PluginSpec(
     ),
     requires=("torch", "rasterio", "scipy"),
     extra="applied-papers[pansharpening]",
+    advice=(
+        "gsa or mtf-glp-fs (--set method=gsa): seconds; as good as anything while the panchromatic band",
+        "sees what the bands see. Add --set consistency=1 to keep their spectra to what the sensor saw.",
+        "rho-pnn: minutes to hours; for real pairs whose panchromatic band covers a part of the spectrum.",
+        "r-pnn: about half the time of rho-pnn, without a spectral target for each band.",
+    ),
 )
