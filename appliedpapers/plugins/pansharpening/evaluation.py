@@ -67,6 +67,7 @@ register_metric(
     description="ergas of the product as the sensor would see it beside what it saw",
 )
 
+_BACK_PROJECTED: tuple[Classical, ...] = ("gsa", "mtf-glp-fs")
 _WORST_BANDS = 3
 _SEVERAL_SCENES = 5
 
@@ -121,13 +122,13 @@ class ClassicalBaseline(Baseline):
 
     Args:
         method: Its name.
-        options: How scenes are judged.
+        config: How scenes are judged, and how much memory one may take.
+        consistency: Steps of back-projection on its product.
     """
 
-    def __init__(self, method: Classical, options: EvaluationConfig) -> None:
-        self.name = method
-        self._method: Classical = method
-        self._options = options
+    def __init__(self, method: Classical, config: PansharpeningConfig, consistency: int = 0) -> None:
+        self.name = f"{method}, back-projected" if consistency else method
+        self._config = config.replace(method=method, consistency=consistency)
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
         """Return self."""
@@ -135,9 +136,12 @@ class ClassicalBaseline(Baseline):
 
     def predict(self, split: Split) -> list[Judged]:
         """Sharpen and judge each scene."""
-        from appliedpapers.plugins.pansharpening.classical import sharpen, whole
+        from appliedpapers.plugins.pansharpening.products import Task, sharpen
 
-        return _judge_all(split, lambda scene: whole(sharpen(self._method, scene), scene), self._options)
+        def product(scene: Scene) -> NDArray[np.float32]:
+            return sharpen(Task(scene, self._config)).whole()
+
+        return _judge_all(split, product, self._config.evaluation)
 
 
 class PansharpeningEvaluation(Evaluation):
@@ -148,12 +152,18 @@ class PansharpeningEvaluation(Evaluation):
     baseline_names = CLASSICAL
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
-        """Return the classical methods of the configuration but its own."""
+        """Return the classical methods of the configuration but its own.
+
+        Where our product is back-projected, the best of them are too, beside their plain form: what the
+        network adds is then seen apart from what back-projection adds.
+        """
         options = cast("PansharpeningConfig", config)
+        steps = options.consistency
+        plain = [name for name in options.baselines if name != options.method or steps]
+        helped = [name for name in plain if steps and name in _BACK_PROJECTED and name != options.method]
         return [
-            ClassicalBaseline(name, options.evaluation)
-            for name in options.baselines
-            if name != options.method
+            *(ClassicalBaseline(name, options) for name in plain),
+            *(ClassicalBaseline(name, options, steps) for name in helped),
         ]
 
     def predict(self, model: Model, split: Split) -> list[Judged]:

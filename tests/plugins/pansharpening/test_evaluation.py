@@ -199,7 +199,7 @@ def test_baselines_are_those_of_the_configuration_without_its_own():
 
 def test_the_classical_baseline_judges_its_method():
     split = Scenes(make_scene("first", 0))
-    baseline = ClassicalBaseline("exp", PansharpeningConfig().evaluation).fit(None, None, None)
+    baseline = ClassicalBaseline("exp", PansharpeningConfig()).fit(None, None, None)
     (found,), (expected,) = baseline.predict(split), EVALUATION.predict(Interpolation(0.0), split)
     assert found.reduced.values() == pytest.approx(expected.reduced.values(), rel=1e-4)
 
