@@ -21,7 +21,8 @@ def back_projected(plane: NDArray[np.float32], scene: Scene, band: int, steps: i
         plane: Shape ``(R h, R w)``, physical units.
         scene: The pair.
         band: Index in file order.
-        steps: How many; each leaves about a third of the difference.
+        steps: How many; each of the first two leaves less than half of the difference, the following ones
+            about 60 %: what lies near the Nyquist frequency comes back slowly.
     """
     optics = scene.optics
     gain = float(optics.sensor.gains(scene.bands)[band])

@@ -6,13 +6,15 @@ import hashlib
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from appliedpapers.core.errors import AppsError
+import appliedpapers
+from appliedpapers.core.errors import AppsError, DataError
 from appliedpapers.core.files import sha256_file, whole_file, write_json
 from appliedpapers.core.fingerprint import file_fingerprint
 from appliedpapers.core.model import GroupProblem
@@ -41,16 +43,17 @@ class Order:
     @property
     def file_name(self) -> str:
         """Name of the GeoTIFF, relative to the output folder."""
-        if self.output_path is not None:
-            return self.output_path
+        if self.output_path:
+            return str(PurePosixPath(self.output_path))
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', self.scene_id).strip('.') or 'scene'}.tif"
 
     def problem(self) -> str | None:
         """Return why the name cannot be used, or None."""
         path = PurePosixPath(self.file_name)
-        if path.is_absolute() or ".." in path.parts or path.suffix.lower() not in (".tif", ".tiff"):
+        outside = path.is_absolute() or ".." in path.parts or SCRATCH in path.parts[:1]
+        if outside or path.suffix.lower() not in (".tif", ".tiff"):
             return (
-                f"output_path '{self.file_name}' must be the name of a .tif below the output folder, "
+                f"output_path '{self.output_path}' must be the name of a .tif below the output folder, "
                 "such as products/scene-7.tif"
             )
         return None
@@ -116,12 +119,19 @@ def deliver(order: Order, model: Pansharpener, files: Path) -> dict[str, Any]:
     """
     scratch = files / SCRATCH / hashlib.sha256(order.scene_id.encode()).hexdigest()[:16]
     scratch.mkdir(parents=True, exist_ok=True)
-    hs_path, pan_path = order.rasters(scratch)
-    identity = _identity(order, model, hs_path, pan_path)
-    finished = _finished(scratch, identity, files)
-    if finished is not None:
-        return finished
-    row = _deliver(order, model, files, scratch, hs_path, pan_path)
+    try:
+        hs_path, pan_path = order.rasters(scratch)
+        identity = _identity(order, model, hs_path, pan_path)
+        finished = _finished(scratch, identity, files)
+        if finished is not None:
+            return finished
+        row = _deliver(order, model, files, scratch, hs_path, pan_path)
+    except DataError:
+        # there is nothing to go on from
+        shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):
+            scratch.parent.rmdir()
+        raise
     write_json(scratch / "row.json", {"identity": identity, "row": row})
     for part in scratch.iterdir():
         if part.name != "row.json":
@@ -182,13 +192,23 @@ def _complete(scene: Scene) -> bool:
 
 
 def _identity(order: Order, model: Pansharpener, hs_path: Path, pan_path: Path) -> str:
+    """Return a digest of everything that a product depends on.
+
+    Raises:
+        DataError: The pair cannot be opened.
+    """
+    from appliedpapers.plugins.pansharpening.ingest import open_configured_pair
+
+    pair, centres, _ = open_configured_pair(hs_path, pan_path, model.config)
     parts = [
+        appliedpapers.__version__,
         order.scene_id,
         order.file_name,
         model.config.model_dump_json(),
         model.weights_digest(),
-        file_fingerprint(hs_path),
-        file_fingerprint(pan_path),
+        # a header has its pixels in another file, and centres may come from a table
+        *(file_fingerprint(file) for file in (hs_path, pan_path, *pair.hs.files, *pair.pan.files)),
+        "" if centres is None else repr(centres.tolist()),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

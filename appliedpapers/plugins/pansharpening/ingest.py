@@ -301,7 +301,7 @@ class _Filler:
 
 
 def _common(hs: _Stack, path: Path) -> tuple[Mask, bool]:
-    """Return what every living band observed, and whether living bands differ in it."""
+    """Return what every living band observed, and whether any band differs from it."""
     if not any(any(packed) for packed in set(hs.packed)):
         raise DataError(
             f"{path}: no hyperspectral pixel is valid on the ground that both cover.",
@@ -316,7 +316,7 @@ def _common(hs: _Stack, path: Path) -> tuple[Mask, bool]:
             f"{path}: no pixel is valid in every hyperspectral band.",
             hint="Leave out the bands that are nearly empty: --set data.bands=[400,2400].",
         )
-    return common, len(living) > 1
+    return common, len(set(hs.packed)) > 1
 
 
 def _masks(hs: _Stack, scratch: Path | None, name: str, budget: int) -> Mask:

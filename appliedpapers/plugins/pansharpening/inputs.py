@@ -19,6 +19,7 @@ from appliedpapers.plugins.pansharpening.losses import (
     struct_reach,
     structural_threshold,
 )
+from appliedpapers.plugins.pansharpening.moments import coarse_valid
 from appliedpapers.plugins.pansharpening.operators import Observation
 from appliedpapers.plugins.pansharpening.scene import Mask, Scene
 
@@ -28,6 +29,19 @@ _PERCENTILE = 99.9
 _PAN_RESPONSE = (480.0, 690.0)
 _COMPONENTS = 3
 _SAMPLED = 2_000_000
+_ROUNDING = 1e-9
+
+
+def propagation_order(scene: Scene) -> list[int]:
+    """Return the living bands by wavelength; in file order where wavelengths are not known.
+
+    Whatever is summed over bands is summed in this order, so that a file with its bands in another order
+    gives the same product to the last bit.
+    """
+    if scene.wavelengths is None:
+        return [int(band) for band in scene.living]
+    centres = scene.wavelengths[scene.living]
+    return [int(scene.living[place]) for place in np.argsort(centres, kind="stable")]
 
 
 @dataclass(frozen=True)
@@ -69,15 +83,19 @@ def _step(parts: Sequence[NDArray[np.floating]]) -> int:
 
 
 def _pan_match(scene: Scene) -> tuple[float, float]:
-    inside = scene.living
+    inside = np.array(propagation_order(scene))
     if scene.wavelengths is not None:
         centres = scene.wavelengths[inside]
         chosen = inside[(centres >= _PAN_RESPONSE[0]) & (centres <= _PAN_RESPONSE[1])]
         inside = chosen if chosen.size else inside
-    intensity = np.mean([scene.hs[band][scene.hs_valid] for band in inside], axis=0, dtype=np.float64)
-    pan = scene.optics.degrade_pan(scene.pan)[scene.hs_valid]
+    both = coarse_valid(scene)
+    seen = both if both.any() else scene.hs_valid
+    intensity = np.mean([scene.hs[band][seen] for band in inside], axis=0, dtype=np.float64)
+    pan = scene.optics.degrade_pan(scene.pan)[seen]
     spread = pan.std()
-    gain = float(intensity.std() / spread) if spread > 0 else 1.0
+    # of a band that never varies, the low-pass leaves rounding errors
+    varies = spread > _ROUNDING * np.abs(pan).max()
+    gain = float(intensity.std() / spread) if varies else 1.0
     return gain, float(intensity.mean() - gain * pan.mean())
 
 
@@ -179,7 +197,8 @@ class NetworkInputs:
             pan = torch.cat([self.pan(window) for window in windows])
             reach = struct_reach(self.scene.optics.ratio)
             correlate = LocalCorrelation(pan, reach, clip=self._thresholded, floor=self._floor)
-            footprint = eroded(self.scene.footprint, reach)
+            # each pixel in a window has the mean of a window of its own taken off
+            footprint = eroded(self.scene.footprint, 2 * reach)
             shares = _shares(np.stack([footprint[window.slices] for window in windows]))
             # the pans of one set of windows at a time: first training draws many sets
             self._pans = {windows: (pan, correlate, None if shares is None else self._tensor(shares, 1))}
@@ -256,7 +275,7 @@ def _descriptions(scene: Scene, windows: Sequence[Window]) -> NDArray[np.float64
     ratio = scene.optics.ratio
     valid = np.flatnonzero(scene.hs_valid.ravel())
     sample = valid[:: max(valid.size // 20_000, 1)]
-    bands = scene.living
+    bands = propagation_order(scene)
     spectra = np.stack([np.asarray(scene.hs[band]).ravel()[sample] for band in bands], axis=1).astype(float)
     middle = spectra.mean(axis=0)
     axes = np.linalg.svd(spectra - middle, full_matrices=False)[2][:_COMPONENTS]

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+import appliedpapers
 from appliedpapers.core.errors import DataError
-from appliedpapers.core.files import whole_file, write_json
+from appliedpapers.core.files import sha256_file, whole_file, write_json
 from appliedpapers.core.progress import Progress, SilentProgress
 from appliedpapers.core.rasters.tiles import Window, tiles
 from appliedpapers.core.rasters.writing import TILE, Block
@@ -204,37 +205,44 @@ class _FileStore:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._identity = _identity(task)
+        self._sums: dict[str, str] = {}
         self.reports: list[dict[str, Any]] = []
 
     def resume(self) -> tuple[int, bytes]:
+        """Return how many bands are finished and what the next one continues from; none if any is damaged."""
         try:
             ledger = json.loads((self._folder / "bands.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            if ledger["identity"] != self._identity:
+                return 0, b""
+            done, sums = int(ledger["done"]), dict(ledger["sha256"])
+            state = self._folder / f"state-{done}.bin"
+            if any(sha256_file(self._folder / name) != found for name, found in sums.items()):
+                return 0, b""
+            self._sums, self.reports = sums, list(ledger["reports"])
+            return done, state.read_bytes()
+        except (OSError, ValueError, KeyError, TypeError):
             return 0, b""
-        if ledger.get("identity") != self._identity:
-            return 0, b""
-        done = int(ledger["done"])
-        try:
-            state = (self._folder / f"state-{done}.bin").read_bytes()
-        except OSError:
-            return 0, b""
-        self.reports = list(ledger["reports"])
-        return done, state
 
     def add(
         self, position: int, band: int, plane: Plane, report: dict[str, Any] | None, state: bytes
     ) -> None:
+        old, new = (self._folder / f"state-{number}.bin" for number in (position, position + 1))
         with whole_file(self._plane(band)) as aside, aside.open("wb") as file:
             np.save(file, plane)
-        with whole_file(self._folder / f"state-{position + 1}.bin") as aside:
+        with whole_file(new) as aside:
             aside.write_bytes(state)
+        self._sums.pop(old.name, None)
+        self._sums |= {path.name: sha256_file(path) for path in (self._plane(band), new)}
         self.reports += [report] if report else []
         # the ledger last: what it names is whole
         write_json(
             self._folder / "bands.json",
-            {"identity": self._identity, "done": position + 1, "reports": self.reports},
+            {
+                **{"identity": self._identity, "done": position + 1},
+                **{"sha256": self._sums, "reports": self.reports},
+            },
         )
-        (self._folder / f"state-{position}.bin").unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
 
     def plane(self, band: int) -> Plane:
         plane: Plane = np.load(self._plane(band), mmap_mode="r")
@@ -247,13 +255,19 @@ class _FileStore:
 def _identity(task: Task) -> str:
     """Return a digest of everything that finished bands depend on."""
     scene, digest = task.scene, hashlib.sha256()
+    # another version may compute otherwise
+    digest.update(appliedpapers.__version__.encode())
     digest.update(task.config.model_dump_json(exclude={"output", "memory", "evaluation"}).encode())
     for name, value in sorted((task.weights or {}).items()):
         digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
     digest.update(repr((scene.scene_id, scene.hs.shape, scene.pan.shape, scene.optics, task.device)).encode())
     for image in (*scene.hs, scene.pan):
         digest.update(np.ascontiguousarray(image).tobytes())
-    digest.update(scene.hs_valid.tobytes() + scene.pan_valid.tobytes())
+    per_band = () if scene.band_valid is None else scene.band_valid
+    for mask in (scene.hs_valid, scene.pan_valid, scene.dead, *per_band):
+        digest.update(np.ascontiguousarray(mask).tobytes())
+    if scene.wavelengths is not None:
+        digest.update(scene.wavelengths.tobytes())
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ _FIRST_BETA = 0.5
 _SEARCH_STEPS = 2
 _SMALLEST_BETA = 8
 _PLATEAU = 1e-3
+_SMALLEST_PATCH = 12
 
 
 class Hysteresis:
@@ -111,7 +112,9 @@ class RhoPnnAdapter(BandAdapter):
         """Train on the first band: average copies that saw the spectral loss alone, then use both losses."""
         rho, index = self.options.rho, self.order[0]
         windows = first_windows(self.inputs.scene, rho.patch)
-        soup = [self._ingredient(index, windows, number) for number in range(rho.soups)]
+        # copies that see all patches at every step would be one and the same
+        copies = rho.soups if len(windows) > _BATCH else 1
+        soup = [self._ingredient(index, windows, number) for number in range(copies)]
         with torch.no_grad():
             for value, *parts in zip(
                 self.network.parameters(), *(one.parameters() for one in soup), strict=True
@@ -217,8 +220,7 @@ def iteration_caps(scene: Scene, order: Sequence[int], steps: int, eta: float) -
     if len(order) == 1:
         return np.array([base])
     cubes = [np.asarray(scene.hs[band])[scene.hs_valid].astype(np.float64) for band in order]
-    alike = np.array([np.corrcoef(one, other)[0, 1] for one, other in itertools.pairwise(cubes)])
-    change = 1 - alike
+    change = np.array([1 - _correlation(one, other) for one, other in itertools.pairwise(cubes)])
     total = change.sum()
     shares = change / total if total > 0 else np.zeros_like(change)
     # to the nearest millionth first, so that rounding errors do not take an iteration away
@@ -226,9 +228,19 @@ def iteration_caps(scene: Scene, order: Sequence[int], steps: int, eta: float) -
     return base + np.concatenate([more[:1], more])
 
 
+def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return the correlation of two bands; 0 where one of them varies only beyond the common pixels."""
+    if one.std() == 0 or other.std() == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
 def first_windows(scene: Scene, side: int) -> list[Window]:
-    """Return coarse windows that do not overlap and hold patches of ``side`` fine pixels; never none."""
-    coarse = side // scene.optics.ratio
+    """Return coarse windows that do not overlap and hold patches of ``side`` fine pixels; never none.
+
+    They are no smaller than what the spectral loss needs around one sample.
+    """
+    coarse = max(side // scene.optics.ratio, _SMALLEST_PATCH)
     height, width = scene.coarse_shape
     if min(height, width) < coarse:
         return [Window(0, 0, height, width)]

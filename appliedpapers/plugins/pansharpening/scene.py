@@ -128,7 +128,7 @@ class Scene:
         dead = np.array([is_dead(band, mask) for band, mask in zip(hs, seen, strict=True)])
         alive = seen[~dead] if not dead.all() else seen
         common = np.asarray(alive.all(axis=0))
-        same = bool((alive == common).all())
+        same = bool((seen == common).all())
         return cls(
             scene_id=scene_id,
             hs=np.stack([fill_nearest(band, mask) for band, mask in zip(hs, seen, strict=True)]),
