@@ -92,22 +92,22 @@ def judge(
     Args:
         scene: The pair.
         sharpen: Returns the product in physical units, shape ``(B, H, W)``.
-        crop: Most fine pixels a side; of a larger scene the middle is taken.
+        crop: Most judged pixels a side, which beside the coarse cube are coarse pixels; of a larger scene the
+            middle is taken.
         full_resolution: Whether it is also judged at full resolution.
         pictures: Whether pictures are kept.
 
     Raises:
         DataError: The scene is too small, or nothing in it was observed.
     """
-    scene = middle(scene, crop)
-    known = scene.truth is not None
-    beside = scene if known else wald(scene)
+    known, part = scene.truth is not None, middle(scene, crop)
+    beside = part if known else wald(middle(scene, crop * scene.optics.ratio))
     fused = sharpen(beside)
     reduced = beside_truth(beside, fused)
     preview = preview_of(beside, fused) if pictures else None
     full = None
     if full_resolution:
-        full = at_full_resolution(scene, fused if known else sharpen(scene))
+        full = at_full_resolution(part, fused if known else sharpen(part))
     return Judged(scene.scene_id, "truth" if known else "wald", reduced, full, preview)
 
 
