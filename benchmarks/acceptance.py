@@ -39,13 +39,15 @@ _WHAT = "Full acceptance runs of a plugin: target against measured, printed and 
 _OWN_RUNNERS = {"mowst": "benchmarks.mowst_graphs"}
 _LIBRARIES = (
     *("torch", "numpy", "pandas", "pyarrow", "scikit-learn", "lightgbm", "xgboost-cpu"),
-    "lightning-fabric",
+    *("lightning-fabric", "scipy", "rasterio"),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases and return the exit code."""
     options = _parse(arguments)
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
     if options.plugin in _OWN_RUNNERS:
         return _hand_over(options)
     name = f"acceptance_{options.plugin.replace('-', '_')}"
@@ -99,6 +101,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="name the cases")
     parser.add_argument("--again", action="store_true", help="measure again what was measured")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, help="CPU threads of what is measured in other processes")
     parser.add_argument("--output", type=Path, help="default: docs/results/PLUGIN.json")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     return parser.parse_args(arguments)
@@ -118,7 +121,8 @@ def _measure(plugin: str, case: Case, device: str, progress: Progress) -> dict[s
     entry: dict[str, Any] = {
         "name": case.name,
         "points": list(case.points),
-        "commands": {name: settings.command(plugin) for name, settings in case.runs.items()},
+        "commands": {name: settings.command(plugin) for name, settings in case.runs.items()}
+        | dict(case.commands),
         "commit": commit(),
         "versions": versions(),
     }

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +120,14 @@ class Case:
         points: Points of the plugin's acceptance list that it covers.
         runs: Runs by name; may be empty where a check measures by itself.
         checks: What must hold.
+        commands: Command lines of what checks measure by themselves, by name.
     """
 
     name: str
     points: tuple[int, ...]
     runs: Mapping[str, Settings]
     checks: tuple[Check, ...]
+    commands: Mapping[str, str] = field(default_factory=dict)
 
 
 @functools.cache
