@@ -44,6 +44,7 @@ def predict_usable(
     files: Path | None = None,
     first_row: int = 1,
     listed: int = 10_000,
+    whole: bool = False,
 ) -> Prediction:
     """Predict for the rows and groups that keep the contract and name the others.
 
@@ -54,6 +55,7 @@ def predict_usable(
         files: Where the model may write big results.
         first_row: Number of the first row in messages.
         listed: Most broken values that are listed.
+        whole: Predict nothing where anything is left out: an item may take hours.
 
     Raises:
         DataError: A column is missing or unknown, or there is no row at all.
@@ -70,7 +72,7 @@ def predict_usable(
             violations += _problem_violations(model, problems, rows, mask, usable, source, first_row)
             rejected = np.union1d(rejected, rows[mask])
             usable = usable.filter(pa.array(~mask))
-    if not usable.num_rows:
+    if not usable.num_rows or (whole and violations):
         return Prediction(None, tuple(violations), rejected)
     output = _checked_output(model, usable, model.predict(usable, files=files))
     return Prediction(output, tuple(violations), rejected)
@@ -84,7 +86,7 @@ def predict_all(
     Raises:
         DataError: A value breaks the contract, or a group cannot be predicted; row and column are named.
     """
-    prediction = predict_usable(model, table, source=source, files=files)
+    prediction = predict_usable(model, table, source=source, files=files, whole=True)
     if prediction.violations:
         raise violations_error(prediction.violations)
     assert prediction.table is not None

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -303,22 +303,27 @@ def _watching(path: Path) -> Iterator[None]:
         yield
     except gdal_errors() as error:
         said = "; ".join([*complaints.said, str(error.__cause__ or error)])
-        raise _failure(path, said) from error
+        _fail(path, said, error)
     finally:
         logger.removeHandler(complaints)
     if complaints.said:
-        raise _failure(path, complaints.said[0])
+        _fail(path, complaints.said[0])
 
 
-def _failure(path: Path, said: str) -> Exception:
-    """Return what a person should see: GDAL names a full disk in words, or not at all."""
+def _fail(path: Path, said: str, error: Exception | None = None) -> NoReturn:
+    """Raise what a person should see: GDAL names a full disk in words, or not at all.
+
+    The cause is then an ``OSError`` as of any other full disk, by which callers know that trying the next
+    item is in vain.
+    """
     full = "No space left" in said or "quota" in said.lower() or shutil.disk_usage(path.parent).free < 2**20
     if full:
-        return write_error(path, OSError(errno.ENOSPC, said))
-    return RunError(
+        refused = OSError(errno.ENOSPC, said)
+        raise write_error(path, refused) from refused
+    raise RunError(
         f"{path}: cannot be written ({' '.join(said.split()).rstrip('.')}).",
         hint="Check the free space, and the largest file that the disk and your limits (ulimit -f) allow.",
-    )
+    ) from error
 
 
 def _require_complete(path: Path, file: Path, profile: ProductProfile) -> None:
@@ -326,9 +331,9 @@ def _require_complete(path: Path, file: Path, profile: ProductProfile) -> None:
     try:
         complete = _is_complete(file, len(profile.encodings))
     except DataError as error:
-        raise _failure(path, f"it cannot be read back: {error.message}") from error
+        _fail(path, f"it cannot be read back: {error.message}", error)
     if not complete:
-        raise _failure(path, "tiles are missing from the file")
+        _fail(path, "tiles are missing from the file")
 
 
 def _is_complete(file: Path, count: int) -> bool:

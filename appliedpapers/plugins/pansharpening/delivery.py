@@ -101,10 +101,12 @@ def _pair_problem(order: Order, config: PansharpeningConfig) -> str | None:
     try:
         pair, wavelengths, _ = open_configured_pair(Path(order.hs_path), Path(order.pan_path), config)
     except AppsError as error:
-        return " ".join(part for part in (error.message, error.hint) if part)
+        # whoever shows it ends the sentence
+        return " ".join(part for part in (error.message, error.hint) if part).rstrip(".")
     if config.method in CLASSICAL:
         return None
-    return network_refusal(pair.coarse_shape, wavelengths is not None, config.method)
+    refusal = network_refusal(pair.coarse_shape, wavelengths is not None, config.method)
+    return None if refusal is None else f"{refusal}; a model with --set method=gsa needs no network"
 
 
 def deliver(order: Order, model: Pansharpener, files: Path) -> dict[str, Any]:

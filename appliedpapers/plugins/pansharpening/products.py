@@ -105,7 +105,9 @@ def sharpen(task: Task) -> Product:
     scene = task.scene
     refusal = network_refusal(scene.coarse_shape, scene.wavelengths is not None, method)
     if refusal is not None:
-        raise DataError(f"scene '{scene.scene_id}': {refusal}", hint="Or use --set method=gsa.")
+        raise DataError(
+            f"scene '{scene.scene_id}': {refusal}.", hint="--set method=gsa sharpens it without a network."
+        )
     from appliedpapers.plugins.pansharpening.adaptation import NetworkBands
 
     return _by_band(task, NetworkBands(task))
@@ -115,9 +117,9 @@ def network_refusal(shape: tuple[int, int], wavelengths_known: bool, method: str
     """Return why a network cannot sharpen a scene of this coarse height and width, or None."""
     if min(shape) < SMALLEST_FOR_NETWORKS:
         least = SMALLEST_FOR_NETWORKS
-        return f"{shape[0]} x {shape[1]} coarse pixels; {method} needs {least} x {least} or more."
+        return f"{shape[0]} x {shape[1]} coarse pixels; {method} needs {least} x {least} or more"
     if not wavelengths_known:
-        return f"no wavelengths are known; {method} needs them, or --assume-ordered for steps of 10 nm."
+        return f"no wavelengths are known; {method} needs them, or --assume-ordered for steps of 10 nm"
     return None
 
 
@@ -228,7 +230,10 @@ class _FileStore:
     ) -> None:
         old, new = (self._folder / f"state-{number}.bin" for number in (position, position + 1))
         with whole_file(self._plane(band)) as aside, aside.open("wb") as file:
-            np.save(file, plane)
+            header = {"descr": "<f4", "fortran_order": False, "shape": plane.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            # numpy's own writing does not say why it failed
+            file.write(np.ascontiguousarray(plane, dtype="<f4").data)
         with whole_file(new) as aside:
             aside.write_bytes(state)
         self._sums.pop(old.name, None)
