@@ -151,6 +151,9 @@ class Model(ABC):
         """
         return ()
 
+    def read_as(self, config: TaskConfig) -> None:  # noqa: B027
+        """Take over options of ``config`` that say how inputs are read; most models read none themselves."""
+
     def stream(self, state: bytes | None = None) -> Stream:
         """Start (or continue from ``state``) a stream; models without one raise.
 

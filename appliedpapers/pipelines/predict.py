@@ -72,6 +72,8 @@ def predict_file(
     for assignment in assignments:
         over = configs.parse_assignment(assignment)
         config = configs.validate(type(config), configs.merge(config.model_dump(), over))
+    if assignments:
+        model.read_as(config)
     table = task.load("datasets").inputs(source, config)
     if progress is not None:
         model.progress = progress

@@ -87,8 +87,14 @@ def first_network(task: Task) -> BandNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "network"))
         network: BandNetwork = RPnn() if config.method == "r-pnn" else RhoPnn()
-    if config.method == "r-pnn" and task.weights is not None:
-        network.load_state_dict({name: torch.as_tensor(value) for name, value in task.weights.items()})
+    weights = task.weights
+    if config.method == "r-pnn" and weights is None and config.adaptation.r.weights == "shipped":
+        from appliedpapers.plugins.pansharpening.first_weights import shipped_weights
+
+        # a model that was never fitted
+        weights = shipped_weights()[0]
+    if config.method == "r-pnn" and weights is not None:
+        network.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
     if config.adaptation.base != "exp":
         with torch.no_grad():
             for value in network.layers[-1].parameters():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Split
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.model import FitContext, GroupProblem, Model
@@ -143,6 +144,11 @@ class Pansharpener(Model):
         return sharpen(
             Task(scene, self.config, self.weights, self.device, scratch, progress or self.progress)
         )
+
+    def read_as(self, config: TaskConfig) -> None:
+        """Read rasters by the options ``data`` of another configuration, such as its wavelengths."""
+        other = cast("PansharpeningConfig", config)
+        self.config = self.config.model_copy(update={"data": other.data})
 
     def review(self, table: pa.Table) -> Sequence[GroupProblem]:
         """Name pairs whose rasters cannot be read, do not nest, or are too small for a network."""

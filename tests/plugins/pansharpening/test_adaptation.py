@@ -15,10 +15,13 @@ from tiny_pairs import adapter, configured, rebuilt, sharpened, simulated
 from appliedpapers.core.errors import RunError
 from appliedpapers.core.rasters.tiles import Window
 from appliedpapers.plugins.pansharpening import rhopnn
+from appliedpapers.plugins.pansharpening.adaptation import first_network
 from appliedpapers.plugins.pansharpening.bandwise import Snapshot
 from appliedpapers.plugins.pansharpening.consistency import back_projected
+from appliedpapers.plugins.pansharpening.first_weights import shipped_weights
 from appliedpapers.plugins.pansharpening.inputs import NetworkInputs, Normalisation, adaptation_windows
 from appliedpapers.plugins.pansharpening.losses import struct_reach
+from appliedpapers.plugins.pansharpening.products import Task
 from appliedpapers.plugins.pansharpening.rhopnn import Hysteresis, first_windows, iteration_caps
 from appliedpapers.plugins.pansharpening.scene import Optics, Scene
 
@@ -247,6 +250,13 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy(scene, method):
     with pytest.raises(RunError, match="diverged") as caught:
         one.adapt(0)
     assert "adaptation.lr" in caught.value.hint
+
+
+def test_a_model_that_was_never_fitted_starts_from_the_shipped_weights(scene):
+    network = first_network(Task(scene, configured("r-pnn", adaptation={"r": {"weights": "shipped"}})))
+    weights, _ = shipped_weights()
+    for name, value in network.state_dict().items():
+        assert np.array_equal(value.numpy(), weights[name]), name
 
 
 # -- tiles

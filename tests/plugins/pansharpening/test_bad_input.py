@@ -144,6 +144,16 @@ def test_missing_wavelengths_stop_networks_only(refused, apps, sharpeners, tmp_p
     assert done.code == 0, done.err
 
 
+@pytest.mark.parametrize("how", ["--assume-ordered", "--wavelengths=centres.csv"])
+def test_wavelengths_that_the_file_lacks_can_be_given(apps, sharpeners, tmp_path, how):
+    write_scene(tmp_path, raw(), wavelengths=None)
+    (tmp_path / "centres.csv").write_text("wavelength_nm\n450\n550\n650\n750\n")
+    words = ("-i", manifest(tmp_path), "--files", "out", "-o", "rows.csv", how)
+    done = apps("predict", sharpeners["rho-pnn"], *words)
+    assert done.code == 0, done.err
+    assert (tmp_path / "out" / "field.tif").is_file()
+
+
 @pytest.mark.parametrize("method", ["gsa", "rho-pnn"])
 @pytest.mark.parametrize("value", [0.0, -550.0])
 def test_a_wavelength_that_is_not_positive_names_the_band(refused, tmp_path, value, method):
