@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 import numpy as np
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.shared
 
 # few steps from random weights: enough to see which way things go
 FEW = (
-    *("adaptation.r.weights=random", "adaptation.r.random_iterations=40", "adaptation.max_iterations=10"),
+    *("adaptation.r.weights=random", "adaptation.r.random_iterations=8", "adaptation.max_iterations=8"),
     *("adaptation.rho.soups=2", "adaptation.rho.soup_epochs=1", "adaptation.rho.first_epochs=8"),
     "adaptation.rho.steps=3",
 )
@@ -36,6 +37,7 @@ def few(method: str, *more: str, every: int, dataset: str = "san-francisco", ste
     return scenes("--dataset", dataset, "--bands-every", str(every), "--steps", *counts, *words)
 
 
+@functools.cache
 def exp(every: int):
     """Interpolation beside it."""
     return scenes("--bands-every", str(every), "--steps", "0", "--set", "method=exp")["steps"]["0"]
@@ -46,13 +48,14 @@ def case(name: str):
     return found
 
 
+@pytest.mark.slow
 def test_classical_methods_score_as_published(monkeypatch):
     run = {"pansharpening_scenes": scenes}
     monkeypatch.setattr(acceptance_pansharpening, "printed_by", lambda script, *words: run[script](*words))
     bounded = [check for check in case("classical").checks if check.bounded]
     assert len(bounded) == 10
-    missed = {check.what: check.measure({}) for check in bounded if not check.holds(check.measure({}))}
-    assert not missed
+    values = {check.what: check.measure({}) for check in bounded}
+    assert not [check.what for check in bounded if not check.holds(values[check.what])]
 
 
 def test_back_projection_takes_glp_below_itself_on_the_standard_crop():
@@ -81,7 +84,7 @@ def test_r_pnn_sharpens_within_a_few_steps():
     assert ours["ergas_visible"] < exp(16)["ergas_visible"]
     assert back["lr_ergas"] < ours["lr_ergas"]
     assert [band["nm"] for band in found["reports"]] == sorted(band["nm"] for band in found["reports"])
-    assert all(band["iterations"] <= 10 for band in found["reports"])
+    assert all(band["iterations"] <= 8 for band in found["reports"])
 
 
 def test_rho_pnn_flags_each_band_that_misses_its_target():
@@ -101,8 +104,9 @@ def test_a_network_starts_from_the_classical_product_that_it_adds_to(method):
 
 def test_r_pnn_gives_the_real_pair_detail():
     found = few("r-pnn", every=48, dataset="paris")["steps"]["0"]
+    words = ("--dataset", "paris", "--bands-every", "48", "--steps", "0", "--set", "method=exp")
     assert np.isfinite(list(found.values())).all()
-    assert found["d_sr"] < 0.2
+    assert found["d_rho"] < scenes(*words)["steps"]["0"]["d_rho"]
     assert "ergas" not in found
 
 
@@ -115,6 +119,7 @@ def test_neither_units_nor_the_order_of_bands_nor_a_second_try_change_a_product(
     assert ours["identical files"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["r-pnn", "rho-pnn"])
 def test_the_same_holds_of_networks(method):
     words = [word for option in FEW for word in ("--set", option)]
@@ -128,6 +133,7 @@ def test_the_same_holds_of_networks(method):
     assert ours["identical files"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [2, 3])
 @pytest.mark.parametrize("method", ["gsa", "r-pnn"])
 def test_products_of_the_half_observed_mosaic_keep_what_its_files_say(method, ratio):
