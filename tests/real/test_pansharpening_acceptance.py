@@ -103,8 +103,8 @@ def test_a_network_starts_from_the_classical_product_that_it_adds_to(method):
 
 
 def test_r_pnn_gives_the_real_pair_detail():
-    found = few("r-pnn", every=48, dataset="paris")["steps"]["0"]
-    words = ("--dataset", "paris", "--bands-every", "48", "--steps", "0", "--set", "method=exp")
+    found = few("r-pnn", every=64, dataset="paris")["steps"]["0"]
+    words = ("--dataset", "paris", "--bands-every", "64", "--steps", "0", "--set", "method=exp")
     assert np.isfinite(list(found.values())).all()
     assert found["d_rho"] < scenes(*words)["steps"]["0"]["d_rho"]
     assert "ergas" not in found
