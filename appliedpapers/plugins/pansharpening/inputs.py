@@ -258,16 +258,22 @@ def adaptation_windows(scene: Scene, side: int, count: int, seed: int) -> list[W
         seed: Of k-means.
 
     Returns:
-        Equally large windows; the whole scene where it has no more than ``count`` whole, mostly valid tiles.
+        Equally large windows; the whole scene where it is no larger than ``count`` tiles, or has no tile that
+        is mostly valid.
     """
-    whole = [Window(0, 0, *scene.coarse_shape)]
+    height, width = scene.coarse_shape
+    whole = [Window(0, 0, height, width)]
+    if height * width <= count * side * side:
+        return whole
+    # a strip narrower than a tile is cut into tiles of its own width
+    side = min(side, height, width)
     found = [
         window
         for window in tiles(scene.coarse_shape, side)
         if window.shape == (side, side) and scene.hs_valid[window.slices].mean() > 0.5
     ]
     if len(found) <= count:
-        return whole
+        return found or whole
     return [found[place] for place in _representatives(_descriptions(scene, found), count, seed)]
 
 

@@ -23,7 +23,7 @@ class RPnnAdapter(BandAdapter):
         pan = self.inputs.pans(self.fine())
         visible = self.centres[index] <= INFRARED_NM
         weight = self.options.r.struct_visible if visible else self.options.r.struct_infrared
-        iterations = min(self.iterations(position), self.options.max_iterations)
+        iterations = self.iterations(position)
         best, kept, found = math.inf, Snapshot(self.network), (math.nan, math.nan)
         for number in range(iterations + 1):
             sharp = self.sharpened(band, pan)
@@ -41,8 +41,10 @@ class RPnnAdapter(BandAdapter):
     def iterations(self, position: int) -> int:
         """Return the scheduled iterations of a band: more where the next band is further away."""
         options = self.options.r
+        if position == 0 and options.weights == "random":
+            return options.random_iterations
         if position == 0:
-            random = options.weights == "random"
-            return options.random_iterations if random else options.first_iterations
+            return min(options.first_iterations, self.options.max_iterations)
         apart = self.centres[self.order[position]] - self.centres[self.order[position - 1]]
-        return int(min((math.floor(apart / _STEP_NM) + 1) * options.per_step, options.cap))
+        scheduled = (math.floor(apart / _STEP_NM) + 1) * options.per_step
+        return int(min(scheduled, options.cap, self.options.max_iterations))
