@@ -138,7 +138,7 @@ class PansharpeningDatasets(DatasetCatalog[PansharpeningConfig]):
         return pa.table({"scene_id": [item.scene_id], "hs_path": [hs], "pan_path": [pan]})
 
     def inputs(self, path: Path, config: PansharpeningConfig) -> pa.Table:
-        """Return ``scene_id`` and absolute ``hs_path``, ``pan_path`` and, if it is given, ``output_path``."""
+        """Return ``scene_id``, absolute ``hs_path`` and ``pan_path``, and ``output_path`` if it is given."""
         import pyarrow as pa
 
         pairs = find_pairs(path)
@@ -148,7 +148,7 @@ class PansharpeningDatasets(DatasetCatalog[PansharpeningConfig]):
             "pan_path": [str(pair.pan_path) for pair in pairs],
         }
         if any(pair.output_path for pair in pairs):
-            columns["output_path"] = [str(pair.output_path) if pair.output_path else None for pair in pairs]
+            columns["output_path"] = [pair.output_path for pair in pairs]
         return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 

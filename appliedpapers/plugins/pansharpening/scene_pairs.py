@@ -32,14 +32,14 @@ class PairPaths:
         scene_id: Its name.
         hs_path: The hyperspectral raster.
         pan_path: The panchromatic raster.
-        output_path: Where the product shall go, if the manifest says so.
+        output_path: Name of the product below the output folder, as the manifest writes it.
         split: The part that it belongs to.
     """
 
     scene_id: str
     hs_path: Path
     pan_path: Path
-    output_path: Path | None = None
+    output_path: str | None = None
     split: str = "test"
 
 
@@ -97,12 +97,11 @@ def _pair(path: Path, number: int, row: Mapping[str, Any]) -> PairPaths:
             f"{path}, row {number}, column 'split': '{split}' is no part.",
             hint=f"Choose one of: {', '.join(SPLITS)}.",
         )
-    output = cells.get("output_path")
     return PairPaths(
         cells["scene_id"],
         files["hs_path"],
         files["pan_path"],
-        _beside(path, output) if output else None,
+        cells.get("output_path") or None,
         split,
     )
 
