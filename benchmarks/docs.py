@@ -36,7 +36,6 @@ HELP_WIDTH = 88
 
 # what the coming plugins will do; a plugin that is installed describes itself
 PLANNED = {
-    "pansharpening": "sharpen hyperspectral scenes with a panchromatic band",
     "agrosense": "soil photos, soil tests and spectra to crop and nitrogen advice",
     "virtual-inking": "propose the surgical margin on H&E slides",
     "laser-cvae": "find abnormal ageing and early failure of lasers and LEDs",
@@ -460,6 +459,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "finalmlp-measured": lambda: measured_table("finalmlp", ("auc", "logloss")),
     "finalmlp-roles": role_table,
     "finalmlp-options": lambda: option_table("finalmlp"),
+    "pansharpening-presets": lambda: preset_table("pansharpening"),
+    "pansharpening-input": lambda: column_table("pansharpening", "input"),
+    "pansharpening-output": lambda: column_table("pansharpening", "output"),
+    "pansharpening-datasets": lambda: dataset_table("pansharpening"),
+    "pansharpening-options": lambda: option_table("pansharpening"),
     "modules": module_table,
     "modules-measured": lambda: check_table("nn"),
     "mowst-accuracy": lambda: mixture_part("accuracy"),
