@@ -35,7 +35,7 @@ _PUBLISHED_CROP = {"exp": (2.395, 3.619), "gsa": (1.884, 3.110), "mtf-glp-fs": (
 
 def _method(name: str, base: str = "exp") -> Options:
     """Return the options of a method, and of what a network adds to."""
-    return (f"method={name}",) if base == "exp" else (f"method={name}", f"adaptation.base={base}")
+    return (f"method={name}",) if name in _CLASSICAL else (f"method={name}", f"adaptation.base={base}")
 
 
 def _measured(dataset: str, options: Options) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         AppsError: Data are absent, or the configuration does not fit them.
     """
-    config = resolve(PansharpeningConfig, preset="default", assignments=options.set)
+    # back-projection is applied afterwards
+    config = resolve(PansharpeningConfig, preset="default", assignments=[*options.set, "consistency=0"])
     if options.threads:
         import torch
 

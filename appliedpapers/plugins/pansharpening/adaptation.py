@@ -41,8 +41,8 @@ class NetworkBands:
         by_band = config.method == "r-pnn"
         made = Normalisation.of if options.normalize == "scene" else Normalisation.fixed16
         base = None
-        if options.base != "exp":
-            base = sharpen_classically(options.base, scene, budget=task.memory_bytes // 8)
+        if config.network_base != "exp":
+            base = sharpen_classically(config.network_base, scene, budget=task.memory_bytes // 8)
         inputs = NetworkInputs(
             scene,
             made(scene),
@@ -62,9 +62,8 @@ class NetworkBands:
 
     def make(self, position: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Adapt to band ``order[position]`` and return it with how that went."""
-        report = self._adapter.adapt(position)
-        plane = self._adapter.predict(report.band)
-        steps = self._task.config.consistency
+        plane, report = self._adapter.sharpen(position)
+        steps = self._task.config.back_projections
         if steps:
             plane = back_projected(plane, self._task.scene, report.band, steps)
         return plane, report.document()
@@ -95,7 +94,7 @@ def first_network(task: Task) -> BandNetwork:
         weights = shipped_weights()[0]
     if config.method == "r-pnn" and weights is not None:
         network.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
-    if config.adaptation.base != "exp":
+    if config.network_base != "exp":
         with torch.no_grad():
             for value in network.layers[-1].parameters():
                 value.zero_()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +40,8 @@ class BandReport:
         target: Spectral loss that was aimed for; None where the method has no target.
         beta: Weight of the structural loss at the end.
         ending: Why it stopped: the schedule was finished, the cap was reached, or nothing improved any more.
+        fallback: The network ended further from what the sensor saw than EXP and than what it adds to, so the
+            band is given as the latter and the next one continues from the weights before.
     """
 
     band: int
@@ -50,6 +52,7 @@ class BandReport:
     target: float | None
     beta: float
     ending: Ending
+    fallback: bool = False
 
     @property
     def share(self) -> float:
@@ -97,6 +100,35 @@ class BandAdapter(ABC):
     @abstractmethod
     def adapt(self, position: int) -> BandReport:
         """Adapt to band ``order[position]``; afterwards the network holds the weights that predict it."""
+
+    def sharpen(self, position: int) -> tuple[NDArray[np.float32], BandReport]:
+        """Adapt to band ``order[position]`` and return it with how that went.
+
+        A network that ends worse than what it adds to, as in bands that water vapour has emptied, is not
+        let near the product.
+        """
+        before = Snapshot(self.network, self.optimizer)
+        report = self.adapt(position)
+        if not self.options.fallback or report.spectral <= report.baseline:
+            return self.predict(report.band), report
+        start = self._losses_at_start(report.band)
+        if report.spectral <= start[0]:
+            return self.predict(report.band), report
+        before.put_back(self.network, self.optimizer)
+        changed = replace(report, spectral=start[0], structural=start[1], fallback=True)
+        return self._start(report.band), changed
+
+    def _losses_at_start(self, index: int) -> tuple[float, float]:
+        band = self.inputs.patches(index, self.coarse)
+        start = band.interpolated if band.base is None else band.base
+        return band.spectral(start).item(), band.structural(start).item()
+
+    def _start(self, band: int) -> NDArray[np.float32]:
+        whole = Window(0, 0, *self.inputs.scene.fine_shape)
+        base = self.inputs.base(band, whole)
+        plane = (self.inputs.interpolated(band, whole) if base is None else base)[0, 0].cpu().numpy()
+        plane = plane / np.float32(self.inputs.normalisation.scale)
+        return np.asarray(plane, dtype=np.float32)
 
     def predict(self, band: int, tile: int = _TILE) -> NDArray[np.float32]:
         """Return a band on the whole fine grid in physical units, shape ``(R h, R w)``.

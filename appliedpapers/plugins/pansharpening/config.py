@@ -134,9 +134,13 @@ class AdaptationConfig(Section):
     boundary: Literal["symmetric", "circular"] = Field(
         "symmetric", description="edges of the interpolator; circular is what public code does"
     )
-    base: Base = Field(
-        "exp",
-        description="what the networks add to: EXP as in the papers, or a classical product",
+    base: Base | Literal["auto"] = Field(
+        "auto",
+        description="what the networks add to: EXP as in the papers, or a classical product; "
+        "auto is exp for r-pnn and gsa for rho-pnn",
+    )
+    fallback: bool = Field(
+        True, description="give a band as what the network adds to where the network ends worse than that"
     )
     lr: float = Field(1e-4, gt=0, le=1, description="learning rate of Adam")
     max_iterations: int = Field(200, ge=1, description="most iterations a band, whatever the schedule says")
@@ -187,7 +191,7 @@ class PansharpeningConfig(TaskConfig):
     """Everything that a pansharpening run can be told."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"data": {}, "simulator": {"train_scenes": 0, "valid_scenes": 1, "test_scenes": 2}},
+        "default": {"simulator": {"train_scenes": 0, "valid_scenes": 1, "test_scenes": 2}},
         "quick": {
             "simulator": {
                 **{"size": 96, "bands": 24, "train_scenes": 0},
@@ -203,8 +207,9 @@ class PansharpeningConfig(TaskConfig):
             "data": {"phase": "reference"},
             "adaptation": {
                 **{"normalize": "fixed16", "normalize_kernel": False, "boundary": "circular", "lr": 1e-5},
-                **{"max_iterations": 100_000, "plateau": 0},
+                **{"max_iterations": 100_000, "plateau": 0, "base": "exp", "fallback": False},
             },
+            "consistency": 0,
         },
         "r-pnn-init": {
             "method": "r-pnn",
@@ -221,14 +226,29 @@ class PansharpeningConfig(TaskConfig):
     initial: InitConfig = InitConfig()
     output: OutputConfig = OutputConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    consistency: int = Field(
-        0,
+    consistency: int | None = Field(
+        None,
         ge=0,
         le=100,
-        description="steps of back-projection, which bring each band back to what the sensor saw",
+        description="steps of back-projection, which bring each band back to what the sensor saw; null takes "
+        "1 after a network and none after a classical method",
     )
     memory: str = Field("2GB", description="how much memory a scene may take, such as 2GB or 500MB")
     baselines: tuple[Classical, ...] = Field(CLASSICAL, description="methods that ours is compared with")
     candidates: Mapping[str, dict[str, Any]] = Field(
         {}, description="further configurations by name, as overrides; the best on valid is registered"
     )
+
+    @property
+    def network_base(self) -> Base:
+        """What the network adds to: for R-PNN, whose first weights were trained on it, EXP; else GSA."""
+        if self.adaptation.base != "auto":
+            return self.adaptation.base
+        return "exp" if self.method == "r-pnn" else "gsa"
+
+    @property
+    def back_projections(self) -> int:
+        """Steps of back-projection on the product."""
+        if self.consistency is not None:
+            return self.consistency
+        return 0 if self.method in CLASSICAL else 1

@@ -158,7 +158,7 @@ class PansharpeningEvaluation(Evaluation):
         network adds is then seen apart from what back-projection adds.
         """
         options = cast("PansharpeningConfig", config)
-        steps = options.consistency
+        steps = options.back_projections
         plain = [name for name in options.baselines if name != options.method or steps]
         helped = [name for name in plain if steps and name in _BACK_PROJECTED and name != options.method]
         return [

@@ -197,10 +197,10 @@ class Pansharpener(Model):
         yield "method", self.config.method
         yield "sensor", self.config.sensor.name
         if self.config.method not in CLASSICAL:
-            yield "adds to", self.config.adaptation.base
+            yield "adds to", self.config.network_base
             yield "parameters", "43,473" if self.config.method == "r-pnn" else "80,849"
-        if self.config.consistency:
-            yield "steps of back-projection", str(self.config.consistency)
+        if self.config.back_projections:
+            yield "steps of back-projection", str(self.config.back_projections)
         yield from ((f"first weights: {name}", value) for name, value in self.provenance.items())
 
     def write_parts(self, folder: Path) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def sharpen(task: Task) -> Product:
             budget=task.memory_bytes // _TILE_SHARE,
             progress=task.progress,
         )
-        if not task.config.consistency:
+        if not task.config.back_projections:
             return _Tiled(fused, task.scene, task.config)
         return _by_band(task, _Corrected(task, fused))
     scene = task.scene
@@ -151,7 +151,7 @@ class _Corrected:
         """Return a band."""
         band, scene = self.order[position], self._task.scene
         plane = self._fused.band(band, Window(0, 0, *scene.fine_shape))
-        return back_projected(plane, scene, band, self._task.config.consistency), None
+        return back_projected(plane, scene, band, self._task.config.back_projections), None
 
     def state(self) -> bytes:
         """Return nothing: bands do not depend on one another."""
@@ -171,6 +171,7 @@ def _by_band(task: Task, bands: Bands) -> Product:
         progress.advance(done)
         for position in range(done, len(bands.order)):
             plane, report = bands.make(position)
+            plane = np.maximum(plane, task.scene.floors[bands.order[position]])
             store.add(position, bands.order[position], plane, report, bands.state())
             progress.advance(1, note=_note(task.scene, bands.order[position], report))
     return _Stored(task.scene, task.config, store, bands.notes)
@@ -333,16 +334,17 @@ class _Tiled:
     def blocks(self) -> Iterator[Block]:
         every = list(range(self.bands))
         for window in tiles(self.scene.fine_shape, _tile_side(self.bands, parse_memory(self.config.memory))):
-            cube = self.fused.window(window)
             seen = self._seen(window)
-            yield Block(every, window, np.where(seen, cube, np.float32(np.nan)))
+            yield Block(every, window, np.where(seen, self.window(window), np.float32(np.nan)))
 
     def window(self, window: Window) -> NDArray[np.float32]:
-        cube: NDArray[np.float32] = self.fused.window(window)
-        return cube
+        return self._floored(self.fused.window(window))
 
     def whole(self) -> NDArray[np.float32]:
-        return whole(self.fused, self.scene)
+        return self._floored(whole(self.fused, self.scene))
+
+    def _floored(self, cube: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.maximum(cube, self.scene.floors[:, None, None], out=cube)
 
     def _seen(self, window: Window) -> NDArray[np.bool_]:
         ratio, pan = self.scene.optics.ratio, self.scene.pan_valid[window.slices]

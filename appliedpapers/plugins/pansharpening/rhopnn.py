@@ -193,18 +193,21 @@ class _Average:
 
 
 class _Recent:
-    """Whether a loss has improved by 0.1 % within the last so many steps."""
+    """Whether the best loss of so many steps is 0.1 % better than the best of as many steps before them.
+
+    A loss that jumps where the spectrum does, and then falls again, is not taken for one that rests.
+    """
 
     def __init__(self, steps: int) -> None:
-        self._steps, self._best, self._since = steps, float("inf"), 0
+        self._steps, self._losses = steps, list[float]()
 
     def stalled(self, loss: float) -> bool:
         """Take a loss in and return whether nothing improves any more; never with 0 steps."""
-        if loss < self._best * (1 - _PLATEAU):
-            self._best, self._since = loss, 0
-        else:
-            self._since += 1
-        return 0 < self._steps <= self._since
+        self._losses.append(loss)
+        if not self._steps or len(self._losses) < 2 * self._steps:
+            return False
+        last, before = self._losses[-self._steps :], self._losses[-2 * self._steps : -self._steps]
+        return min(last) >= min(before) * (1 - _PLATEAU)
 
 
 def iteration_caps(scene: Scene, order: Sequence[int], steps: int, eta: float) -> NDArray[np.int64]:

@@ -164,6 +164,15 @@ class Scene:
         return np.flatnonzero(~self.dead)
 
     @cached_property
+    def floors(self) -> NDArray[np.float32]:
+        """Least value that a product may hold in each band, shape ``(B,)``.
+
+        That is 0, since detail cannot take more light away than there is, or the least value that was
+        observed where corrections have made values negative.
+        """
+        return np.array([min(0.0, float(np.min(band))) for band in self.hs], dtype=np.float32)
+
+    @cached_property
     def interpolator(self) -> Interpolator:
         """EXP for this scene."""
         return self.optics.interpolator(self.coarse_shape)

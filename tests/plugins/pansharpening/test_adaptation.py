@@ -176,7 +176,11 @@ def test_a_snapshot_survives_changes_of_the_network():
 
 def test_a_plateau_is_so_many_steps_without_an_improvement_of_a_thousandth():
     recent = rhopnn._Recent(3)
-    assert [recent.stalled(loss) for loss in (1.0, 0.9995, 0.9994, 0.9993)] == [False, False, False, True]
+    resting = (1.0, 0.9999, 0.9998, 0.9997, 0.9996, 0.9995)
+    assert [recent.stalled(loss) for loss in resting] == [False] * 5 + [True]
+    # a jump that falls again is not rest
+    recent = rhopnn._Recent(3)
+    assert not any(recent.stalled(loss) for loss in (1.0, 2.0, 1.9, 1.8, 1.7, 1.6, 1.5, 1.4))
     recent = rhopnn._Recent(3)
     assert not any(recent.stalled(loss) for loss in 0.99 ** np.arange(20))
     never = rhopnn._Recent(0)
