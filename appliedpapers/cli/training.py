@@ -155,7 +155,15 @@ def _print_result(result: RunResult, as_json: bool) -> None:
     ref = f"{name.removeprefix('apps.')}@{alias}"
     print(f" registered  {name} version {version} → @{alias}")
     print(f" next        apps serve {ref}")
-    print(f"             apps score run --model {ref} --input data/*.parquet --output scores/")
+    print(f"             apps score run --model {ref} --input {_typical_input(result)} --output scores/")
+
+
+def _typical_input(result: RunResult) -> str:
+    """Return what people score: tables, or one manifest that names files."""
+    from appliedpapers.core.bundle import read_info
+
+    columns = read_info(result.folder / "model").input_schema.columns
+    return "manifest.csv" if any(column.file for column in columns) else "data/*.parquet"
 
 
 def predict(

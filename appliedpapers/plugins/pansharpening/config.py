@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
@@ -233,11 +234,21 @@ class PansharpeningConfig(TaskConfig):
         description="steps of back-projection, which bring each band back to what the sensor saw; null takes "
         "1 after a network and none after a classical method",
     )
-    memory: str = Field("2GB", description="how much memory a scene may take, such as 2GB or 500MB")
+    memory: str = Field(
+        "2GB",
+        description="how much memory a scene may take, such as 2GB or 500MB",
+    )
     baselines: tuple[Classical, ...] = Field(CLASSICAL, description="methods that ours is compared with")
     candidates: Mapping[str, dict[str, Any]] = Field(
         {}, description="further configurations by name, as overrides; the best on valid is registered"
     )
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_is_a_size(cls, value: str) -> str:
+        if not re.fullmatch(r"\s*\d+(\.\d+)?\s*[KMGT]?i?B\s*", value, re.IGNORECASE):
+            raise ValueError(f"{value!r} is no size such as 2GB or 500MB")
+        return value
 
     @property
     def network_base(self) -> Base:
