@@ -26,6 +26,7 @@ class TaskConfig(Section):
 
     Class attributes:
         presets: Named overrides of the defaults; every plugin has ``quick``, ``default`` and ``published``.
+            It may have ``check``, for the conformance suite where ``quick`` would take it too long.
         dataset_presets: What ``published`` means on a published dataset, by dataset id, where one setting
             does not fit all.
     """

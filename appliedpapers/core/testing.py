@@ -7,7 +7,7 @@
         assert not failed, failed
 
 ``apps check ID`` prints the same results. One model a task is fitted, on the simulator with the preset
-``quick``, and shared by all checks.
+``check`` (where there is none, ``quick``), and shared by all checks.
 """
 
 from __future__ import annotations

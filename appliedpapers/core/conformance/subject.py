@@ -41,7 +41,7 @@ def require(holds: bool, text: str) -> None:
 
 
 class Subject:
-    """One task of a plugin with everything that checks need: fitted once, on the simulator, preset ``quick``.
+    """One task of a plugin with everything that checks need: fitted once, on a small simulator.
 
     Args:
         spec: The plugin.
@@ -56,9 +56,9 @@ class Subject:
 
     @cached_property
     def config(self) -> TaskConfig:
-        """The configuration of the preset ``quick``."""
-        resolved: TaskConfig = config.resolve(self.task.load("config"), preset="quick")
-        return resolved
+        """The configuration of the preset ``check``, or of ``quick`` where there is none."""
+        kind: type[TaskConfig] = self.task.load("config")
+        return config.resolve(kind, preset="check" if "check" in kind.presets else "quick")
 
     @cached_property
     def dataset(self) -> Dataset:

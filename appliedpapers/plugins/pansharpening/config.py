@@ -196,12 +196,23 @@ class PansharpeningConfig(TaskConfig):
         "quick": {
             "simulator": {
                 **{"size": 96, "bands": 24, "train_scenes": 0},
-                **{"valid_scenes": 1, "test_scenes": 2},
+                **{"valid_scenes": 1, "test_scenes": 1},
             },
             "adaptation": {
-                "max_iterations": 30,
-                "rho": {"soups": 2, "soup_epochs": 5, "first_epochs": 60, "steps": 5, "beta": 1.0},
+                "max_iterations": 15,
+                "rho": {"soups": 1, "soup_epochs": 0, "first_epochs": 20, "steps": 4, "beta": 1.0},
             },
+        },
+        "check": {
+            "simulator": {
+                **{"size": 48, "bands": 5, "train_scenes": 0},
+                **{"valid_scenes": 1, "test_scenes": 1},
+            },
+            "adaptation": {
+                "max_iterations": 2,
+                "rho": {"soups": 1, "soup_epochs": 0, "first_epochs": 1, "steps": 1, "beta": 1.0},
+            },
+            "output": {"quality": "none", "cog": False},
         },
         "published": {
             "sensor": {"name": "prisma"},
