@@ -24,6 +24,7 @@ _NETWORKS = ("r-pnn", "rho-pnn")
 _BASES = ("gsa", "mtf-glp-fs")
 _STEPS = (0, 1, 2, 3)
 _VISIBLE_NM = 700.0
+_PARIS_EVERY = 4
 _TARGET = 0.65
 
 # published or measured on public code; Q2n of the standard crop is that of 96 x 96 pixels
@@ -40,7 +41,18 @@ def _method(name: str, base: str = "exp") -> Options:
 
 def _measured(dataset: str, options: Options) -> dict[str, Any]:
     words = [word for option in options for word in ("--set", option)]
+    words += ["--bands-every", str(_PARIS_EVERY)] if _thinned(dataset, options) else []
     return printed_by("pansharpening_scenes", "--dataset", dataset, *words)
+
+
+def _thinned(dataset: str, options: Options) -> bool:
+    """Return whether only some bands are measured: rho-PNN takes an hour for all 128 of the real pair."""
+    return dataset == _PARIS and options[0] == "method=rho-pnn"
+
+
+def _name(dataset: str, options: Options) -> str:
+    name = " on ".join(option.partition("=")[2] for option in options)
+    return f"{name}, every {_PARIS_EVERY}th band" if _thinned(dataset, options) else name
 
 
 def _of(dataset: str, options: Options, name: str, steps: int = 0) -> Figure:
@@ -48,8 +60,9 @@ def _of(dataset: str, options: Options, name: str, steps: int = 0) -> Figure:
 
 
 def _seconds(dataset: str, options: Options) -> Check:
-    words = " ".join(option.partition("=")[2] for option in options)
-    return Check(f"{words}: seconds", lambda _: float(_measured(dataset, options)["seconds"]))
+    return Check(
+        f"{_name(dataset, options)}: seconds", lambda _: float(_measured(dataset, options)["seconds"])
+    )
 
 
 def _less(first: Figure, second: Figure) -> Figure:
@@ -110,7 +123,7 @@ _CROP_METRICS = {
 def _reported(
     dataset: str, options: Options, metrics: Mapping[str, str], steps: int = 0
 ) -> tuple[Check, ...]:
-    name = " on ".join(option.partition("=")[2] for option in options)
+    name = _name(dataset, options)
     back = f", {steps} steps back" if steps else ""
     return tuple(
         Check(f"{name}{back}: {word}", _of(dataset, options, metric, steps))
@@ -249,7 +262,7 @@ _PARIS_METRICS = {
 
 
 def _of_paris(options: Options, steps: int) -> tuple[Check, ...]:
-    name = " on ".join(option.partition("=")[2] for option in options) + f", {steps} steps back"
+    name = f"{_name(_PARIS, options)}, {steps} steps back"
     return (
         Check(f"{name}: D_lambda", _of(_PARIS, options, "d_lambda", steps), high=_EXP_D_LAMBDA),
         Check(f"{name}: D_sR", _of(_PARIS, options, "d_sr", steps), high=_MOST_D_SR),
@@ -315,11 +328,11 @@ _BEST_CASE = Case(
             "crop: what the network takes off the least ERGAS",
             _less(_least(_SCENE, _WITHOUT, "ergas"), _least(_SCENE, _WITH_NETWORK, "ergas")),
         ),
-        Check("Paris: best QNR at no more D_lambda, with a network", _best_qnr(_WITH_NETWORK), low=_GLP_QNR),
+        Check("Paris: best QNR at no more D_lambda, with a network", _best_qnr((_R,)), low=_GLP_QNR),
         Check("Paris: best QNR at no more D_lambda, without one", _best_qnr(_WITHOUT), low=_GLP_QNR),
         Check(
             "Paris: what the network adds to the best QNR",
-            _less(_best_qnr(_WITH_NETWORK), _best_qnr(_WITHOUT)),
+            _less(_best_qnr((_R,)), _best_qnr(_WITHOUT)),
         ),
         Check("rho-pnn, crop: share of all bands at the target", _reaching(_SCENE, _RHO), low=0.9),
         Check(
