@@ -21,7 +21,7 @@ pytestmark = pytest.mark.shared
 FEW = (
     *("adaptation.r.weights=random", "adaptation.r.random_iterations=8", "adaptation.max_iterations=8"),
     *("adaptation.rho.soups=2", "adaptation.rho.soup_epochs=1", "adaptation.rho.first_epochs=8"),
-    "adaptation.rho.steps=3",
+    *("adaptation.rho.steps=3", "adaptation.base=exp", "adaptation.fallback=false"),
 )
 
 

@@ -193,10 +193,7 @@ class _Average:
 
 
 class _Recent:
-    """Whether the best loss of so many steps is 0.1 % better than the best of as many steps before them.
-
-    A loss that jumps where the spectrum does, and then falls again, is not taken for one that rests.
-    """
+    """Whether the best loss of so many steps is 0.1 % better than the best of as many steps before them."""
 
     def __init__(self, steps: int) -> None:
         self._steps, self._losses = steps, list[float]()

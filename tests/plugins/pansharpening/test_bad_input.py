@@ -298,14 +298,11 @@ def test_an_option_that_is_mistyped_or_out_of_range_is_exit_2(apps, tmp_path, as
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_that_is_no_size_is_refused_before_anything_is_written(tmp_path):
-    write_scene(tmp_path, raw())
-    model = bundled(tmp_path / "model", configured("gsa", memory="much"))
+def test_memory_that_is_no_size_is_refused_with_the_configuration():
     from appliedpapers.core.errors import ConfigError
 
-    with pytest.raises(ConfigError, match="'memory'"):
-        predict_file(str(model), manifest(tmp_path), files=tmp_path / "out")
-    assert not list((tmp_path / "out").rglob("*.tif*"))
+    with pytest.raises(ConfigError, match="'memory': 'much' is no size"):
+        configured("gsa", memory="much")
 
 
 def test_gains_of_another_number_of_bands(tmp_path):

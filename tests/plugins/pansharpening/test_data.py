@@ -49,7 +49,7 @@ def manifest(folder: Path, text: str, name: str = "scenes.csv") -> Path:
 
 
 def test_simulated_parts_are_lazy_disjoint_and_of_the_sizes_asked_for():
-    dataset = DATASETS.simulated(configured("simulator.train_scenes=3"))
+    dataset = DATASETS.simulated(configured("simulator.train_scenes=3", "simulator.test_scenes=2"))
     assert [part.num_rows for part in (dataset.train, dataset.valid, dataset.test)] == [3, 1, 2]
     assert dataset.protocol == "known-truth"
     assert dataset.provenance.synthetic
@@ -102,7 +102,7 @@ def test_an_empty_part_works_everywhere_and_shows_scenes_of_another():
 
 def test_an_example_names_rasters_that_hold_the_scene():
     rasterio = pytest.importorskip("rasterio")
-    dataset = DATASETS.simulated(configured())
+    dataset = DATASETS.simulated(configured("simulator.test_scenes=2"))
     table = dataset.test.example(5)
     assert table.column_names == ["scene_id", "hs_path", "pan_path"]
     assert table.num_rows == 2

@@ -21,10 +21,12 @@ from appliedpapers.plugins.pansharpening.rpnn import RPnnAdapter
 from appliedpapers.plugins.pansharpening.scene import Optics, Scene
 from appliedpapers.plugins.pansharpening.simulator import SceneOptions, SimulatedScene, simulate_scene
 
+# the networks alone, as the papers have them: nothing else could hide what they do
 SHORT = {
     "output": {"quality": "none"},
+    "consistency": 0,
     "adaptation": {
-        **{"max_iterations": 3, "plateau": 0},
+        **{"max_iterations": 3, "plateau": 0, "base": "exp", "fallback": False},
         "rho": {"soups": 1, "soup_epochs": 1, "first_epochs": 3},
         "r": {"weights": "random", "random_iterations": 3},
     },
