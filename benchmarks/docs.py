@@ -460,6 +460,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "finalmlp-roles": role_table,
     "finalmlp-options": lambda: option_table("finalmlp"),
     "pansharpening-presets": lambda: preset_table("pansharpening"),
+    "pansharpening-measured": lambda: check_table("pansharpening"),
     "pansharpening-input": lambda: column_table("pansharpening", "input"),
     "pansharpening-output": lambda: column_table("pansharpening", "output"),
     "pansharpening-datasets": lambda: dataset_table("pansharpening"),
