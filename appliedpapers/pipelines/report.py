@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import yaml
 
 from appliedpapers.core.config import commented_yaml
 from appliedpapers.core.files import whole_file, write_text
+from appliedpapers.core.page import page_template
 from appliedpapers.core.verdict import primary_metric, strongest_baseline, verdict
 from appliedpapers.pipelines.results_table import Slices, results_table, worst_slices
 
@@ -64,7 +64,7 @@ def write_report(
     results = material.results
     table = results_table(results)
     slices = worst_slices(results)
-    page = _template().render(
+    page = page_template("appliedpapers.pipelines", REPORT).render(
         results=results,
         verdict=verdict(results),
         identity=_identity(results),
@@ -151,16 +151,6 @@ def _draw(evaluation: Evaluation, material: Material) -> list[Figure]:
         synthetic=material.results["synthetic"],
     )
     return [*figures, curves] if curves else figures
-
-
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    text = files("appliedpapers.pipelines").joinpath(REPORT).read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
 
 
 def _embedded(figures: Sequence[Figure]) -> list[dict[str, str]]:

@@ -83,9 +83,8 @@ def first_network(task: Task) -> BandNetwork:
     Where it adds to a classical product its last layer is zero at first: it can only add to that product.
     """
     config = task.config
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "network"))
-        network: BandNetwork = RPnn() if config.method == "r-pnn" else RhoPnn()
+    kind: type[BandNetwork] = RPnn if config.method == "r-pnn" else RhoPnn
+    network = kind.seeded(derive_seed(config.seed, "network"))
     weights = task.weights
     if config.method == "r-pnn" and weights is None and config.adaptation.r.weights == "shipped":
         from appliedpapers.plugins.pansharpening.first_weights import shipped_weights

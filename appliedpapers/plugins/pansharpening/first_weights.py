@@ -81,9 +81,7 @@ def train_first_weights(
             hint="Use apps run pansharpening --preset r-pnn-init without --data or --dataset.",
         )
     options = config.initial
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(run.seed, "network"))
-        network = RPnn()
+    network = RPnn.seeded(derive_seed(run.seed, "network"))
     task = _FirstWeights(network, train, valid, config, run)
     settings = TrainingConfig(
         epochs=options.epochs,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,7 +13,7 @@ from torch.nn import functional
 __all__ = ["BandNetwork", "RPnn", "RhoPnn"]
 
 
-class BandNetwork(nn.Module):
+class BandNetwork(nn.Module, ABC):
     """A network that sharpens one band at a time.
 
     Attributes:
@@ -19,9 +23,24 @@ class BandNetwork(nn.Module):
     halo: int
     layers: nn.ModuleList
 
+    @classmethod
+    def seeded(cls, seed: int) -> Self:
+        """Return a network whose first weights depend on ``seed`` alone, whatever other threads draw."""
+        with torch.device("meta"):
+            network = cls()
+        network.to_empty(device="cpu")
+        random = torch.Generator().manual_seed(seed)
+        for layer in network.layers:
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=random)
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            nn.init.uniform_(layer.bias, -bound, bound, generator=random)
+        return network
+
+    @abstractmethod
     def residual(self, interpolated: Tensor, pan: Tensor) -> Tensor:
         """Return what the network adds, shape ``(N, 1, H, W)``."""
-        raise NotImplementedError
 
     def forward(self, interpolated: Tensor, pan: Tensor, base: Tensor | None = None) -> Tensor:
         """Sharpen a band.

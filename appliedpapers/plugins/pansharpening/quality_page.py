@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from appliedpapers.core.config import commented_yaml
+from appliedpapers.core.page import page_template
 from appliedpapers.plugins.pansharpening.quality_figures import draw
 from appliedpapers.plugins.pansharpening.quality_words import band_list, figure, strongest
 
@@ -59,7 +59,7 @@ def page(quality: Quality, document: Mapping[str, Any]) -> str:
     """
     reduced = document["reduced_resolution"]
     ranges = _ranges(reduced)
-    template = _template()
+    template = page_template("appliedpapers.plugins.pansharpening", "quality.html")
     return str(
         template.render(
             document=document,
@@ -79,16 +79,6 @@ def page(quality: Quality, document: Mapping[str, Any]) -> str:
             configuration=commented_yaml(quality.config),
         )
     )
-
-
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    text = files("appliedpapers.plugins.pansharpening").joinpath("quality.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
 
 
 def _identity(document: Mapping[str, Any]) -> list[str]:

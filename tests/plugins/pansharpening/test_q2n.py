@@ -8,38 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliedpapers.plugins.pansharpening.q2n import conjugate_product, q2n_map, q2n_of
-
-
-def product(a, b):
-    """The product of two numbers of the algebra, shape ``(N, ...)``, halved down to real numbers."""
-    if len(a) == 1:
-        return a * b
-    half = len(a) // 2
-    first, second, third, fourth = a[:half], a[half:], b[:half], b[half:]
-    upper = product(first, third) - product(conjugate(fourth), second)
-    lower = product(conjugate(first), conjugate(fourth)) + product(third, conjugate(second))
-    return np.concatenate([upper, lower])
-
-
-def conjugate(a):
-    return np.concatenate([a[:1], -a[1:]])
-
-
-def literal(reference, other):
-    """Q2n of one block, pixel by pixel."""
-    bands, pixels = reference.shape
-    order = 1 << max(bands - 1, 0).bit_length()
-    x, y = np.zeros((2, order, pixels))
-    x[:bands], y[:bands] = reference, other
-    mean, spread = x.mean(axis=1, keepdims=True), x.std(axis=1, ddof=1, keepdims=True)
-    spread[spread == 0] = 1e-10
-    x, y = (x - mean) / spread + 1, conjugate((y - mean) / spread + 1)
-    first, second = x.mean(axis=1), y.mean(axis=1)
-    scale = pixels / (pixels - 1)
-    covariance = scale * (product(x, y).mean(axis=1) - product(first, second))
-    one, two = first @ first, second @ second
-    variance = scale * ((x**2).sum(axis=0).mean() - one + (y**2).sum(axis=0).mean() - two)
-    return np.linalg.norm(covariance) * 2 * np.sqrt(one * two) / (one + two) * 2 / variance
+from benchmarks.pansharpening_q2n import literal
 
 
 def cubes(seed, bands, height, width, noise=0.2):
