@@ -1,0 +1,142 @@
+"""The options of an attitude run and their presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import Field
+
+from appliedpapers.core.config import Section, TaskConfig
+from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.nn.spec import HeadSpec
+
+Frame = Literal["ENU", "NED"]
+AccUnit = Literal["m/s2", "g", "mg"]
+GyrUnit = Literal["rad/s", "deg/s"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+BaselineName = Literal[
+    "filter", "vqf", "madgwick", "mahony", "ekf", "corrected-mean-10s", "mean-10s", "mean-5s", "mean-0.35s"
+]
+
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
+
+
+class ColumnsConfig(Section):
+    """Names of the columns of a file; the first that is present counts where a list is given."""
+
+    trial: str = Field("trial", min_length=1, description="column with the name of the recording")
+    time: str = Field("time", min_length=1, description="column with the time")
+    acc: tuple[str, str, str] = Field(("acc_x", "acc_y", "acc_z"), description="accelerometer columns")
+    gyr: tuple[str, str, str] = Field(("gyr_x", "gyr_y", "gyr_z"), description="gyroscope columns")
+    mag: tuple[str, str, str] = Field(("mag_x", "mag_y", "mag_z"), description="magnetometer columns")
+    quat: tuple[str, str, str, str] = Field(
+        ("quat_w", "quat_x", "quat_y", "quat_z"),
+        description="columns of the reference, in the order of quat_order",
+    )
+    movement: str = Field("movement", min_length=1, description="column that says where the sensor moved")
+
+
+class SimulatorConfig(Section):
+    """Size and faults of the embedded dataset."""
+
+    sequences: int = Field(24, ge=3, le=10_000, description="simulated recordings; 16 : 4 : 4 are split")
+    seconds: float = Field(60.0, gt=1, le=36_000, description="length of each in seconds")
+    fs: tuple[float, ...] = Field(
+        (50.0, 100.0, 143.0, 200.0, 286.0), min_length=1, description="sampling rates in Hz, one is drawn"
+    )
+    noise: float = Field(
+        1.0, ge=0, le=100, description="factor on all errors of the sensor; 0 is a perfect one"
+    )
+    jitter: float = Field(
+        0.1, ge=0, lt=0.5, description="largest jitter of the time stamps, as a share of a step"
+    )
+    drops: float = Field(0.02, ge=0, lt=0.9, description="largest share of samples that are lost")
+    taps: bool = Field(True, description="hit some of the sensors")
+
+
+class DataConfig(Section):
+    """What the columns of a file mean, how it is read, and how trials are split."""
+
+    columns: ColumnsConfig = Field(ColumnsConfig(), json_schema_extra={"flag": "--columns"})
+    fs: float | None = Field(
+        None,
+        gt=0,
+        le=1e5,
+        allow_inf_nan=False,
+        description="sampling rate in Hz of files without a time column; time stamps win over it",
+        json_schema_extra={"flag": "--fs"},
+    )
+    time_unit: TimeUnit = Field("auto", description="unit of the time column; auto reads it off its steps")
+    acc_unit: AccUnit = Field("m/s2", description="unit of the accelerometer")
+    gyr_unit: GyrUnit = Field("rad/s", description="unit of the gyroscope")
+    acc_sign: Literal["specific-force", "gravity"] = Field(
+        "specific-force",
+        description="what the accelerometer shows at rest: specific-force points up, gravity points down",
+    )
+    frame: Frame = Field("ENU", description="earth frame of references that are read and of what is answered")
+    quat_order: Literal["wxyz", "xyzw"] = Field("wxyz", description="order of the reference's columns")
+    self_test: bool = Field(
+        True, description="refuse units, signs and frames that contradict the first second at rest"
+    )
+    on_bad: Literal["error", "skip"] = Field(
+        "error",
+        description="what to do with missing or infinite readings: refuse them, or skip and flag them",
+    )
+    valid_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own trials to choose on")
+    test_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own trials for the last look")
+    simulator: SimulatorConfig = SimulatorConfig()
+
+
+class FilterConfig(Section):
+    """The gravity filter and its gyroscope bias (arXiv 2203.17024, and what we add)."""
+
+    tau_acc: float = Field(3.0, gt=0, le=1000, description="time constant of gravity's low-pass in seconds")
+    tune: bool = Field(False, description="fit the time constant and the gains on the training trials")
+
+
+class ModelConfig(Section):
+    """What estimates the attitude."""
+
+    kind: Literal["residual", "filter", "paper-a", "paper-b"] = Field(
+        "residual",
+        description="residual: filter and network; filter: alone; paper-a, paper-b: arXiv 2302.06037",
+    )
+    head: HeadSpec = Field("mlp(hidden=64)", description="what turns the last state into the correction")
+    seconds: float = Field(4.4, gt=0.2, le=60, description="window of the network in seconds")
+    rate: float = Field(30.0, ge=5, le=200, description="steps of the network in Hz")
+    limit_deg: float = Field(5.0, gt=0, le=45, description="largest correction of the network in degrees")
+    width: float = Field(1.0, gt=0, le=4, description="factor on every hidden size of the paper's models")
+    target: Literal["centre", "last"] = Field(
+        "last",
+        description="sample of a window that the paper's models answer for; centre is the paper, and late",
+    )
+    loss: Literal["up", "l1-trunc"] = Field("up", description="l1-trunc is the paper's")
+    window: int = Field(100, ge=20, le=100_000, description="samples of a window of the paper's models")
+    stride: int = Field(4, ge=1, le=10_000, description="samples between windows of the paper's models")
+
+
+class AttitudeConfig(TaskConfig):
+    """Everything that an attitude run can be told."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "quick": {
+            "data": {"simulator": {"sequences": 6, "seconds": 20.0}},
+            "training": {"epochs": 2},
+        },
+        "published": {
+            "model": {"kind": "paper-a", "target": "centre", "loss": "l1-trunc"},
+            "training": {"epochs": 300, "batch_size": 520, "lr": 1e-4 * 520 / 32, "patience": 25},
+        },
+    }
+
+    data: DataConfig = DataConfig()
+    filter: FilterConfig = FilterConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig(
+        epochs=15, batch_size=128, lr=4e-3, weight_decay=0.01, gradient_clip=1.0
+    )
+    baselines: tuple[BaselineName, ...] = Field(
+        BASELINES, description="estimators that ours is compared with"
+    )
