@@ -112,6 +112,17 @@ class ModelConfig(Section):
         description="sample of a window that the paper's models answer for; centre is the paper, and late",
     )
     loss: Literal["up", "l1-trunc"] = Field("up", description="l1-trunc is the paper's")
+    random_rotation: bool = Field(
+        True,
+        description="turn the sensor at random in every training window of the paper's models; the paper "
+        "does not",
+    )
+    input_noise: float | None = Field(
+        None,
+        ge=0,
+        description="standard deviation of noise on the inputs of the paper's models while they train, in "
+        "m/s^2 and rad/s; null is as published: none for paper-a, 0.25 for paper-b",
+    )
     window: int = Field(100, ge=20, le=100_000, description="samples of a window of the paper's models")
     stride: int = Field(4, ge=1, le=10_000, description="samples between windows of the paper's models")
 
@@ -126,8 +137,20 @@ class AttitudeConfig(TaskConfig):
             "training": {"epochs": 2},
         },
         "published": {
-            "model": {"kind": "paper-a", "target": "centre", "loss": "l1-trunc"},
-            "training": {"epochs": 300, "batch_size": 520, "lr": 1e-4 * 520 / 32, "patience": 25},
+            "model": {
+                "kind": "paper-a",
+                "target": "centre",
+                "loss": "l1-trunc",
+                "random_rotation": False,
+            },
+            "training": {
+                "epochs": 300,
+                "batch_size": 520,
+                "lr": 1e-4 * 520 / 32,
+                "weight_decay": 0.0,
+                "gradient_clip": None,
+                "patience": 25,
+            },
         },
     }
 
