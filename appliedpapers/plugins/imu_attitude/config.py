@@ -83,8 +83,12 @@ class DataConfig(Section):
         "error",
         description="what to do with missing or infinite readings: refuse them, or skip and flag them",
     )
-    valid_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own trials to choose on")
-    test_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own trials for the last look")
+    split: Literal["by-trial", "by-time"] = Field(
+        "by-trial",
+        description="how your own data are split; by-time cuts each trial in three, for one long recording",
+    )
+    valid_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own data to choose on")
+    test_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own data for the last look")
     simulator: SimulatorConfig = SimulatorConfig()
 
 
