@@ -1,0 +1,233 @@
+"""Training the paper's models, and an answer of theirs for every sample of a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from appliedpapers.core.training import TrainTask, shuffled_slices
+from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.plugins.imu_attitude.attitude_loss import (
+    hamilton,
+    paper_angle_deg,
+    truncated_l1,
+    up_angle,
+    up_loss,
+    up_of,
+)
+from appliedpapers.plugins.imu_attitude.config import ModelConfig
+from appliedpapers.plugins.imu_attitude.estimate import Estimate
+from appliedpapers.plugins.imu_attitude.network import AttitudeNetwork, ModelA, ModelB
+from appliedpapers.plugins.imu_attitude.paper_metric import attitude
+from appliedpapers.plugins.imu_attitude.paper_windows import (
+    Batch,
+    Indices,
+    PaperWindows,
+    answer_offset,
+    unbroken_pieces,
+    window_rates,
+)
+from appliedpapers.plugins.imu_attitude.recording import Floats, Recording
+from appliedpapers.plugins.imu_attitude.rotations import (
+    between,
+    conjugate,
+    from_rotation_vector,
+    multiply,
+    normalise,
+)
+
+__all__ = ["PaperTask", "build_network", "estimate"]
+
+_SAMPLES_A_BLOCK = 25_600  # full Model A holds about 4 KB a sample
+
+
+def build_network(config: ModelConfig, seed: int) -> AttitudeNetwork:
+    """Return the untrained network of ``config.kind`` ``paper-a`` or ``paper-b``."""
+    noise = {} if config.input_noise is None else {"input_noise": config.input_noise}
+    if config.kind == "paper-a":
+        return ModelA(config.window, config.width, seed=seed, **noise)
+    return ModelB(config.window, config.width, unit_first=config.loss == "up", seed=seed, **noise)
+
+
+class PaperTask(TrainTask):
+    """Fit a model of the paper on windows, judged by its loss on the windows of other trials.
+
+    Args:
+        network: Model A or B.
+        train: Windows to learn from.
+        valid: Windows to judge on.
+        settings: Learning rate, decay and batch size.
+        config: The loss, and whether windows are turned at random.
+    """
+
+    def __init__(
+        self,
+        network: AttitudeNetwork,
+        train: PaperWindows,
+        valid: PaperWindows,
+        settings: TrainingConfig,
+        config: ModelConfig,
+    ) -> None:
+        self.network: AttitudeNetwork = network
+        self._train, self._valid = train, valid
+        self._settings, self._config = settings, config
+
+    def optimizer(self) -> Optimizer:
+        """Return Adam on the parameters that are trained, its weight decay apart from the gradient."""
+        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return torch.optim.AdamW(parameters, lr=self._settings.lr, weight_decay=self._settings.weight_decay)
+
+    def scheduler(self, optimizer: Optimizer) -> LRScheduler | None:
+        """Return the paper's: .7 times the rate after 20 epochs without a better one, unless it decays."""
+        if self._settings.lr_decay < 1:
+            return None
+        return ReduceLROnPlateau(optimizer, factor=0.7, patience=20)
+
+    def num_steps(self) -> int:
+        """Return the number of batches."""
+        return -(-len(self._train) // self._settings.batch_size)
+
+    def batches(self, order: torch.Generator) -> Iterator[Tensor]:
+        """Yield indices of windows in random order."""
+        return shuffled_slices(len(self._train), self._settings.batch_size, order)
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """Return the mean loss of some windows."""
+        windows = self._gather(self._train, batch)
+        if self._config.random_rotation:
+            windows = _turned(windows)
+        return self._losses(self._answers(windows), windows.quaternion).mean()
+
+    def validate(self) -> Mapping[str, float]:
+        """Return the mean loss, the RMSE of inclination and the paper's measure, both in degrees."""
+        losses, inclinations, angles = [], [], []
+        for indices in torch.split(torch.arange(len(self._valid)), _windows_a_block(self._config.window)):
+            windows = self._gather(self._valid, indices)
+            answers, known = self._answers(windows), windows.quaternion
+            losses.append(self._losses(answers, known))
+            inclinations.append(up_angle(up_of(answers), up_of(known)))
+            angles.append(paper_angle_deg(answers, self.network.attitude(known)))
+        inclination = torch.cat(inclinations).double().square().mean().sqrt()
+        return {
+            "valid_loss": float(torch.cat(losses).double().mean()),
+            "valid_inclination_deg": float(torch.rad2deg(inclination)),
+            "valid_paper_angle_deg": float(torch.cat(angles).mean()),
+        }
+
+    def _gather(self, windows: PaperWindows, indices: Tensor) -> Batch:
+        device = next(self.network.parameters()).device
+        return windows.gather(indices.cpu()).to(device)
+
+    def _answers(self, windows: Batch) -> Tensor:
+        answers: Tensor = self.network(windows.acc, windows.gyr, windows.fs)
+        return answers.float()
+
+    def _losses(self, answers: Tensor, known: Tensor) -> Tensor:
+        if self._config.loss == "up":
+            return up_loss(answers, known)
+        return truncated_l1(answers, self.network.attitude(known))
+
+
+def estimate(network: AttitudeNetwork, recording: Recording, config: ModelConfig) -> Estimate:
+    """Answer for every sample of a recording.
+
+    A window every ``config.stride`` samples is answered by the network, without yaw. From there the
+    gyroscope carries the answer on to the next one. Before the first answer, ``centre`` carries that one
+    back; ``last`` uses no sample that is still to come, and takes the mean accelerometer so far for up.
+    After a gap of more than a second it starts anew.
+
+    Args:
+        network: In eval mode.
+        recording: Any length.
+        config: Window, stride and target that the network was trained with.
+
+    Raises:
+        DataError: The time stamps do not increase.
+    """
+    pieces = unbroken_pieces(recording.time, recording.trial)
+    parts = [_estimate_piece(network, recording, piece, config) for piece in pieces]
+    behind = config.window - 1 - answer_offset(config.window, config.stride, config.target)
+    short = sum(piece.stop - piece.start < config.window for piece in pieces)
+    notes = (f"{short} parts shorter than the window: mean accelerometer instead",) if short else ()
+    return Estimate(np.concatenate(parts), latency=behind * recording.step, notes=notes)
+
+
+def _estimate_piece(
+    network: AttitudeNetwork, recording: Recording, piece: slice, config: ModelConfig
+) -> Floats:
+    time, acc, gyr = recording.time[piece], recording.acc[piece], recording.gyr[piece]
+    by_mean = _mean_attitude(acc)
+    starts = np.arange(0, len(time) - config.window + 1, config.stride)
+    if not starts.size:
+        return by_mean
+    answers = _answer_windows(network, time, acc, gyr, starts)
+    answered_at = starts + answer_offset(config.window, config.stride, config.target)
+    strapdown = _strapdown(time, gyr)
+    latest = np.searchsorted(answered_at, np.arange(len(time)), side="right") - 1
+    source = np.maximum(latest, 0)
+    since = multiply(conjugate(strapdown[answered_at[source]]), strapdown)
+    carried = normalise(multiply(answers[source], since))
+    if config.target == "last":
+        carried[latest < 0] = by_mean[latest < 0]
+    return carried
+
+
+@torch.inference_mode()
+def _answer_windows(
+    network: AttitudeNetwork, time: Floats, acc: Floats, gyr: Floats, starts: Indices
+) -> Floats:
+    """Return the answers ``(len(starts), 4)`` of one piece, in blocks: memory stays bounded."""
+    window, device = network.window, next(network.parameters()).device
+    rates = window_rates(time, starts, window).astype(np.float32)
+    sensors = [np.lib.stride_tricks.sliding_window_view(s, window, axis=0) for s in (acc, gyr)]
+    blocks = []
+    for block in np.array_split(np.arange(len(starts)), -(-len(starts) // _windows_a_block(window))):
+        inputs = [view[starts[block]].swapaxes(1, 2).astype(np.float32) for view in sensors]
+        tensors = [torch.from_numpy(values).to(device) for values in (*inputs, rates[block])]
+        blocks.append(functional.normalize(network(*tensors).double(), dim=-1).cpu().numpy())
+    return np.concatenate(blocks)
+
+
+def _windows_a_block(window: int) -> int:
+    return max(_SAMPLES_A_BLOCK // window, 1)
+
+
+def _mean_attitude(acc: Floats) -> Floats:
+    """Return the attitude ``(N, 4)`` in which the mean accelerometer up to each sample points up."""
+    total = np.cumsum(acc, axis=0)
+    up_is_known = np.linalg.norm(total, axis=1, keepdims=True) > 0
+    up = normalise(np.where(up_is_known, total, [0.0, 0.0, 1.0]))
+    return attitude(between(up, np.array([0.0, 0.0, 1.0])))
+
+
+def _strapdown(time: Floats, gyr: Floats) -> Floats:
+    """Return the rotation from each sample's sensor frame to the first one's, ``(N, 4)``.
+
+    Running products by doubling: 16 multiplications of whole arrays for 60,000 samples.
+    """
+    steps = np.diff(time, prepend=time[0])[:, None]
+    product, reach = from_rotation_vector(gyr * steps), 1
+    while reach < len(product):
+        product[reach:] = normalise(multiply(product[:-reach], product[reach:]))
+        reach *= 2
+    return product
+
+
+def _turned(windows: Batch) -> Batch:
+    """Return the windows as a sensor that was mounted otherwise would have seen them, each its own way."""
+    turns = functional.normalize(torch.randn_like(windows.quaternion), dim=-1)
+    w, v = turns[:, None, :1], turns[:, None, 1:]
+
+    def rotate(sensor: Tensor) -> Tensor:
+        twice = 2 * torch.linalg.cross(v.expand_as(sensor), sensor)
+        turned: Tensor = sensor + w * twice + torch.linalg.cross(v.expand_as(sensor), twice)
+        return turned
+
+    back = turns * turns.new_tensor([1.0, -1.0, -1.0, -1.0])
+    return Batch(rotate(windows.acc), rotate(windows.gyr), windows.fs, hamilton(windows.quaternion, back))
