@@ -37,6 +37,7 @@ Settings = Mapping[str, float]
 _LONGEST_STEP_S = 1.0  # what a gap counts for: no package knows where the sensor went meanwhile
 _EVEN = 0.01  # steps within 1 % of the median are one sampling rate
 _SLOW_BUDGET = 40_000  # samples per setting that a pure Python filter is tuned on: about 1.5 s
+_MOST_EXCERPTS = 10  # else each of many would end before it moves
 _BEFORE_MOTION_S = 2.0
 _FRAME_LIMIT_RAD = np.deg2rad(1.0)
 
@@ -108,7 +109,7 @@ def tune(name: str, train: Sequence[Recording]) -> Estimator:
     Args:
         name: A baseline, or ``mean`` or ``corrected-mean``: all lengths of a mean are tuned to one.
         train: Recordings; those without a reference do not count. Pure Python filters see the first seconds
-            of motion of each, :data:`_SLOW_BUDGET` samples in all.
+            of motion of up to ten of them, 40,000 samples in all.
 
     Returns:
         It is named ``METHOD-tuned``. What has nothing to tune, or nothing to tune it on, comes back as it
@@ -121,10 +122,12 @@ def tune(name: str, train: Sequence[Recording]) -> Estimator:
     plain = _named(name)
     method = _METHODS[plain.method]
     judged = [recording for recording in train if recording.judged.any()]
+    if method.slow:
+        few = judged[:: -(-len(judged) // _MOST_EXCERPTS) or 1]
+        parts = [_excerpt(recording, _SLOW_BUDGET // len(few)) for recording in few]
+        judged = [part for part in parts if part.judged.any()]
     if not method.grid or not judged:
         return plain
-    if method.slow:
-        judged = [_excerpt(recording, _SLOW_BUDGET // len(judged)) for recording in judged]
     tried = [
         Estimator(f"{plain.method}-tuned", plain.method, dict(zip(method.grid, values, strict=True)))
         for values in itertools.product(*method.grid.values())
