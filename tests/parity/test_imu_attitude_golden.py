@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from appliedpapers.plugins.imu_attitude import attitude_loss, paper_metric
-from appliedpapers.plugins.imu_attitude.network import AttitudeLayer
+from appliedpapers.plugins.imu_attitude.network import AttitudeLayer, up_of
 from appliedpapers.plugins.imu_attitude.rotations import (
     angle_between,
     error_quaternion,
@@ -135,6 +135,6 @@ def test_float32_keeps_a_thousandth_of_a_degree(golden, pair):
     angles = attitude_loss.paper_angle_deg(estimate, reference).numpy()
     assert_close(angles, golden[f"paper_angle_deg_{pair}"], FLOAT32_DEG)
     unit = torch.nn.functional.normalize(estimate, dim=-1)
-    between = attitude_loss.up_angle(attitude_loss.up_of(unit), attitude_loss.up_of(reference))
+    between = attitude_loss.up_angle(up_of(unit), up_of(reference))
     expected = angle_between(up_vector(normalise(golden[PAIRS[pair][0]])), up_vector(golden[PAIRS[pair][1]]))
     assert_close(np.degrees(between.numpy()), np.degrees(expected), FLOAT32_DEG)

@@ -6,16 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["hamilton", "paper_angle_deg", "truncated_l1", "up_angle", "up_loss", "up_of"]
+from appliedpapers.plugins.imu_attitude.network import up_of
+
+__all__ = ["hamilton", "paper_angle_deg", "truncated_l1", "up_angle", "up_loss"]
 
 _LARGEST_COSINE = 1 - 1e-11
 _ANGLE_WEIGHT = 0.1
-
-
-def up_of(quaternion: Tensor) -> Tensor:
-    """Return where up is in the sensor frame, ``(..., 3)``, of unit quaternions ``(..., 4)``."""
-    w, x, y, z = quaternion.unbind(-1)
-    return torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1)
 
 
 def up_angle(estimate: Tensor, reference: Tensor) -> Tensor:

@@ -127,6 +127,12 @@ class ModelConfig(Section):
         description="standard deviation of noise on the inputs of the paper's models while they train, in "
         "m/s^2 and rad/s; null is as published: none for paper-a, 0.25 for paper-b",
     )
+    average: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="samples averaged into one before the paper's models: windows then reach further back",
+    )
     window: int = Field(100, ge=20, le=100_000, description="samples of a window of the paper's models")
     stride: int = Field(4, ge=1, le=10_000, description="samples between windows of the paper's models")
 

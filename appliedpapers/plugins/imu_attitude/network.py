@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["AttitudeLayer", "AttitudeNetwork", "GaussianNoise", "ModelA", "ModelB"]
+__all__ = [
+    "AttitudeLayer",
+    "AttitudeNetwork",
+    "GaussianNoise",
+    "ModelA",
+    "ModelB",
+    "Outputs",
+    "attitude_of_up",
+    "up_of",
+]
+
+Outputs = Literal["quaternion", "up"]
 
 _LARGEST_SINE = 1 - 1e-7
+_SIZES: dict[Outputs, int] = {"quaternion": 4, "up": 3}
+
+
+def up_of(quaternion: Tensor) -> Tensor:
+    """Return where up is in the sensor frame, ``(..., 3)``, of unit quaternions ``(..., 4)``."""
+    w, x, y, z = quaternion.unbind(-1)
+    return torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1)
+
+
+def attitude_of_up(up: Tensor) -> Tensor:
+    """Return the quaternions ``(..., 4)`` without yaw for which unit vectors ``(..., 3)`` point up."""
+    x, y, z = up.unbind(-1)
+    defined = y.square() + z.square() > torch.finfo(up.dtype).eps ** 2
+    roll = torch.atan2(y * defined, torch.where(defined, z, 1.0)) / 2
+    pitch = torch.asin((-x).clamp(-_LARGEST_SINE, _LARGEST_SINE)) / 2
+    cos_roll, sin_roll, cos_pitch, sin_pitch = roll.cos(), roll.sin(), pitch.cos(), pitch.sin()
+    return torch.stack(
+        [cos_roll * cos_pitch, sin_roll * cos_pitch, cos_roll * sin_pitch, -sin_roll * sin_pitch], dim=-1
+    )
 
 
 class AttitudeLayer(nn.Module):
@@ -28,15 +59,7 @@ class AttitudeLayer(nn.Module):
         Returns:
             ``(..., 4)`` unit quaternions with the roll and pitch of the input and no yaw.
         """
-        w, x, y, z = quaternion.unbind(-1)
-        sine, cosine = 2 * (w * x + y * z), 1 - 2 * (x * x + y * y)
-        defined = sine.square() + cosine.square() > torch.finfo(quaternion.dtype).eps ** 2
-        roll = torch.atan2(sine * defined, torch.where(defined, cosine, 1.0)) / 2
-        pitch = torch.asin((2 * (w * y - x * z)).clamp(-_LARGEST_SINE, _LARGEST_SINE)) / 2
-        cos_roll, sin_roll, cos_pitch, sin_pitch = roll.cos(), roll.sin(), pitch.cos(), pitch.sin()
-        return torch.stack(
-            [cos_roll * cos_pitch, sin_roll * cos_pitch, cos_roll * sin_pitch, -sin_roll * sin_pitch], dim=-1
-        )
+        return attitude_of_up(up_of(quaternion))
 
 
 class GaussianNoise(nn.Module):
@@ -60,15 +83,25 @@ class GaussianNoise(nn.Module):
 class AttitudeNetwork(nn.Module, ABC):
     """What both models share: inputs, output and Keras's first weights.
 
+    Attributes:
+        unit_first: Whether the paper brings the last layer to unit length before the attitude layer (A) or
+            after it (B), where its output has unit length anyhow.
+
     Args:
         window: Samples of a window.
+        outputs: What the last layer gives. ``quaternion`` is the paper's. No such layer is right everywhere:
+            there is no continuous way to give every direction of up a quaternion, so that some are answered
+            wrongly by up to 180 deg. ``up`` gives that direction itself, with 3 numbers.
         input_noise: Standard deviation of the noise on both sensors while training, in SI units.
         seed: Of a generator of its own that the first weights are drawn from, whatever other threads draw.
     """
 
-    def __init__(self, window: int, input_noise: float, seed: int) -> None:
+    unit_first: bool
+    last: nn.Linear
+
+    def __init__(self, window: int, outputs: Outputs, input_noise: float, seed: int) -> None:
         super().__init__()
-        self.window = window
+        self.window, self.outputs = window, outputs
         self.input_noise = GaussianNoise(input_noise)
         self.attitude = AttitudeLayer()
         self._seed = seed
@@ -84,15 +117,15 @@ class AttitudeNetwork(nn.Module, ABC):
         Returns:
             ``(N, 4)`` unit quaternions (w, x, y, z) without yaw.
         """
-        return self.head(self.features(self.input_noise(acc), self.input_noise(gyr), fs[:, None]))
+        raw = self.last(self.features(self.input_noise(acc), self.input_noise(gyr), fs[:, None]))
+        if self.outputs == "up":
+            return attitude_of_up(functional.normalize(raw, dim=-1))
+        attitude: Tensor = self.attitude(functional.normalize(raw, dim=-1) if self.unit_first else raw)
+        return attitude
 
     @abstractmethod
     def features(self, acc: Tensor, gyr: Tensor, fs: Tensor) -> Tensor:
         """Return what the last layer sees, ``(N, F)``; ``fs`` is ``(N, 1)``."""
-
-    @abstractmethod
-    def head(self, features: Tensor) -> Tensor:
-        """Return attitudes ``(N, 4)`` of features."""
 
     def _draw_weights(self) -> None:
         """Draw Keras's first weights: Glorot uniform, orthogonal recurrent, biases 0, forget gates 1.
@@ -121,15 +154,24 @@ class ModelA(AttitudeNetwork):
     Args:
         window: Samples of a window, at least 3.
         width: Factor on every hidden size.
+        outputs: See :class:`AttitudeNetwork`.
         input_noise: See :class:`AttitudeNetwork`. The published code means to add .25 and drops it by a
             slip, so 0 is what was published.
         seed: See :class:`AttitudeNetwork`.
     """
 
+    unit_first = True
+
     def __init__(
-        self, window: int = 100, width: float = 1.0, *, input_noise: float = 0.0, seed: int = 0
+        self,
+        window: int = 100,
+        width: float = 1.0,
+        *,
+        outputs: Outputs = "quaternion",
+        input_noise: float = 0.0,
+        seed: int = 0,
     ) -> None:
-        super().__init__(window, input_noise, seed)
+        super().__init__(window, outputs, input_noise, seed)
         narrow, wide = _scaled(128, width), _scaled(256, width)
         self.pool, self.noise, self.dropout = nn.MaxPool1d(3), GaussianNoise(0.25), nn.Dropout(0.2)
         with torch.device("meta"):
@@ -140,7 +182,7 @@ class ModelA(AttitudeNetwork):
             self.lstm = _bidirectional(6, narrow)
             self.lstm_dense = nn.Linear(2 * narrow, wide)
             self.rate_dense = nn.Linear(1, wide)
-            self.last = nn.Linear(wide * (window // 3 + window + 1), 4)
+            self.last = nn.Linear(wide * (window // 3 + window + 1), _SIZES[outputs])
         self._draw_weights()
 
     def features(self, acc: Tensor, gyr: Tensor, fs: Tensor) -> Tensor:
@@ -152,11 +194,6 @@ class ModelA(AttitudeNetwork):
         parts = [self.merged_dense(merged), self.lstm_dense(states), self.rate_dense(fs)]
         return torch.cat([functional.mish(part).flatten(1) for part in parts], dim=1)
 
-    def head(self, features: Tensor) -> Tensor:
-        """Return attitudes: unit length first, then the attitude layer."""
-        attitude: Tensor = self.attitude(functional.normalize(self.last(features), dim=-1))
-        return attitude
-
 
 class ModelB(AttitudeNetwork):
     """Model B: an LSTM of each axis (section 2 of the paper).
@@ -167,31 +204,31 @@ class ModelB(AttitudeNetwork):
     Args:
         window: Samples of a window.
         width: Factor on every hidden size.
+        outputs: See :class:`AttitudeNetwork`.
         input_noise: See :class:`AttitudeNetwork`.
-        unit_first: Bring the last layer to unit length before the attitude layer. The paper does so only
-            after it, where the arcsine of a long vector is clipped and teaches nothing.
         seed: See :class:`AttitudeNetwork`.
     """
+
+    unit_first = False
 
     def __init__(
         self,
         window: int = 100,
         width: float = 1.0,
         *,
+        outputs: Outputs = "quaternion",
         input_noise: float = 0.25,
-        unit_first: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(window, input_noise, seed)
+        super().__init__(window, outputs, input_noise, seed)
         state, wide = _scaled(50, width), _scaled(256, width)
-        self.unit_first = unit_first
         self.noise, self.dropout = GaussianNoise(0.25), nn.Dropout(0.2)
         with torch.device("meta"):
             self.axes = nn.ModuleList([_bidirectional(1, state) for _ in range(6)])
             self.axes_dense = nn.Linear(12 * state * window, wide)
             self.rate_dense = nn.Linear(1, wide)
             self.both_dense = nn.Linear(2 * wide, wide)
-            self.last = nn.Linear(wide, 4)
+            self.last = nn.Linear(wide, _SIZES[outputs])
         self._draw_weights()
 
     def features(self, acc: Tensor, gyr: Tensor, fs: Tensor) -> Tensor:
@@ -203,12 +240,6 @@ class ModelB(AttitudeNetwork):
         rate = torch.relu(self.rate_dense(fs))
         noisy: Tensor = self.noise(torch.relu(self.both_dense(torch.cat([hidden, rate], dim=1))))
         return noisy
-
-    def head(self, features: Tensor) -> Tensor:
-        """Return attitudes: the attitude layer, whose output has unit length."""
-        raw = self.last(features)
-        attitude: Tensor = self.attitude(functional.normalize(raw, dim=-1) if self.unit_first else raw)
-        return attitude
 
 
 def _scaled(size: int, width: float) -> int:

@@ -19,18 +19,18 @@ from appliedpapers.plugins.imu_attitude.attitude_loss import (
     truncated_l1,
     up_angle,
     up_loss,
-    up_of,
 )
 from appliedpapers.plugins.imu_attitude.config import ModelConfig
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
-from appliedpapers.plugins.imu_attitude.network import AttitudeNetwork, ModelA, ModelB
+from appliedpapers.plugins.imu_attitude.network import AttitudeNetwork, ModelA, ModelB, Outputs, up_of
 from appliedpapers.plugins.imu_attitude.paper_metric import attitude
 from appliedpapers.plugins.imu_attitude.paper_windows import (
     Batch,
+    Blocks,
     Indices,
     PaperWindows,
     answer_offset,
-    unbroken_pieces,
+    unbroken_blocks,
     window_rates,
 )
 from appliedpapers.plugins.imu_attitude.recording import Floats, Recording
@@ -48,11 +48,14 @@ _SAMPLES_A_BLOCK = 25_600  # full Model A holds about 4 KB a sample
 
 
 def build_network(config: ModelConfig, seed: int) -> AttitudeNetwork:
-    """Return the untrained network of ``config.kind`` ``paper-a`` or ``paper-b``."""
+    """Return the untrained network of ``config.kind`` ``paper-a`` or ``paper-b``.
+
+    Its last layer gives what the loss looks at: the direction of up, or the paper's quaternion.
+    """
+    model = ModelA if config.kind == "paper-a" else ModelB
+    outputs: Outputs = "up" if config.loss == "up" else "quaternion"
     noise = {} if config.input_noise is None else {"input_noise": config.input_noise}
-    if config.kind == "paper-a":
-        return ModelA(config.window, config.width, seed=seed, **noise)
-    return ModelB(config.window, config.width, unit_first=config.loss == "up", seed=seed, **noise)
+    return model(config.window, config.width, outputs=outputs, seed=seed, **noise)
 
 
 class PaperTask(TrainTask):
@@ -145,29 +148,29 @@ def estimate(network: AttitudeNetwork, recording: Recording, config: ModelConfig
     Args:
         network: In eval mode.
         recording: Any length.
-        config: Window, stride and target that the network was trained with.
+        config: Window, average and target that the network was trained with, and a stride.
 
     Raises:
         DataError: The time stamps do not increase.
     """
-    pieces = unbroken_pieces(recording.time, recording.trial)
-    parts = [_estimate_piece(network, recording, piece, config) for piece in pieces]
-    behind = config.window - 1 - answer_offset(config.window, config.stride, config.target)
-    short = sum(piece.stop - piece.start < config.window for piece in pieces)
-    notes = (f"{short} parts shorter than the window: mean accelerometer instead",) if short else ()
-    return Estimate(np.concatenate(parts), latency=behind * recording.step, notes=notes)
+    parts = unbroken_blocks(recording, config.average)
+    quaternion = np.concatenate([_estimate_part(network, recording, blocks, config) for blocks in parts])
+    behind = (config.window - 1 - answer_offset(config)) * config.average
+    short = sum(len(blocks.rows) < config.window for blocks in parts)
+    notes = (f"Parts shorter than the window: {short}; mean accelerometer instead.",) if short else ()
+    return Estimate(quaternion, latency=behind * recording.step, notes=notes)
 
 
-def _estimate_piece(
-    network: AttitudeNetwork, recording: Recording, piece: slice, config: ModelConfig
+def _estimate_part(
+    network: AttitudeNetwork, recording: Recording, blocks: Blocks, config: ModelConfig
 ) -> Floats:
+    piece, starts = blocks.piece, blocks.starts(config)
     time, acc, gyr = recording.time[piece], recording.acc[piece], recording.gyr[piece]
     by_mean = _mean_attitude(acc)
-    starts = np.arange(0, len(time) - config.window + 1, config.stride)
     if not starts.size:
         return by_mean
-    answers = _answer_windows(network, time, acc, gyr, starts)
-    answered_at = starts + answer_offset(config.window, config.stride, config.target)
+    answers = _answer_windows(network, blocks, starts)
+    answered_at = blocks.rows[starts + answer_offset(config)] - piece.start
     strapdown = _strapdown(time, gyr)
     latest = np.searchsorted(answered_at, np.arange(len(time)), side="right") - 1
     source = np.maximum(latest, 0)
@@ -179,19 +182,18 @@ def _estimate_piece(
 
 
 @torch.inference_mode()
-def _answer_windows(
-    network: AttitudeNetwork, time: Floats, acc: Floats, gyr: Floats, starts: Indices
-) -> Floats:
-    """Return the answers ``(len(starts), 4)`` of one piece, in blocks: memory stays bounded."""
+def _answer_windows(network: AttitudeNetwork, blocks: Blocks, starts: Indices) -> Floats:
+    """Return the answers ``(len(starts), 4)`` of one part, a few windows at a time: memory stays bounded."""
     window, device = network.window, next(network.parameters()).device
-    rates = window_rates(time, starts, window).astype(np.float32)
-    sensors = [np.lib.stride_tricks.sliding_window_view(s, window, axis=0) for s in (acc, gyr)]
-    blocks = []
-    for block in np.array_split(np.arange(len(starts)), -(-len(starts) // _windows_a_block(window))):
-        inputs = [view[starts[block]].swapaxes(1, 2).astype(np.float32) for view in sensors]
-        tensors = [torch.from_numpy(values).to(device) for values in (*inputs, rates[block])]
-        blocks.append(functional.normalize(network(*tensors).double(), dim=-1).cpu().numpy())
-    return np.concatenate(blocks)
+    rates = window_rates(blocks.time, starts, window).astype(np.float32)
+    sensors = [np.lib.stride_tricks.sliding_window_view(s, window, axis=0) for s in (blocks.acc, blocks.gyr)]
+    answers, few = [], _windows_a_block(window)
+    for first in range(0, len(starts), few):
+        some = slice(first, first + few)
+        inputs = [view[starts[some]].swapaxes(1, 2).astype(np.float32) for view in sensors]
+        tensors = [torch.from_numpy(values).to(device) for values in (*inputs, rates[some])]
+        answers.append(functional.normalize(network(*tensors).double(), dim=-1).cpu().numpy())
+    return np.concatenate(answers)
 
 
 def _windows_a_block(window: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.plugins.imu_attitude.config import ModelConfig
 from appliedpapers.plugins.imu_attitude.recording import Floats, Recording
 
-__all__ = ["Batch", "PaperWindows", "answer_offset", "unbroken_pieces", "window_rates", "window_starts"]
+__all__ = ["Batch", "Blocks", "PaperWindows", "answer_offset", "unbroken_blocks", "window_rates"]
 
-Target = Literal["centre", "last"]
 Indices = NDArray[np.int64]
 
 _LONGEST_GAP = 1.0  # seconds
@@ -37,12 +36,37 @@ class Batch:
         return Batch(*(part.to(device) for part in (self.acc, self.gyr, self.fs, self.quaternion)))
 
 
-def answer_offset(window: int, stride: int, target: Target) -> int:
-    """Return how many samples after its start a window is answered for (arXiv 2302.06037: the centre)."""
-    return window - 1 if target == "last" else max((window - stride) // 2, 0)
+@dataclass(frozen=True)
+class Blocks:
+    """Readings of a part of a trial that has no gap, averaged in blocks.
+
+    Attributes:
+        piece: The samples of the part.
+        rows: ``(M,)`` int64, the last sample of each block.
+        time: ``(M,)`` their time stamps in seconds.
+        acc: ``(M, 3)`` mean specific force in m/s^2.
+        gyr: ``(M, 3)`` mean angular rate in rad/s.
+    """
+
+    piece: slice
+    rows: Indices
+    time: Floats
+    acc: Floats
+    gyr: Floats
+
+    def starts(self, config: ModelConfig) -> Indices:
+        """Return the first blocks of all windows."""
+        return np.arange(0, len(self.rows) - config.window + 1, config.stride, dtype=np.int64)
 
 
-def unbroken_pieces(time: Floats, trial: str = "") -> list[slice]:
+def answer_offset(config: ModelConfig) -> int:
+    """Return how many blocks after its start a window is answered for (arXiv 2302.06037: the centre)."""
+    if config.target == "last":
+        return config.window - 1
+    return max((config.window - config.stride) // 2, 0)
+
+
+def unbroken_pieces(time: Floats, trial: str) -> list[slice]:
     """Split the samples of one trial where more than a second is missing.
 
     Raises:
@@ -60,14 +84,24 @@ def unbroken_pieces(time: Floats, trial: str = "") -> list[slice]:
     return [slice(first, last) for first, last in pairwise(cuts)]
 
 
-def window_starts(time: Floats, window: int, stride: int, trial: str = "") -> Indices:
-    """Return the first samples of all windows of one trial, int64; none crosses a gap of over a second.
+def unbroken_blocks(recording: Recording, average: int) -> list[Blocks]:
+    """Average every ``average`` samples of a trial into one, in each part without a gap of over a second.
+
+    Samples at the end that fill no block are left out.
 
     Raises:
         DataError: The time stamps do not increase, as where one trial follows another.
     """
-    pieces = unbroken_pieces(time, trial)
-    return np.concatenate([np.arange(p.start, p.stop - window + 1, stride, dtype=np.int64) for p in pieces])
+    blocks = []
+    for piece in unbroken_pieces(recording.time, recording.trial):
+        count = (piece.stop - piece.start) // average
+        rows = piece.start + average * np.arange(1, count + 1, dtype=np.int64) - 1
+        used = slice(piece.start, piece.start + average * count)
+        acc, gyr = (
+            sensor[used].reshape(count, average, 3).mean(axis=1) for sensor in (recording.acc, recording.gyr)
+        )
+        blocks.append(Blocks(piece, rows, recording.time[rows], acc, gyr))
+    return blocks
 
 
 def window_rates(time: Floats, starts: Indices, window: int) -> Floats:
@@ -80,37 +114,37 @@ class PaperWindows:
 
     Args:
         recordings: Trials with a reference.
-        window: Samples of a window, at least 2.
-        stride: Samples between windows.
-        target: Which sample of a window is asked for.
+        config: Window, stride and target, and how many samples are averaged into one first.
 
     Raises:
         DataError: Time stamps do not increase, or no recording has a window with a known target.
     """
 
-    def __init__(self, recordings: Sequence[Recording], window: int, stride: int, target: Target) -> None:
-        offset, first = answer_offset(window, stride, target), 0
-        starts, rates, targets = [], [], []
+    def __init__(self, recordings: Sequence[Recording], config: ModelConfig) -> None:
+        window, offset = config.window, answer_offset(config)
+        starts, rates, targets, held, first = [], [], [], [], 0
         for recording in recordings:
-            own = window_starts(recording.time, window, stride, recording.trial)
             if recording.reference is None:
-                own = own[:0]
-            else:
-                own = own[np.isfinite(recording.reference[own + offset]).all(axis=1)]
-                targets.append(recording.reference[own + offset])
-            starts.append(first + own)
-            rates.append(window_rates(recording.time, own, window))
-            first += len(recording)
+                continue
+            for blocks in unbroken_blocks(recording, config.average):
+                own = blocks.starts(config)
+                target = recording.reference[blocks.rows[own + offset]]
+                known = np.isfinite(target).all(axis=1)
+                starts.append(first + own[known])
+                rates.append(window_rates(blocks.time, own[known], window))
+                targets.append(target[known])
+                held.append(blocks)
+                first += len(blocks.rows)
         if not sum(map(len, starts)):
             raise DataError(
-                f"No trial has {window} samples in a row with a reference to learn from.",
+                f"No trial has {window * config.average} samples in a row with a reference to learn from.",
                 hint="Give longer trials with a reference quaternion, or set a smaller model.window.",
             )
         self._starts = torch.from_numpy(np.concatenate(starts))
         self._fs = _tensor(np.concatenate(rates))
         self._quaternion = _tensor(np.concatenate(targets))
-        self._acc = _tensor(np.concatenate([r.acc for r in recordings])).unfold(0, window, 1)
-        self._gyr = _tensor(np.concatenate([r.gyr for r in recordings])).unfold(0, window, 1)
+        self._acc = _tensor(np.concatenate([blocks.acc for blocks in held])).unfold(0, window, 1)
+        self._gyr = _tensor(np.concatenate([blocks.gyr for blocks in held])).unfold(0, window, 1)
 
     def __len__(self) -> int:
         return len(self._starts)

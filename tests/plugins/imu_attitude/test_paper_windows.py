@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.plugins.imu_attitude.config import ModelConfig
 from appliedpapers.plugins.imu_attitude.paper_windows import (
     PaperWindows,
     answer_offset,
-    unbroken_pieces,
+    unbroken_blocks,
     window_rates,
-    window_starts,
 )
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.rotations import normalise
@@ -33,30 +35,39 @@ def row_of(batch):
     return (batch.quaternion[:, 1] / batch.quaternion[:, 0]).round().int().tolist()
 
 
+def settings(window=20, stride=4, target="last", average=1) -> ModelConfig:
+    # windows of tests are shorter than those that users may ask for
+    return ModelConfig.model_construct(window=window, stride=stride, target=target, average=average)
+
+
+def all_of(windows):
+    return windows.gather(torch.arange(len(windows)))
+
+
 @pytest.mark.parametrize(
     ("window", "stride", "target", "offset"),
     [(100, 4, "centre", 48), (100, 4, "last", 99), (20, 40, "centre", 0)],
 )
 def test_which_sample_is_answered_for(window, stride, target, offset):
-    assert answer_offset(window, stride, target) == offset
+    assert answer_offset(settings(window, stride, target)) == offset
 
 
 def test_time_stamps_of_two_trials_are_refused():
     """Known defect 1: windows that cross from one trial to the next."""
-    both = np.concatenate([np.arange(50) / 100, np.arange(50) / 100])
+    one = numbered(50)
+    both = Recording("both", *(np.concatenate([x, x]) for x in (one.time, one.acc, one.gyr)))
     with pytest.raises(DataError, match=r"Trial 'both', row 50: time 0 s follows 0\.49 s"):
-        window_starts(both, 20, 4, "both")
-    recording = Recording("both", both, np.ones((100, 3)), np.ones((100, 3)), None, np.ones((100, 4)) / 2)
+        unbroken_blocks(both, 1)
     with pytest.raises(DataError, match="both"):
-        PaperWindows([recording], 20, 4, "last")
+        PaperWindows([replace(both, reference=np.ones((100, 4)) / 2)], settings())
 
 
 @pytest.mark.parametrize("stamp", [0.30, 0.10, np.nan])
 def test_time_stamps_that_do_not_increase_are_refused(stamp):
-    time = np.arange(100) / 100
-    time[31] = stamp
+    recording = numbered(100)
+    recording.time[31] = stamp
     with pytest.raises(DataError, match="row 31"):
-        window_starts(time, 20, 4)
+        unbroken_blocks(recording, 1)
 
 
 @given(
@@ -69,49 +80,62 @@ def test_no_window_crosses_trials(lengths, window, stride, target):
     firsts = np.cumsum([0, *lengths[:-1]]) + 1000 * np.arange(len(lengths))
     trials = [numbered(n, int(f), str(f)) for n, f in zip(lengths, firsts, strict=True)]
     expected = [len(range(0, n - window + 1, stride)) for n in lengths]
+    config = settings(window, stride, target)
     if not sum(expected):
         with pytest.raises(DataError, match=f"{window} samples in a row"):
-            PaperWindows(trials, window, stride, target)
+            PaperWindows(trials, config)
         return
-    windows = PaperWindows(trials, window, stride, target)
-    batch = windows.gather(torch.arange(len(windows)))
-    assert len(windows) == sum(expected)
+    batch = all_of(PaperWindows(trials, config))
+    assert len(batch.fs) == sum(expected)
     steps = batch.acc[:, 1:] - batch.acc[:, :-1]
     assert steps.eq(1).all()
     assert batch.gyr.equal(-batch.acc)
-    answered = batch.acc[:, answer_offset(window, stride, target), 0]
+    answered = batch.acc[:, answer_offset(config), 0]
     torch.testing.assert_close(
         batch.quaternion[:, 1] / batch.quaternion[:, 0], answered, rtol=1e-4, atol=1e-4
     )
 
 
 def test_no_window_crosses_a_gap():
-    time = np.concatenate([np.arange(50), 50 + 200 + np.arange(50)]) / 100
-    starts = window_starts(time, 20, 10)
-    assert starts.tolist() == [0, 10, 20, 30, 50, 60, 70, 80]
-    assert [(piece.start, piece.stop) for piece in unbroken_pieces(time)] == [(0, 50), (50, 100)]
+    recording = numbered(100)
+    recording.time[50:] += 2.0
+    parts = unbroken_blocks(recording, 1)
+    assert [(blocks.piece.start, blocks.piece.stop) for blocks in parts] == [(0, 50), (50, 100)]
+    assert row_of(all_of(PaperWindows([recording], settings(20, 10)))) == [19, 29, 39, 49, 69, 79, 89, 99]
+
+
+def test_blocks_are_means_that_end_with_their_last_sample():
+    recording = numbered(103)
+    recording.time[53:] += 2.0
+    parts = unbroken_blocks(recording, 5)
+    assert [len(blocks.rows) for blocks in parts] == [10, 10]
+    assert parts[1].rows.tolist() == list(range(57, 103, 5))
+    np.testing.assert_allclose(parts[1].acc[:, 0], parts[1].rows - 2)
+    np.testing.assert_array_equal(parts[1].time, recording.time[parts[1].rows])
+    batch = all_of(PaperWindows([recording], settings(8, 1, average=5)))
+    assert row_of(batch) == [39, 44, 49, 92, 97, 102]
+    torch.testing.assert_close(batch.fs, torch.full((6,), 20.0))
 
 
 def test_windows_without_a_known_target_are_left_out():
-    windows = PaperWindows([numbered(60, unknown=[29])], 20, 5, "last")
-    assert row_of(windows.gather(torch.arange(len(windows)))) == [19, 24, 34, 39, 44, 49, 54, 59]
+    windows = PaperWindows([numbered(60, unknown=[29])], settings(20, 5))
+    assert row_of(all_of(windows)) == [19, 24, 34, 39, 44, 49, 54, 59]
 
 
 def test_trials_without_a_reference_are_left_out():
-    blind = numbered(60, 500, "blind")
-    blind = Recording("blind", blind.time, blind.acc, blind.gyr)
-    windows = PaperWindows([blind, numbered(40)], 20, 10, "last")
-    assert row_of(windows.gather(torch.arange(len(windows)))) == [19, 29, 39]
+    blind = replace(numbered(60, 500, "blind"), reference=None)
+    windows = PaperWindows([blind, numbered(40)], settings(20, 10))
+    assert row_of(all_of(windows)) == [19, 29, 39]
     with pytest.raises(DataError, match="reference"):
-        PaperWindows([blind], 20, 10, "last")
+        PaperWindows([blind], settings(20, 10))
 
 
 def test_the_rate_is_never_rounded():
     """Known defect 9: 286 Hz for 285.714 Hz."""
     time = np.arange(300) * 0.0035
     assert window_rates(time, np.array([0, 100]), 100) == pytest.approx([1 / 0.0035] * 2, rel=1e-12)
-    batch = PaperWindows([numbered(200, fs=1 / 0.0035)], 100, 50, "last").gather(torch.arange(2))
-    torch.testing.assert_close(batch.fs, torch.full((2,), 285.71429))
+    batch = all_of(PaperWindows([numbered(200, fs=1 / 0.0035)], settings(100, 50)))
+    torch.testing.assert_close(batch.fs, torch.full((3,), 285.71429))
 
 
 def test_each_window_has_the_rate_of_its_own_time_stamps():
@@ -120,6 +144,5 @@ def test_each_window_has_the_rate_of_its_own_time_stamps():
 
 
 def test_readings_are_held_once():
-    windows = PaperWindows([numbered(20_000)], 1000, 1, "last")
-    held = {view.untyped_storage().data_ptr(): view.untyped_storage().nbytes() for view in (windows._acc,)}
-    assert sum(held.values()) == 20_000 * 3 * 4
+    windows = PaperWindows([numbered(20_000)], settings(1000, 1))
+    assert windows._acc.untyped_storage().nbytes() == 20_000 * 3 * 4
