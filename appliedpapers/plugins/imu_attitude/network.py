@@ -118,6 +118,7 @@ class AttitudeNetwork(nn.Module, ABC):
             ``(N, 4)`` unit quaternions (w, x, y, z) without yaw.
         """
         raw = self.last(self.features(self.input_noise(acc), self.input_noise(gyr), fs[:, None]))
+        raw = _full(raw)  # half precision would round the clipped arcsine back to its pole
         if self.outputs == "up":
             return attitude_of_up(functional.normalize(raw, dim=-1))
         attitude: Tensor = self.attitude(functional.normalize(raw, dim=-1) if self.unit_first else raw)
@@ -190,7 +191,7 @@ class ModelA(AttitudeNetwork):
         both = torch.cat([acc, gyr], dim=-1)
         pooled = self.pool(functional.mish(self.axes(both.transpose(1, 2))))
         merged = self.noise(functional.mish(self.merge(pooled))).transpose(1, 2)
-        states = self.dropout(self.lstm(both)[0])
+        states = self.dropout(_states(self.lstm, both))
         parts = [self.merged_dense(merged), self.lstm_dense(states), self.rate_dense(fs)]
         return torch.cat([functional.mish(part).flatten(1) for part in parts], dim=1)
 
@@ -234,7 +235,9 @@ class ModelB(AttitudeNetwork):
     def features(self, acc: Tensor, gyr: Tensor, fs: Tensor) -> Tensor:
         """Return what the last layer sees; see :class:`AttitudeNetwork`."""
         columns = torch.split(torch.cat([acc, gyr], dim=-1), 1, dim=-1)
-        states = [self.dropout(lstm(column)[0]) for lstm, column in zip(self.axes, columns, strict=True)]
+        states = [
+            self.dropout(_states(lstm, column)) for lstm, column in zip(self.axes, columns, strict=True)
+        ]
         sensors = [torch.cat(states[first : first + 3], dim=-1).flatten(1) for first in (0, 3)]
         hidden = torch.relu(self.axes_dense(torch.cat(sensors, dim=1)))
         rate = torch.relu(self.rate_dense(fs))
@@ -248,6 +251,17 @@ def _scaled(size: int, width: float) -> int:
 
 def _bidirectional(inputs: int, states: int) -> nn.LSTM:
     return nn.LSTM(inputs, states, batch_first=True, bidirectional=True)
+
+
+def _states(lstm: nn.Module, values: Tensor) -> Tensor:
+    """Return all states of an LSTM, never in half precision: not every CPU can."""
+    with torch.autocast(values.device.type, enabled=False):
+        states: Tensor = lstm(_full(values))[0]
+    return states
+
+
+def _full(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _draw_lstm(layer: nn.LSTM, random: torch.Generator) -> None:

@@ -155,6 +155,26 @@ def test_pitch_of_90_degrees_is_finite(pitch, dtype):
     torch.testing.assert_close(up_of(attitude), up, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("outputs", ["quaternion", "up"])
+def test_half_precision_answers_in_full(outputs):
+    network = ModelA(20, 0.1, outputs=outputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        answers = network(*inputs(4, 20))
+    loss = up_loss(answers, unit([[1.0, 0, 0, 0]]).float())
+    loss.sum().backward()
+    assert answers.dtype == torch.float32
+    assert torch.isfinite(network.last.weight.grad).all()
+
+
+@pytest.mark.parametrize(("outputs", "count"), [("quaternion", 4), ("up", 3)])
+def test_last_layer_gives_a_quaternion_or_up(outputs, count):
+    for model in (ModelA, ModelB):
+        network = model(20, 0.1, outputs=outputs).eval()
+        assert network.last.out_features == count
+        answers = network(*inputs(4, 20))
+        torch.testing.assert_close(AttitudeLayer()(answers), answers, atol=1e-3, rtol=0)
+
+
 @given(UNIT, UNIT)
 def test_our_loss_sees_no_sign_and_no_yaw(first, second):
     """Known defect 7: the published loss differs for q and -q."""
