@@ -265,3 +265,13 @@ def test_slow_filters_are_tuned_on_the_first_motion_only(gentle, monkeypatch):
     assert tuned.name == "madgwick-tuned"
     assert tuned.settings["gain"] in grid
     assert seen == [(gain, 400) for gain in grid for _ in range(6)]
+
+
+def test_a_thinned_recording_still_turns_as_the_whole(gentle):
+    thin = baselines._excerpt(replace(gentle, time=gentle.time / 3), 10_000)
+    assert thin.step == pytest.approx(0.04 / 3)
+    first = int(np.searchsorted(gentle.time, thin.time[0] * 3 + 1e-9))
+    whole = strapdown(gentle.time[first - 1 :] / 3, gentle.gyr[first - 1 :])[::4][: len(thin)]
+    turned = strapdown(thin.time, thin.gyr)
+    assert np.rad2deg(angle_between(up_vector(turned), up_vector(whole))).max() < 0.1
+    np.testing.assert_array_equal(thin.acc[1:], gentle.acc[first - 1 :][4::4][: len(thin) - 1])
