@@ -16,7 +16,7 @@ HEADINGS = ("Motivation", "Composition", "Collection", "Preprocessing", "Uses", 
 
 # datasets that users get from their owners: we know neither an address nor a checksum
 OBTAINED_BY_USERS = ("criteo", "avazu", "movielens")
-SIMULATED = ("simulated-load", "simulated-clicks", "simulated-scenes")
+SIMULATED = ("simulated-load", "simulated-clicks", "simulated-scenes", "simulated-motion")
 
 
 def catalogues() -> list[tuple[str, PublishedDataset]]:

@@ -122,10 +122,11 @@ def _dataset(name: str, parts: Parts, config: AttitudeConfig, provenance: Proven
 
 def _summary(recordings: tuple[Recording, ...]) -> str:
     trials = len({recording.trial for recording in recordings})
-    minutes = sum(float(recording.time[-1] - recording.time[0]) for recording in recordings) / 60
+    seconds = sum(float(recording.time[-1] - recording.time[0]) for recording in recordings)
+    length = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
     rates = sorted(1 / recording.step for recording in recordings)
     rate = f"{rates[0]:.0f}" if rates[-1] - rates[0] < 1 else f"{rates[0]:.0f} to {rates[-1]:.0f}"
-    return f"{trials:,} trial{'s' * (trials != 1)}, {minutes:,.0f} min at {rate} Hz"
+    return f"{trials:,} trial{'s' * (trials != 1)}, {length} at {rate} Hz"
 
 
 def _notes(recordings: Iterable[Recording]) -> list[str]:

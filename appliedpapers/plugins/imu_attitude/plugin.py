@@ -37,9 +37,9 @@ PLUGIN = PluginSpec(
     extra="applied-papers[imu-attitude]",
     advice=(
         "filter (--set model.kind=filter): no training, microseconds a sample, live; start here.",
-        "residual (default): the filter and a small network that corrects it where training trials show that",
-        "it helps; needs a reference orientation on a few of your own trials to be worth more than the filter.",
-        "paper-a, paper-b: the published networks, for comparison; hours on a GPU, and late by half a window.",
-        "Without a magnetometer heading drifts whatever the estimator: only roll and pitch are answered for.",
+        "residual (default): the filter and a small network that corrects it where training trials show",
+        "that it helps; to beat the filter it needs a reference orientation on a few trials like yours.",
+        "paper-a, paper-b: the published networks, for comparison; GPU hours, and late by half a window.",
+        "Without a magnetometer heading drifts whatever the estimator: only roll and pitch are answered.",
     ),
 )

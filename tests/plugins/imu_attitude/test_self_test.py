@@ -107,7 +107,7 @@ def test_a_cheap_gyroscope_that_is_off_by_ten_degrees_a_second_at_rest_passes():
 def test_free_fall_is_not_taken_for_a_wrong_unit_but_noted():
     rng = np.random.default_rng(0)
     recording = swaying(rest=0)
-    falling = rng.normal(0, 0.03, (len(recording), 3)) + [0.05, -0.02, 0.04]
+    falling = np.array([0.05, -0.02, 0.04]) + rng.normal(0, 0.03, (len(recording), 3))
     for reference in (recording.reference, None):
         (note,) = self_test(replace(recording, acc=falling, reference=reference), USUAL)
         assert "could not be checked" in note
