@@ -20,6 +20,7 @@ from appliedpapers.plugins.imu_attitude.published_data import BROAD
 from appliedpapers.plugins.imu_attitude.readers import read_recordings
 from appliedpapers.plugins.imu_attitude.rotations import angle_between, up_vector
 from appliedpapers.plugins.imu_attitude.self_test import self_test
+from appliedpapers.plugins.imu_attitude.splits import cut
 
 pytestmark = pytest.mark.shared
 
@@ -93,6 +94,17 @@ def test_the_right_settings_pass_with_and_without_the_reference(trials, name):
     recording = trials[name]
     assert self_test(recording, USUAL) == ()
     assert self_test(replace(recording, reference=None), USUAL) == ()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_no_part_of_a_trial_is_refused_at_any_rate(trials, name):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        length, every = int(rng.choice([300, 1500, 5000, 12_000])), int(rng.choice([1, 4, 8]))
+        start = int(rng.integers(len(trials[name]) - length))
+        part = cut(trials[name], slice(start, start + length, every))
+        notes = self_test(part, USUAL) + self_test(replace(part, reference=None), USUAL)
+        assert not any("disagree" in note for note in notes)
 
 
 @pytest.mark.parametrize(("option", "value"), ONE_WRONG, ids=[value for _, value in ONE_WRONG])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.plugins.imu_attitude import rotations
-from appliedpapers.plugins.imu_attitude.config import DataConfig
+from appliedpapers.plugins.imu_attitude.config import DataConfig, GyrUnit
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.units import ACC_UNITS, GYR_UNITS, STANDARD_GRAVITY
 
@@ -31,7 +31,8 @@ Floats = NDArray[np.float64]
 _BLOCK_S = 0.02
 _WINDOW_S = 6.0
 _CALM_S = 1.0
-_SHORTEST_S = 0.5
+_SHORTEST_S = 0.5  # to judge the accelerometer's length
+_LONG_ENOUGH_S = 3.0  # to judge directions: in a shorter time a hand gives a speed that looks like gravity
 _TURNING_WINDOWS = 10
 _CALM_SHARE = 0.1
 _GAP = 1.5  # a window that takes this much longer than it should has a gap
@@ -108,14 +109,16 @@ def self_test(recording: Recording, data: DataConfig) -> tuple[str, ...]:
     gravity = _calm_level(blocks)
     _require_acc_unit(recording, gravity, data)
     level = gravity / STANDARD_GRAVITY
-    notes: tuple[str, ...] = ()
     if not _PLAUSIBLE[0] < level < _PLAUSIBLE[1]:
         return (
             f"at its calmest the accelerometer shows {gravity:.1f} m/s^2 and gravity is 9.8: units and signs "
             "could not be checked",
         )
+    if recording.time[-1] - recording.time[0] < _LONG_ENOUGH_S:
+        return ()
+    notes: tuple[str, ...] = ()
     if recording.reference is not None:
-        notes = _judge_reference(recording, recording.reference, blocks, gravity, data)
+        notes = _judge_reference(recording, recording.reference, blocks, data)
     if _SURELY_GRAVITY[0] < level < _SURELY_GRAVITY[1]:
         _require_gyr_unit(recording, blocks, gravity, data)
     return notes
@@ -162,8 +165,8 @@ def _require_acc_unit(recording: Recording, gravity: float, data: DataConfig) ->
 
 
 def _require_gyr_unit(recording: Recording, blocks: _Blocks, gravity: float, data: DataConfig) -> None:
-    unit = "deg/s" if data.gyr_unit == "rad/s" else "rad/s"
-    factors = np.array([1.0, GYR_UNITS[unit] / GYR_UNITS[data.gyr_unit], -1.0])  # type: ignore[index]
+    unit: GyrUnit = "deg/s" if data.gyr_unit == "rad/s" else "rad/s"
+    factors = np.array([1.0, GYR_UNITS[unit] / GYR_UNITS[data.gyr_unit], -1.0])
     given, other, opposite = _gravity_moved(blocks, gravity, factors)
     if given < _MOVED:
         return
@@ -213,9 +216,9 @@ def _bias(blocks: _Blocks) -> Floats:
 
 
 def _judge_reference(
-    recording: Recording, reference: Floats, blocks: _Blocks, gravity: float, data: DataConfig
+    recording: Recording, reference: Floats, blocks: _Blocks, data: DataConfig
 ) -> tuple[str, ...]:
-    fit = _fit(reference, blocks, gravity)
+    fit = _fit(reference, blocks)
     if fit is None:
         return ("the reference is known at too few samples to be checked",)
     if fit.turning is not None and fit.scale is not None and fit.turns:
@@ -232,7 +235,7 @@ def _judge_reference(
         )
     if fit.turns and fit.up > _AGREES:
         return ()
-    _require_order(recording, reference, blocks, gravity, data)
+    _require_order(recording, reference, blocks, data)
     off = "" if fit.turning is None else f"; their turns correlate at {fit.turning:.2f}"
     return (f"reference and sensor disagree: {fit.up:.0%} of gravity lies along the reference's up{off}",)
 
@@ -251,17 +254,15 @@ def _require_scale(recording: Recording, turning: float, scale: float, data: Dat
             _refuse_gyr_unit(recording, unit, data)
 
 
-def _require_order(
-    recording: Recording, reference: Floats, blocks: _Blocks, gravity: float, data: DataConfig
-) -> None:
+def _require_order(recording: Recording, reference: Floats, blocks: _Blocks, data: DataConfig) -> None:
     order = "xyzw" if data.quat_order == "wxyz" else "wxyz"
-    if _explains(_as_order(reference, order, data), blocks, gravity):
+    if _explains(_as_order(reference, order, data), blocks):
         _refuse(
             recording,
             f"reference looks like quat_order {order}, read as {data.quat_order}",
             f"Expected an orientation that keeps up upward; use --set data.quat_order={order}",
         )
-    if _explains(rotations.conjugate(reference), blocks, gravity):
+    if _explains(rotations.conjugate(reference), blocks):
         _refuse(
             recording,
             "reference looks like earth to sensor, read as sensor to earth",
@@ -277,12 +278,12 @@ def _as_order(reference: Floats, order: str, data: DataConfig) -> Floats:
     return rotations.enu_to_ned(moved) if data.frame == "NED" else moved
 
 
-def _explains(reference: Floats, blocks: _Blocks, gravity: float) -> bool:
-    fit = _fit(reference, blocks, gravity)
+def _explains(reference: Floats, blocks: _Blocks) -> bool:
+    fit = _fit(reference, blocks)
     return fit is not None and fit.turns and abs(fit.up) > _AGREES
 
 
-def _fit(reference: Floats, blocks: _Blocks, gravity: float) -> _Fit | None:
+def _fit(reference: Floats, blocks: _Blocks) -> _Fit | None:
     starts = np.arange(len(blocks.acc)) * blocks.size
     # the middle of a block, where its mean is meant
     up = rotations.up_vector(reference[starts + blocks.size // 2])
@@ -290,7 +291,7 @@ def _fit(reference: Floats, blocks: _Blocks, gravity: float) -> _Fit | None:
     known = np.isfinite(along)
     if known.sum() < _LEAST_PAIRS:
         return None
-    return _Fit(float(along[known].mean() / gravity), *_turning(reference, blocks))
+    return _Fit(float(along[known].mean()) / STANDARD_GRAVITY, *_turning(reference, blocks))
 
 
 def _turning(reference: Floats, blocks: _Blocks) -> tuple[float | None, float | None]:

@@ -188,7 +188,7 @@ def deal_by_time(recordings: Sequence[Recording], data: DataConfig, source: str)
     return Parts(train, valid, test, "by-time", note, (warning,))
 
 
-def cut(recording: Recording, part: slice) -> Recording:
+def cut(recording: Recording, part: slice | NDArray[np.intp]) -> Recording:
     """Return some samples of a recording under the same name."""
     return replace(
         recording,
