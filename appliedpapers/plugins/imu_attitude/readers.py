@@ -282,7 +282,7 @@ class _Columns:
         rows = "1 row is bad" if count == 1 else f"{count:,} rows are bad"
         return DataError(
             f"{first.file}, column '{first.column}', row {first.row}: '{first.value}' {first.rule}.",
-            hint=f"{rows}. Mend them, or leave such samples out with --set data.on_bad=skip.",
+            hint=f"{rows}. Mend the file, or leave such samples out with --set data.on_bad=skip.",
             violations=violations_table(found),
         )
 
