@@ -93,10 +93,43 @@ class DataConfig(Section):
 
 
 class FilterConfig(Section):
-    """The gravity filter and its gyroscope bias (arXiv 2203.17024, and what we add)."""
+    """The gravity filter: what the sensor's noises are like, and how the wearer moves."""
 
-    tau_acc: float = Field(3.0, gt=0, le=1000, description="time constant of gravity's low-pass in seconds")
-    tune: bool = Field(False, description="fit the time constant and the gains on the training trials")
+    delay: float | Literal["auto"] = Field(
+        "auto",
+        description="seconds by which readings lag behind the motion; the answer is carried on by them. auto "
+        "fits them to the references of the training trials, and is 0 without any",
+    )
+    tune: bool = Field(False, description="fit the noises of the filter to the training trials, too")
+    block: float = Field(0.05, gt=0, le=1, description="seconds between corrections of gravity")
+    gap: float = Field(1.0, gt=0, description="seconds without a sample after which gravity is found anew")
+    motion_hz: float = Field(
+        0.47,
+        gt=0,
+        le=20,
+        description="frequency in Hz below which a moving sensor comes back to where it was",
+    )
+    motion_damping: float = Field(1.1, gt=0, le=10, description="damping of that motion")
+    noise_least: float = Field(0.11, gt=0, description="least noise of acceleration, m/s^2 root second")
+    noise_most: float = Field(4.4, gt=0, description="largest noise of acceleration, m/s^2 root second")
+    noise_memory: float = Field(20.0, gt=0, description="seconds over which that noise is watched")
+    noise_rest: float = Field(0.02, gt=0, description="noise of acceleration at rest, m/s^2 root second")
+    gyr_noise: float = Field(0.016, gt=0, description="angular random walk, degrees per root second")
+    gyr_share: float = Field(5e-5, ge=0, description="random walk that grows with the rate, root second")
+    bias_walk: float = Field(6e-4, ge=0, description="random walk of the bias, deg/s per root second")
+    bias_start: float = Field(0.5, gt=0, description="standard deviation of the bias before any data, deg/s")
+    bias_rest: float = Field(0.03, gt=0, description="noise of the bias measured at rest, deg/s")
+    scale_error: float = Field(
+        0.001, ge=0, le=0.1, description="standard deviation of the gyroscope's scale and cross-axis errors"
+    )
+    rest_tau: float = Field(
+        0.5, gt=0, description="time constant in seconds of the means that rest is held against"
+    )
+    rest_gyr: float = Field(2.0, gt=0, description="largest deviation, and mean, of the rate at rest, deg/s")
+    rest_acc: float = Field(0.5, gt=0, description="largest deviation of acceleration at rest, m/s^2")
+    rest_seconds: float = Field(1.5, gt=0, description="seconds after which a quiet sensor is at rest")
+    gravity: float = Field(9.81, gt=9.7, lt=9.9, description="gravity at the place, m/s^2")
+    gravity_sd: float = Field(0.03, gt=0, description="how well it is known, m/s^2")
 
 
 class ModelConfig(Section):
