@@ -160,6 +160,13 @@ class ModelConfig(Section):
         description="standard deviation of noise on the inputs of the paper's models while they train, in "
         "m/s^2 and rad/s; null is as published: none for paper-a, 0.25 for paper-b",
     )
+    smooth: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="seconds over which answers of the paper's models are averaged along the gyroscope; 0 is "
+        "the paper",
+    )
     average: int = Field(
         1,
         ge=1,

@@ -40,10 +40,13 @@ from appliedpapers.plugins.imu_attitude.rotations import (
     from_rotation_vector,
     multiply,
     normalise,
+    rotate,
+    up_vector,
 )
 
 __all__ = ["PaperTask", "build_network", "estimate"]
 
+_UP = np.array([0.0, 0.0, 1.0])
 _SAMPLES_A_BLOCK = 25_600  # full Model A holds about 4 KB a sample
 
 
@@ -141,14 +144,15 @@ def estimate(network: AttitudeNetwork, recording: Recording, config: ModelConfig
     """Answer for every sample of a recording.
 
     A window every ``config.stride`` samples is answered by the network, without yaw. From there the
-    gyroscope carries the answer on to the next one. Before the first answer, ``centre`` carries that one
+    gyroscope carries the answer on to the next one; with ``config.smooth`` it also carries earlier answers
+    on, and their mean is answered with. Before the first answer, ``centre`` carries that one
     back; ``last`` uses no sample that is still to come, and takes the mean accelerometer so far for up.
     After a gap of more than a second it starts anew.
 
     Args:
         network: In eval mode.
         recording: Any length.
-        config: Window, average and target that the network was trained with, and a stride.
+        config: Window, average and target that the network was trained with, a stride, and smoothing.
 
     Raises:
         DataError: The time stamps do not increase.
@@ -172,6 +176,8 @@ def _estimate_part(
     answers = _answer_windows(network, blocks, starts)
     answered_at = blocks.rows[starts + answer_offset(config)] - piece.start
     strapdown = _strapdown(time, gyr)
+    if config.smooth > 0:
+        answers = _smoothed(answers, strapdown[answered_at], time[answered_at], config.smooth)
     latest = np.searchsorted(answered_at, np.arange(len(time)), side="right") - 1
     source = np.maximum(latest, 0)
     since = multiply(conjugate(strapdown[answered_at[source]]), strapdown)
@@ -196,6 +202,18 @@ def _answer_windows(network: AttitudeNetwork, blocks: Blocks, starts: Indices) -
     return np.concatenate(answers)
 
 
+def _smoothed(answers: Floats, strapdown: Floats, time: Floats, seconds: float) -> Floats:
+    """Average each answer with those of the last seconds, which the gyroscope carries to its time."""
+    ups = np.cumsum(np.vstack([np.zeros(3), rotate(strapdown, up_vector(answers))]), axis=0)
+    first = np.searchsorted(time, time - seconds, side="right")
+    total = ups[1:] - ups[first]
+    known = np.linalg.norm(total, axis=1) > 1e-9
+    mean = normalise(rotate(conjugate(strapdown[known]), total[known]))
+    smoothed = answers.copy()
+    smoothed[known] = attitude(between(mean, _UP))
+    return smoothed
+
+
 def _windows_a_block(window: int) -> int:
     return max(_SAMPLES_A_BLOCK // window, 1)
 
@@ -204,8 +222,8 @@ def _mean_attitude(acc: Floats) -> Floats:
     """Return the attitude ``(N, 4)`` in which the mean accelerometer up to each sample points up."""
     total = np.cumsum(acc, axis=0)
     up_is_known = np.linalg.norm(total, axis=1, keepdims=True) > 0
-    up = normalise(np.where(up_is_known, total, [0.0, 0.0, 1.0]))
-    return attitude(between(up, np.array([0.0, 0.0, 1.0])))
+    up = normalise(np.where(up_is_known, total, _UP))
+    return attitude(between(up, _UP))
 
 
 def _strapdown(time: Floats, gyr: Floats) -> Floats:
