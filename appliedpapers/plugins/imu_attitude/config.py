@@ -186,6 +186,17 @@ class AttitudeConfig(TaskConfig):
             "data": {"simulator": {"sequences": 6, "seconds": 20.0}},
             "training": {"epochs": 2},
         },
+        # six minutes on one core for six trials of three minutes at 286 Hz
+        "paper-quarter": {
+            "model": {"kind": "paper-a", "width": 0.25, "average": 5, "stride": 6, "smooth": 2.0},
+            "training": {
+                "epochs": 15,
+                "batch_size": 64,
+                "lr": 2e-3,
+                "lr_decay": 0.8,
+                "weight_decay": 0.0,
+            },
+        },
         "published": {
             "model": {
                 "kind": "paper-a",

@@ -270,6 +270,12 @@ def test_the_published_preset_is_the_papers():
     assert trainable(build_network(config.model, 0)) == 1_465_476
 
 
+def test_the_quarter_preset_is_small_and_causal():
+    model = AttitudeConfig.model_validate(AttitudeConfig.presets["paper-quarter"]).model
+    assert model.target == "last"
+    assert trainable(build_network(model, 0)) < 1_465_476 / 12
+
+
 def test_every_sample_is_answered_for():
     recording = turning(rows=203)
     for target, average, latency in (("last", 3, 0.0), ("centre", 1, 0.11), ("centre", 2, 0.22)):
