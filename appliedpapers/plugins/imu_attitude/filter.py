@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -66,23 +67,40 @@ def compiled_kernel() -> ModuleType | None:
     return module
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """What the blocks of a recording held, in the order they were closed.
+
+    Attributes:
+        records: ``(B, RECORDS)``, see :func:`appliedpapers.plugins.imu_attitude.kernel.close_block`.
+        ends: ``(B,)`` index of the sample that closed each.
+    """
+
+    records: Floats
+    ends: NDArray[np.int64]
+
+
 class GravityFilter:
     """Orientation up to heading, sample by sample.
 
     Args:
         options: Noises and time constants.
+        delay: Seconds by which the answer is carried on; by default what the options say, 0 for auto.
         compiled: Whether numba may compile the arithmetic; without it, or without numba, numpy does it all.
+
+    Attributes:
+        closed: Whether the last step closed a block.
     """
 
-    def __init__(self, options: FilterConfig, *, compiled: bool = True) -> None:
-        self.options = options
-        self._delay = 0.0 if options.delay == "auto" else options.delay
+    def __init__(self, options: FilterConfig, *, delay: float | None = None, compiled: bool = True) -> None:
+        self._delay = _delay(options) if delay is None else delay
         self._constants = _constants(options)
         self._compiled = compiled_kernel() if compiled else None
         self._state: Any = np.zeros(kernel.STATES)
         self._memory: Any = np.zeros(kernel.MEMORY)
         self._covariance = np.zeros((kernel.STATES, kernel.STATES))
         self._time = math.nan
+        self.closed = False
         self._as_lists()
 
     def step(self, acc: Any, gyr: Any, time: float) -> Answer:
@@ -99,6 +117,7 @@ class GravityFilter:
         ax, ay, az = acc
         gx, gy, gz = gyr
         full = module.take_sample(self._memory, self._state, self._constants, ax, ay, az, gx, gy, gz, step)
+        self.closed = bool(full)
         if full:
             self._close(module)
         memory, state = self._memory, self._state
@@ -111,25 +130,39 @@ class GravityFilter:
 
     def batch(self, recording: Recording) -> Estimate:
         """Take every sample of a recording, as :meth:`step` would one after the other."""
+        return self.batch_with_blocks(recording)[0]
+
+    def batch_with_blocks(self, recording: Recording) -> tuple[Estimate, Blocks]:
+        """Take every sample of a recording and return the blocks, too."""
         time = recording.time
         steps = np.diff(time, prepend=time[0] if math.isnan(self._time) else self._time)
         count = len(recording)
         quaternion, bias = np.empty((count, 4)), np.empty((count, 3))
         sd, rest = np.empty(count), np.empty(count, dtype=bool)
+        records, ends = np.empty((count, kernel.RECORDS)), np.empty(count, dtype=np.int64)
+        blocks = 0
         if self._compiled is None:
             for n in range(count):
                 answer = self.step(recording.acc[n].tolist(), recording.gyr[n].tolist(), float(time[n]))
                 quaternion[n], sd[n], bias[n], rest[n] = answer
+                if self.closed:
+                    records[blocks], ends[blocks] = self.record(), n
+                    blocks += 1
         else:
             acc, gyr = (
                 np.ascontiguousarray(part, dtype=np.float64) for part in (recording.acc, recording.gyr)
             )
-            self._compiled.run_batch(
+            blocks = self._compiled.run_batch(
                 *(self._memory, self._state, self._covariance, self._constants),
-                *(acc, gyr, steps, self._delay, quaternion, sd, bias, rest),
+                *(acc, gyr, steps, self._delay, quaternion, sd, bias, rest, records, ends),
             )
             self._time = float(time[-1])
-        return Estimate(quaternion, sd=sd, bias=bias, at_rest=rest)
+        estimate = Estimate(quaternion, sd=sd, bias=bias, at_rest=rest)
+        return estimate, Blocks(records[:blocks].copy(), ends[:blocks].copy())
+
+    def record(self) -> Floats:
+        """Return what the block held that was closed last."""
+        return np.array(self._memory[kernel.RECORD : kernel.RECORD + kernel.RECORDS])
 
     def state(self) -> dict[str, Floats]:
         """Return everything needed to go on: three arrays and the time of the last sample."""
@@ -161,6 +194,10 @@ class GravityFilter:
         memory, state = np.array(self._memory), np.array(self._state)
         module.close_block(memory, state, self._covariance, self._constants)
         self._memory, self._state = memory.tolist(), state.tolist()
+
+
+def _delay(options: FilterConfig) -> float:
+    return 0.0 if options.delay == "auto" else options.delay
 
 
 def _constants(options: FilterConfig) -> Any:

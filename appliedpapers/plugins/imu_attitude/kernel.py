@@ -42,7 +42,9 @@ _STEP = 66
 _RATE = 67
 SPREAD = 70
 _BLOCKS = 71
-MEMORY = 72
+RECORD = 72
+RECORDS = 20  # numbers a block: see close_block
+MEMORY = RECORD + RECORDS
 
 # places in the options
 (
@@ -243,6 +245,10 @@ def _add_to_block(
 def close_block(memory: Any, state: Any, covariance: Any, options: Any) -> None:
     """Correct the state by the means of a full block and predict the next one.
 
+    What the block held is left in the memory from ``RECORD`` on: mean force (3) and mean rate (3) in the
+    integration frame, velocity (3), position (3), seconds, expected tilt error, length of gravity, the tilt
+    (4), whether the sensor rested.
+
     Args:
         memory: As in :func:`take_sample`; an array here.
         state: ``(STATES,)``.
@@ -294,6 +300,17 @@ def close_block(memory: Any, state: Any, covariance: Any, options: Any) -> None:
         _mirror(covariance)
     _level(memory, state[0], state[1], state[2])
     memory[SPREAD] = _tilt_sd(state, covariance)
+    for axis in range(3):
+        memory[RECORD + axis] = force[axis]
+        memory[RECORD + 3 + axis] = rates[axis, 0] + rates[axis, 4] + rates[axis, 8]
+        memory[RECORD + 6 + axis] = state[3 + axis]
+        memory[RECORD + 9 + axis] = state[6 + axis]
+    memory[RECORD + 12] = span
+    memory[RECORD + 13] = memory[SPREAD]
+    memory[RECORD + 14] = math.sqrt(state[0] ** 2 + state[1] ** 2 + state[2] ** 2)
+    for axis in range(4):
+        memory[RECORD + 15 + axis] = memory[_TILT + axis]
+    memory[RECORD + 19] = 1.0 if resting else 0.0
     for place in range(_SUM_ACC, _SUM_SQUARE + 1):
         memory[place] = 0.0
 
@@ -452,7 +469,9 @@ def run_batch(
     spreads: Any,
     biases: Any,
     resting: Any,
-) -> None:
+    records: Any,
+    ends: Any,
+) -> int:
     """Take every sample in turn and write what :func:`orientation` and the state say after each.
 
     Args:
@@ -468,7 +487,13 @@ def run_batch(
         spreads: ``(N,)``, written.
         biases: ``(N, 3)``, written.
         resting: ``(N,)`` bool, written.
+        records: ``(N, RECORDS)``, written: a row a block that was closed.
+        ends: ``(N,)`` int64, written: the samples that closed them.
+
+    Returns:
+        Number of blocks that were closed.
     """
+    blocks = 0
     for n in range(len(steps)):
         full = take_sample(
             memory,
@@ -484,8 +509,13 @@ def run_batch(
         )
         if full:
             close_block(memory, state, covariance, options)
+            for place in range(RECORDS):
+                records[blocks, place] = memory[RECORD + place]
+            ends[blocks] = n
+            blocks += 1
         w, x, y, z = orientation(memory, delay)
         quaternions[n, 0], quaternions[n, 1], quaternions[n, 2], quaternions[n, 3] = w, x, y, z
         spreads[n] = memory[SPREAD]
         biases[n, 0], biases[n, 1], biases[n, 2] = state[9], state[10], state[11]
         resting[n] = memory[RESTING] > options[O_REST_TIME]
+    return blocks
