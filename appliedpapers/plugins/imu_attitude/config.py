@@ -141,7 +141,17 @@ class ModelConfig(Section):
     )
     head: HeadSpec = Field("mlp(hidden=64)", description="what turns the last state into the correction")
     seconds: float = Field(4.4, gt=0.2, le=60, description="window of the network in seconds")
-    rate: float = Field(30.0, ge=5, le=200, description="steps of the network in Hz")
+    rate: float = Field(5.0, gt=0, le=200, description="answers of the network in Hz")
+    base: Literal["filter", "window-mean"] = Field(
+        "filter",
+        description="what the network corrects: the filter, or the mean acceleration of its own window",
+    )
+    shares: tuple[float, ...] = Field(
+        (0.0, 0.25, 0.5, 1.0),
+        min_length=1,
+        description="shares of the network's correction that held-out trials choose from; 0 drops it",
+    )
+    folds: int = Field(3, ge=2, le=20, description="parts of the trials that are held out in turn to choose")
     limit_deg: float = Field(5.0, gt=0, le=45, description="largest correction of the network in degrees")
     width: float = Field(1.0, gt=0, le=4, description="factor on every hidden size of the paper's models")
     target: Literal["centre", "last"] = Field(
