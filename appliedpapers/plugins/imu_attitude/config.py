@@ -16,7 +16,16 @@ AccUnit = Literal["m/s2", "g", "mg"]
 GyrUnit = Literal["rad/s", "deg/s"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 BaselineName = Literal[
-    "filter", "vqf", "madgwick", "mahony", "ekf", "corrected-mean-10s", "mean-10s", "mean-5s", "mean-0.35s"
+    "filter",
+    "vqf",
+    "vqf-delay",
+    "madgwick",
+    "mahony",
+    "ekf",
+    "corrected-mean-10s",
+    "mean-10s",
+    "mean-5s",
+    "mean-0.35s",
 ]
 
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
@@ -153,6 +162,9 @@ class ModelConfig(Section):
     )
     folds: int = Field(3, ge=2, le=20, description="parts of the trials that are held out in turn to choose")
     limit_deg: float = Field(5.0, gt=0, le=45, description="largest correction of the network in degrees")
+    onnx: bool = Field(
+        False, description="write the residual network as ONNX into the bundle, for windows and for steps"
+    )
     width: float = Field(1.0, gt=0, le=4, description="factor on every hidden size of the paper's models")
     target: Literal["centre", "last"] = Field(
         "last",
