@@ -47,7 +47,11 @@ class ResidualNetwork(nn.Module):
         hidden = functional.mish(self.first(series.transpose(1, 2)))
         hidden = functional.mish(self.second(hidden))
         states, _ = self.recurrent(hidden.transpose(1, 2))
-        raw = self.gain * self.head(torch.cat([states[:, -1], statics], dim=1))
+        return self.rotation(states[:, -1], statics)
+
+    def rotation(self, state: Tensor, statics: Tensor) -> Tensor:
+        """Return rotations ``(rows, 2)`` for the last states ``(rows, HIDDEN)`` of windows."""
+        raw = self.gain * self.head(torch.cat([state, statics], dim=1))
         # tanh(|raw|) / |raw|, smooth at zero, too
         size = torch.sqrt(raw.square().sum(dim=1, keepdim=True) + 1e-12)
         limited: Tensor = self.limit * torch.tanh(size) / size * raw

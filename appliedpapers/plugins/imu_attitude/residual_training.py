@@ -98,14 +98,15 @@ class ResidualTask(TrainTask):
     """
 
     # the cycle ends at its best; where a trial is held out, its best epoch would flatter the network
-    monitor = "epochs_to_go"
+    monitor = "epochs_done"
+    higher_is_better = True
 
     def __init__(
         self, network: ResidualNetwork, train: Examples, valid: Examples, settings: TrainingConfig
     ) -> None:
         self.network: ResidualNetwork = network
         self._train, self._valid, self._settings = train, valid, settings
-        self._epochs_to_go = settings.epochs
+        self._schedule: LRScheduler | None = None
 
     def optimizer(self) -> Optimizer:
         """Return AdamW."""
@@ -115,7 +116,8 @@ class ResidualTask(TrainTask):
 
     def scheduler(self, optimizer: Optimizer) -> LRScheduler | None:
         """Return one cycle over all epochs."""
-        return OneCycleLR(optimizer, self._settings.lr, total_steps=self._settings.epochs + 1)
+        self._schedule = OneCycleLR(optimizer, self._settings.lr, total_steps=self._settings.epochs + 1)
+        return self._schedule
 
     def num_steps(self) -> int:
         """Return the number of batches."""
@@ -146,9 +148,9 @@ class ResidualTask(TrainTask):
         return loss
 
     def validate(self) -> Mapping[str, float]:
-        """Return the inclination RMSE in degrees with the network and without it, where trials are held out."""
-        self._epochs_to_go -= 1
-        found = {"epochs_to_go": float(self._epochs_to_go)}
+        """Return the inclination RMSE in degrees with the network and without it, if trials are held out."""
+        # the schedule is stored with checkpoints, so this goes on where training does
+        found = {"epochs_done": 0.0 if self._schedule is None else float(self._schedule.last_epoch)}
         if len(self._valid):
             found["valid_inclination_deg"] = rms_deg(self.answered(self._valid, 1.0))
             found["valid_inclination_deg_alone"] = rms_deg(self.answered(self._valid, 0.0))

@@ -1,0 +1,333 @@
+"""The estimator of attitude: filter, network, delay and uncertainty, fitted, stored and asked as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliedpapers.core.data import Split
+from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.model import FitContext, GroupProblem, Model, Stream
+from appliedpapers.core.schema import OutputSchema, TableSchema
+from appliedpapers.plugins.imu_attitude import answers
+from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
+from appliedpapers.plugins.imu_attitude.delay import fit_delay
+from appliedpapers.plugins.imu_attitude.estimate import Estimate
+from appliedpapers.plugins.imu_attitude.filter import GravityFilter
+from appliedpapers.plugins.imu_attitude.heading import MagneticHeading
+from appliedpapers.plugins.imu_attitude.recording import Recording
+from appliedpapers.plugins.imu_attitude.residual import Corrector, ResidualFilter, blocks_in
+from appliedpapers.plugins.imu_attitude.samples import problems_of, read_samples
+from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit
+from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from appliedpapers.core.config import TaskConfig
+    from appliedpapers.plugins.imu_attitude.network import AttitudeNetwork
+    from appliedpapers.plugins.imu_attitude.residual_choice import Filtered
+    from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
+
+_WEIGHTS = "network.safetensors"
+
+
+class AttitudeEstimator(Model):
+    """Answers for every sample of a 6-axis (or 9-axis) sensor where up is.
+
+    Attributes:
+        delay: Seconds that the answer is carried on by.
+        share: Share of the network's correction that is kept.
+        calibration: Makes an honest error out of the filter's own.
+    """
+
+    config: AttitudeConfig
+
+    def __init__(self, config: AttitudeConfig) -> None:
+        super().__init__(config)
+        self.delay = 0.0 if config.filter.delay == "auto" else config.filter.delay
+        self.share = 0.0
+        self.calibration = Calibration()
+        self._residual: ResidualNetwork | None = None
+        self._paper: AttitudeNetwork | None = None
+        self._held_out: dict[float, float] = {}
+        self._data = config.data
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether a model of arXiv 2302.06037 answers."""
+        return self.config.model.kind.startswith("paper")
+
+    @property
+    def input_schema(self) -> TableSchema:
+        """Samples: ``trial``, ``time``, accelerometer, gyroscope and, if there is one, magnetometer."""
+        return answers.input_schema(self._data)
+
+    @property
+    def output_schema(self) -> OutputSchema:
+        """One row a sample: orientation, up, its expected error, bias and flags."""
+        return answers.output_schema(self._data)
+
+    def read_as(self, config: TaskConfig) -> None:
+        """Take over units, signs and frame of ``config``."""
+        self._data = cast("AttitudeConfig", config).data
+
+    def fit(self, train: Split, valid: Split, run: FitContext, *, init: Model | None = None) -> Self:
+        """Fit delay, network and uncertainty to the trials that have a reference.
+
+        Without any reference nothing is fitted: the filter answers with its own error.
+
+        Args:
+            train: Trials to learn from.
+            valid: Trials to choose on, with those of ``train`` held out in turn.
+            run: Seed, device, scratch folder, progress and metric sink.
+            init: Not used: nothing here takes long enough to be worth starting from.
+
+        Raises:
+            RunError: Training diverged.
+            DataError: A model of the paper was asked for and there is no reference.
+        """
+        learned = cast("AttitudeSplit", train).recordings
+        chosen = cast("AttitudeSplit", valid).recordings
+        known = [recording for recording in (*learned, *chosen) if recording.judged.any()]
+        if self.is_paper:
+            self._fit_paper(learned, chosen, run)
+        elif known:
+            self._fit_residual(known, run)
+        if known:
+            estimates = [self._uncalibrated(recording) for recording in known]
+            self.calibration = Calibration.fit(estimates, known)
+        return self
+
+    def estimate(self, recording: Recording) -> Estimate:
+        """Answer for every sample of a recording, with the error that is to be expected."""
+        return self.calibration.apply(self._uncalibrated(recording))
+
+    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
+        """Name trials without usable times or samples."""
+        return problems_of(read_samples(table, self._data), self._data)
+
+    def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
+        """Answer for every row of a validated table.
+
+        Args:
+            table: Samples; trials may be mixed, each in the order of its time.
+            files: Not used.
+
+        Raises:
+            DataError: A trial cannot be answered for; :meth:`review` names them all.
+        """
+        samples = read_samples(table, self._data)
+        if problems := problems_of(samples, self._data):
+            raise DataError(f"{problems[0].rule}.", hint="Leave the trial out, or send what is missing.")
+        parts = []
+        for one in samples:
+            recording = one.recording()
+            estimate = self.estimate(recording)
+            estimate, heading = _with_heading(estimate, recording)
+            parts.append(answers.columns_of(one, estimate, heading, self._data, self.config.filter.gap))
+        rows = np.concatenate([one.rows for one in samples])
+        return answers.to_table(parts, rows, self.output_schema)
+
+    def stream(self, state: bytes | None = None) -> Stream:
+        """Start, or go on with, a stream over one trial.
+
+        Raises:
+            ConfigError: The paper's models answer for whole windows.
+        """
+        from appliedpapers.plugins.imu_attitude.streaming import AttitudeStream
+
+        if self.is_paper:
+            raise ConfigError(
+                f"model.kind={self.config.model.kind} does not stream.",
+                hint="Use apps predict, or train with model.kind=residual.",
+            )
+        return AttitudeStream(self, self._data, state)
+
+    def machine(self, *, compiled: bool = True) -> GravityFilter | ResidualFilter:
+        """Return what takes samples one by one and answers as :meth:`estimate` does.
+
+        Args:
+            compiled: False keeps to numpy alone.
+        """
+        gravity = GravityFilter(self.config.filter, delay=self.delay, compiled=compiled)
+        if self._residual is None or self.share == 0:
+            return gravity
+        return self._corrected(gravity, _single_corrector(self._residual, self.config.model.head))
+
+    def describe(self) -> Iterable[tuple[str, str]]:
+        """Yield the facts of the model card."""
+        yield "estimator", self.config.model.kind
+        yield "heading", "not observable without a magnetometer: yaw drifts"
+        if self.is_paper:
+            assert self._paper is not None
+            yield "parameters", f"{sum(p.numel() for p in self._paper.parameters() if p.requires_grad):,}"
+            return
+        yield "delay of the readings", f"{1000 * self.delay:.2f} ms"
+        if self._residual is not None:
+            kept = f"{self.share:g} of its correction is kept"
+            nothing = "nothing is kept: the network adds nothing on this data"
+            yield "network", kept if self.share else nothing
+            errors = ", ".join(f"{share:g}: {error:.3f}" for share, error in self._held_out.items())
+            yield "inclination RMSE of held-out trials by that share, deg", errors
+        yield from self.calibration.describe()
+
+    def write_parts(self, folder: Path) -> dict[str, Any]:
+        """Write the network as safetensors and, if asked for, as ONNX."""
+        from safetensors.torch import save_file
+
+        network = self._paper or self._residual
+        if network is not None:
+            tensors = {
+                name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+            }
+            save_file(tensors, folder / _WEIGHTS)
+        if self._residual is not None and self.config.model.onnx:
+            from appliedpapers.plugins.imu_attitude.onnx import export_residual
+
+            export_residual(self._residual, self._sizes()[0], folder)
+        return {
+            "delay": self.delay,
+            "share": self.share,
+            "held_out": [[share, error] for share, error in self._held_out.items()],
+            "network": network is not None,
+            "calibration": self.calibration.to_json(),
+        }
+
+    @classmethod
+    def read_parts(cls, config: Any, state: Mapping[str, Any], folder: Path, device: str) -> Self:
+        """Rebuild the estimator from verified parts."""
+        model = cls(config)
+        model.delay, model.share = float(state["delay"]), float(state["share"])
+        model._held_out = {float(share): float(error) for share, error in state["held_out"]}
+        model.calibration = Calibration.from_json(state["calibration"])
+        if state["network"]:
+            from safetensors.torch import load_file
+
+            network = model._new_network(seed=0)
+            network.load_state_dict(load_file(folder / _WEIGHTS))
+            network.to(device).eval()
+        return model
+
+    def residual_weights(self) -> dict[str, NDArray[np.float32]] | None:
+        """Return the residual network's weights as arrays, or None where there is no such network."""
+        if self._residual is None:
+            return None
+        return {name: value.detach().cpu().numpy() for name, value in self._residual.state_dict().items()}
+
+    def _uncalibrated(self, recording: Recording) -> Estimate:
+        if self._paper is not None:
+            from appliedpapers.plugins.imu_attitude.paper_training import estimate
+
+            # it says nothing of its error: the calibration then gives one for all samples
+            return replace(estimate(self._paper, recording, self.config.model), sd=np.zeros(len(recording)))
+        gravity = GravityFilter(self.config.filter, delay=self.delay)
+        if self._residual is None or self.share == 0:
+            return gravity.batch(recording)
+        return self._corrected(gravity, _torch_corrector(self._residual)).batch(recording)
+
+    def _new_network(self, seed: int) -> Any:
+        if self.is_paper:
+            from appliedpapers.plugins.imu_attitude.paper_training import build_network
+
+            self._paper = build_network(self.config.model, seed)
+            return self._paper
+        from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
+
+        options = self.config.model
+        self._residual = ResidualNetwork(options.head, math.radians(options.limit_deg), seed)
+        return self._residual
+
+    def _fit_residual(self, known: Sequence[Recording], run: FitContext) -> None:
+        plain = [GravityFilter(self.config.filter, delay=0.0).batch(recording) for recording in known]
+        if self.config.filter.delay == "auto":
+            self.delay = fit_delay(plain, known)
+        if self.config.model.kind == "filter":
+            return
+        from appliedpapers.plugins.imu_attitude.residual_choice import train_residual
+
+        filtered = [self._filtered(recording) for recording in known]
+        length, every = self._sizes()
+        self._residual, self.share, self._held_out = train_residual(filtered, length, every, self.config, run)
+
+    def _filtered(self, recording: Recording) -> Filtered:
+        gravity = GravityFilter(self.config.filter, delay=self.delay)
+        estimate, blocks = gravity.batch_with_blocks(recording)
+        return recording, estimate.quaternion, blocks
+
+    def _fit_paper(self, learned: Sequence[Recording], chosen: Sequence[Recording], run: FitContext) -> None:
+        from appliedpapers.core.training import fit
+        from appliedpapers.plugins.imu_attitude.paper_training import PaperTask
+        from appliedpapers.plugins.imu_attitude.paper_windows import PaperWindows
+
+        options = self.config.model
+        parts = []
+        for name, recordings in (("train", learned), ("valid", chosen)):
+            known = [recording for recording in recordings if recording.reference is not None]
+            if not known:
+                raise DataError(
+                    f"no {name} trial has a reference; {options.kind} learns from one.",
+                    hint="Bring quaternions (quat_w to quat_z), or use model.kind=filter.",
+                )
+            parts.append(PaperWindows(known, options))
+        network = self._new_network(run.seed)
+        fit(PaperTask(network, parts[0], parts[1], self.config.training, options), self.config.training, run)
+
+    def _sizes(self) -> tuple[int, int]:
+        """Return how many blocks a window of the network has, and how many lie between its answers."""
+        block, options = self.config.filter.block, self.config.model
+        return blocks_in(options.seconds, block), max(round(1 / (options.rate * block)), 1)
+
+    def _corrected(self, gravity: GravityFilter, corrector: Corrector) -> ResidualFilter:
+        length, every = self._sizes()
+        base = self.config.model.base
+        return ResidualFilter(gravity, corrector, share=self.share, length=length, every=every, base=base)
+
+
+def _with_heading(estimate: Estimate, recording: Recording) -> tuple[Estimate, NDArray[np.bool_]]:
+    """Return the estimate against magnetic north, and where that is known."""
+    known = np.zeros(len(recording), dtype=bool)
+    if recording.mag is None:
+        return estimate, known
+    compass, quaternion = MagneticHeading(), estimate.quaternion.copy()
+    rows = zip(estimate.quaternion.tolist(), recording.mag.tolist(), recording.time.tolist(), strict=True)
+    for n, (six, mag, time) in enumerate(rows):
+        quaternion[n] = compass.turn(six, compass.step(six, mag, time))
+        known[n] = compass.observable
+    return replace(estimate, quaternion=quaternion), known
+
+
+def _torch_corrector(network: ResidualNetwork) -> Corrector:
+    import torch
+
+    def corrector(series: NDArray[np.float32], statics: NDArray[np.float32]) -> NDArray[np.float32]:
+        device = network.gain.device
+        found = []
+        with torch.inference_mode():
+            for rows in np.array_split(np.arange(len(series)), -(-len(series) // 4096)):
+                inputs = (torch.from_numpy(part[rows]).to(device) for part in (series, statics))
+                found.append(network(*inputs).cpu().numpy())
+        return np.concatenate(found)
+
+    return corrector
+
+
+def _single_corrector(network: ResidualNetwork, head: str) -> Corrector:
+    """Return a corrector that is fast for one window: numpy where the head is an MLP."""
+    if str(head).partition("(")[0] not in ("mlp", "linear"):
+        return _torch_corrector(network)
+    from appliedpapers.plugins.imu_attitude.residual_numpy import NumpyResidual
+
+    weights = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
+    single = NumpyResidual(weights, network.limit)
+
+    def corrector(series: NDArray[np.float32], statics: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.stack([single(*window) for window in zip(series, statics, strict=True)])
+
+    return corrector
