@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from appliedpapers.core.sources import load_dataset
     from appliedpapers.core.testing import check_plugin
     from appliedpapers.pipelines.doctor import examine
-    from appliedpapers.pipelines.predict import load_model, predict_file, stream_lines
+    from appliedpapers.pipelines.predict import load_model, predict_file
     from appliedpapers.pipelines.run import run, start
     from appliedpapers.pipelines.run_folder import RunRequest, RunResult, list_runs, resume_request
     from appliedpapers.pipelines.scaffold import new_plugin
     from appliedpapers.pipelines.score import ScoreSummary, score_run
     from appliedpapers.pipelines.serve import ServeSettings, serve
+    from appliedpapers.pipelines.stream import stream_lines
     from appliedpapers.pipelines.tracking_store import open_store
 
 __version__ = "0.1.0"
@@ -53,7 +54,8 @@ _HOMES = {
     "appliedpapers.core.sources": ("load_dataset",),
     "appliedpapers.core.testing": ("check_plugin",),
     "appliedpapers.pipelines.doctor": ("examine",),
-    "appliedpapers.pipelines.predict": ("load_model", "predict_file", "stream_lines"),
+    "appliedpapers.pipelines.predict": ("load_model", "predict_file"),
+    "appliedpapers.pipelines.stream": ("stream_lines",),
     "appliedpapers.pipelines.run": ("run", "start"),
     "appliedpapers.pipelines.run_folder": ("RunRequest", "RunResult", "list_runs", "resume_request"),
     "appliedpapers.pipelines.scaffold": ("new_plugin",),

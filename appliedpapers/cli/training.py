@@ -24,7 +24,7 @@ def attach(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("run", context_settings=options.PLUGIN_FLAGS)(run)
     app.command("predict", context_settings=options.PLUGIN_FLAGS)(predict)
-    app.command("stream")(stream)
+    app.command("stream", context_settings=options.PLUGIN_FLAGS)(stream)
 
 
 def run(
@@ -177,6 +177,7 @@ def predict(
         typer.Option("--output", "-o", help="CSV, Parquet, JSON lines or Arrow; default stdout."),
     ] = None,
     files: Annotated[Path | None, typer.Option("--files", help="Folder for big results.")] = None,
+    sets: options.Sets = None,
     device: options.Device = "auto",
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
@@ -195,7 +196,7 @@ def predict(
         files=files,
         device=device,
         store_folder=store,
-        assignments=options.plugin_flags(context, plugin, task),
+        assignments=[*(sets or ()), *options.plugin_flags(context, plugin, task)],
         progress=choose_progress(as_json),
     )
     if output is not None:
@@ -221,12 +222,20 @@ def _task_of(model: str) -> tuple[str, str | None]:
 
 
 def stream(
+    context: typer.Context,
     model: options.Model,
+    sets: options.Sets = None,
     device: options.Device = "cpu",
     store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
-    """Read JSON lines from stdin and print predictions as they become known."""
-    from appliedpapers.pipelines.predict import stream_lines
+    """Read lines from stdin, JSON or CSV, and print predictions as they become known, in the same form."""
+    from appliedpapers.pipelines.stream import stream_lines
 
-    for line in stream_lines(model, sys.stdin, device=device, store_folder=store):
+    plugin, task = _task_of(model)
+    assignments = [*(sets or ()), *options.plugin_flags(context, plugin, task)]
+    made = stream_lines(
+        model, sys.stdin, device=device, store_folder=store, assignments=assignments, as_json=as_json
+    )
+    for line in made:
         print(line, flush=True)

@@ -41,6 +41,8 @@ class TrainTask(ABC):
         higher_is_better: Whether ``monitor`` is maximised (an AUC) rather than minimised (a loss).
         min_delta: An epoch counts as better only where it improves the best by at least so much, not
             negative; with 0 it must be strictly better. The first epoch always counts.
+        keeps_last: Keep the weights of the last epoch whatever ``monitor`` says, as a schedule that ends low,
+            or data without a validation part, ask for; ``patience`` then never stops it.
         routes: Some steps leave some parameters unused (experts, drop paths); several processes must know.
     """
 
@@ -48,6 +50,7 @@ class TrainTask(ABC):
     monitor: str = "valid_loss"
     higher_is_better: bool = False
     min_delta: float = 0.0
+    keeps_last: bool = False
     routes: bool = False
 
     @abstractmethod

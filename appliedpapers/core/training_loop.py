@@ -213,7 +213,8 @@ class FitLoop:
         self._judge(value)
         self.history.epochs.append(record)
         self.context.log_metrics(record, self.epoch)
-        said = f"{self.task.monitor.replace('_', ' ')} {value:.4g} (best {self.history.best_epoch})"
+        said = f"{self.task.monitor.replace('_', ' ')} {value:.4g}"
+        said += "" if self.task.keeps_last else f" (best {self.history.best_epoch})"
         bar.advance(self.unshown, note=f"epoch {self.epoch}/{self.settings.epochs}  {said}")
         self.unshown = 0
 
@@ -229,6 +230,8 @@ class FitLoop:
         self.history.stopped_early = out_of_patience and self.epoch < self.settings.epochs
 
     def _is_better(self, value: float) -> bool:
+        if self.task.keeps_last:
+            return True
         best, needed = self.history.best_value, self.task.min_delta
         if self.task.higher_is_better:
             return value > best and value >= best + needed
@@ -355,6 +358,8 @@ class FitLoop:
     def _goal(self) -> str:
         # the bare name for the plain case, as checkpoints of earlier versions hold it
         way = "maximised" if self.task.higher_is_better else "minimised"
+        if self.task.keeps_last:
+            return f"{self.task.monitor} of the last epoch"
         needed = f" by steps of {self.task.min_delta!r}" if self.task.min_delta else ""
         plain = not self.task.higher_is_better and not needed
         return self.task.monitor if plain else f"{self.task.monitor} {way}{needed}"

@@ -1,25 +1,23 @@
-"""Predictions by hand: one file, or a stream of lines."""
+"""Predictions by hand, for one file."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from appliedpapers.core import config as configs
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import BundleInfo, load_bundle
 from appliedpapers.core.device import resolve_device
-from appliedpapers.core.errors import DataError
 from appliedpapers.core.inference import predict_all
 from appliedpapers.core.progress import Progress
-from appliedpapers.core.tables import plain_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from appliedpapers.core.model import Model, Stream
+    from appliedpapers.core.config import TaskConfig
+    from appliedpapers.core.model import Model
 
 DEFAULT_STORE = Path("mlruns")
 
@@ -40,6 +38,21 @@ def load_model(
 
         folder = resolve(reference, existing_store(store_folder)).bundle
     return load_bundle(folder, resolve_device(device))
+
+
+def read_as(model: Model, assignments: Sequence[str]) -> TaskConfig:
+    """Let a model read its inputs by ``a.b=c`` overrides, and return its configuration with them.
+
+    Raises:
+        ConfigError: An override is not an option, or has no legal value.
+    """
+    config = model.config
+    for assignment in assignments:
+        over = configs.parse_assignment(assignment)
+        config = configs.validate(type(config), configs.merge(config.model_dump(), over))
+    if assignments:
+        model.read_as(config)
+    return config
 
 
 def predict_file(
@@ -68,51 +81,8 @@ def predict_file(
     """
     model, info = load_model(reference, device=device, store_folder=store_folder)
     task = plugins.find(info.plugin).task(info.task)
-    config = model.config
-    for assignment in assignments:
-        over = configs.parse_assignment(assignment)
-        config = configs.validate(type(config), configs.merge(config.model_dump(), over))
-    if assignments:
-        model.read_as(config)
+    config = read_as(model, assignments)
     table = task.load("datasets").inputs(source, config)
     if progress is not None:
         model.progress = progress
     return predict_all(model, table, source=source.name, files=files)
-
-
-def stream_lines(
-    reference: str, lines: Iterable[str], *, device: str = "cpu", store_folder: Path = DEFAULT_STORE
-) -> Iterator[str]:
-    """Feed JSON lines to a model and yield JSON lines; each group has a stream of its own.
-
-    Raises:
-        ConfigError: The model does not stream.
-        DataError: A line is not a JSON object or breaks the contract; its number is named.
-    """
-    from appliedpapers.core.validation import check, from_records
-
-    model, info = load_model(reference, device=device, store_folder=store_folder)
-    schema = info.input_schema
-    unused = model.stream()
-    streams: dict[tuple[Any, ...], Stream] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        source = f"stdin, line {number}"
-        table = from_records([_record(line, source)], schema, source=source)
-        (record,) = check(table, schema, source=source).require_clean().to_pylist()
-        group = tuple(record[name] for name in schema.group_by)
-        if group not in streams:
-            streams[group] = model.stream() if streams else unused
-        for answer in streams[group].step(record):
-            yield json.dumps(plain_row(answer))
-
-
-def _record(line: str, source: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{source}: not JSON ({error}).", hint='Expected {"column": value}.') from None
-    if not isinstance(record, dict):
-        raise DataError(f"{source}: not a JSON object.", hint='Expected {"column": value}.')
-    return record
