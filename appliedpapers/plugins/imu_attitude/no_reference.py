@@ -20,7 +20,9 @@ from appliedpapers.plugins.imu_attitude.trailing_mean import initial_rest, strap
 AHEAD_S = 5.0
 """Seconds after an answer that judge it in motion."""
 REST_AHEAD_S = 1.5
-"""Seconds of a rest that judge the answer at its beginning."""
+"""Seconds of a rest that judge the answer before it."""
+BEFORE_REST_S = 0.5
+"""How long before a rest that answer was given."""
 
 _SETTLED_S = 0.25
 
@@ -36,10 +38,7 @@ def gravity_ahead(recording: Recording, seconds: float) -> tuple[Floats, NDArray
         ``(N, 3)`` unit vectors in the sensor frame of each sample, and ``(N,)`` where there are that many
         seconds left and the vector has a direction.
     """
-    rest = initial_rest(recording)
-    bias = np.zeros(3) if rest is None else recording.gyr[rest].mean(axis=0)
-    held = strapdown(recording.time, recording.gyr - bias)
-    total = np.concatenate([np.zeros((1, 3)), np.cumsum(rotate(held, recording.acc), axis=0)])
+    held, total = _held_still(recording)
     last = np.searchsorted(recording.time, recording.time + seconds + 1e-9, side="right")
     following = np.arange(1, len(recording) + 1)
     up = rotate(conjugate(held), normalise(total[last] - total[following]))
@@ -53,13 +52,33 @@ def moving(recording: Recording) -> NDArray[np.bool_]:
     return np.asarray(found if found.any() else np.ones(len(recording), dtype=bool))
 
 
-def rest_beginnings(recording: Recording) -> NDArray[np.intp]:
-    """Return the samples a quarter of a second into each rest that follows a motion and lasts long enough."""
-    resting = phases(recording) == PHASES.index("rest")
-    begins = np.flatnonzero(np.diff(resting.astype(np.int8), prepend=1) == 1)
-    settled = np.searchsorted(recording.time, recording.time[begins] + _SETTLED_S)
-    stops = np.append(np.flatnonzero(~resting), len(recording) - 1)
-    ends = recording.time[stops[np.minimum(np.searchsorted(stops, begins), len(stops) - 1)]]
-    last = len(recording) - 1
-    long_enough = ends - recording.time[np.minimum(settled, last)] >= REST_AHEAD_S
-    return np.asarray(settled[long_enough & (settled <= last)], dtype=np.intp)
+def before_rests(recording: Recording) -> tuple[NDArray[np.intp], Floats]:
+    """Return the samples half a second before each rest that ends a motion, and where up was there.
+
+    The rest says it, carried back along the gyroscope: no answer from before it has seen it.
+
+    Returns:
+        ``(K,)`` samples and ``(K, 3)`` unit vectors in their sensor frames; rests that are too short or begin
+        too early to judge anything are left out.
+    """
+    time, resting = recording.time, phases(recording) == PHASES.index("rest")
+    change = np.diff(resting.astype(np.int8), prepend=1, append=0)
+    begins = np.flatnonzero(change[:-1] == 1)
+    ends = np.flatnonzero(change == -1)
+    ends = ends[np.searchsorted(ends, begins, side="right")] - 1
+    long_enough = time[ends] - time[begins] >= _SETTLED_S + REST_AHEAD_S
+    begins = begins[long_enough & (time[begins] - time[0] > BEFORE_REST_S)]
+    samples = np.searchsorted(time, time[begins] - BEFORE_REST_S)
+    held, total = _held_still(recording)
+    first = np.searchsorted(time, time[begins] + _SETTLED_S)
+    last = np.searchsorted(time, time[begins] + _SETTLED_S + REST_AHEAD_S)
+    return samples, rotate(conjugate(held[samples]), normalise(total[last] - total[first]))
+
+
+def _held_still(recording: Recording) -> tuple[Floats, Floats]:
+    """Return orientations by the gyroscope alone, and sums of the force in their frame, ``(N + 1, 3)``."""
+    rest = initial_rest(recording)
+    bias = np.zeros(3) if rest is None else recording.gyr[rest].mean(axis=0)
+    held = strapdown(recording.time, recording.gyr - bias)
+    force = np.cumsum(rotate(held, recording.acc), axis=0)
+    return held, np.concatenate([np.zeros((1, 3)), force])

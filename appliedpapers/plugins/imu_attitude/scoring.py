@@ -54,7 +54,8 @@ for _name, _unit, _about in (
     (
         "rest_consistency",
         "°",
-        "root mean squared angle where a rest begins to the specific force of that rest, without reference",
+        "root mean squared angle half a second before a rest to the specific force of that rest, without "
+        "reference",
     ),
 ):
     register_metric(_name, unit=_unit, higher_is_better=False, description=_about)
@@ -216,11 +217,10 @@ def _alone(
     ahead, known = no_reference.gravity_ahead(recording, no_reference.AHEAD_S)
     residual = np.rad2deg(angle_between(estimate.up, ahead))
     yield PRIMARY_ALONE, blocks.sums(residual**2, known & no_reference.moving(recording))
-    ahead, known = no_reference.gravity_ahead(recording, no_reference.REST_AHEAD_S)
-    begins = np.zeros(len(recording), dtype=bool)
-    begins[no_reference.rest_beginnings(recording)] = True
-    residual = np.rad2deg(angle_between(estimate.up, ahead))
-    yield "rest_consistency", blocks.sums(residual**2, known & begins)
+    samples, up = no_reference.before_rests(recording)
+    residual, chosen = np.zeros(len(recording)), np.zeros(len(recording), dtype=bool)
+    residual[samples], chosen[samples] = np.rad2deg(angle_between(estimate.up[samples], up)), True
+    yield "rest_consistency", blocks.sums(residual**2, chosen)
     yield "latency_s", blocks.sums(estimate.latency, np.ones(len(recording), dtype=bool))
 
 
