@@ -138,7 +138,6 @@ class FilterConfig(Section):
     rest_acc: float = Field(0.5, gt=0, description="largest deviation of acceleration at rest, m/s^2")
     rest_seconds: float = Field(1.5, gt=0, description="seconds after which a quiet sensor is at rest")
     gravity: float = Field(9.81, gt=9.7, lt=9.9, description="gravity at the place, m/s^2")
-    gravity_sd: float = Field(0.03, gt=0, description="how well it is known, m/s^2")
 
 
 class ModelConfig(Section):

@@ -42,7 +42,8 @@ _STEP = 66
 _RATE = 67
 SPREAD = 70
 _BLOCKS = 71
-RECORD = 72
+_WATCHED = 72
+RECORD = 73
 RECORDS = 20  # numbers a block: see close_block
 MEMORY = RECORD + RECORDS
 
@@ -67,11 +68,12 @@ MEMORY = RECORD + RECORDS
     O_REST_ACC,
     O_REST_TIME,
     O_GRAVITY,
-    O_GRAVITY_SD,
-) = range(20)
+) = range(19)
 
-_START_TILT = 0.5  # radians that the first block may be off
-_START_VELOCITY, _START_POSITION = 0.3, 0.1  # m/s, m
+_START_TILT = 1.0  # radians that the first block may be off
+_START_VELOCITY, _START_POSITION = 4.0, 1.0  # m/s, m
+# a sensor that starts in motion may accelerate by several m/s^2; so many seconds does that count for
+_START_NOISE, _START_WEIGHT = 2.0, 1.0
 _STEP_MEMORY = 0.02
 _MIRRORED = 20.0  # blocks between repairs of the covariance's symmetry
 
@@ -270,7 +272,9 @@ def close_block(memory: Any, state: Any, covariance: Any, options: Any) -> None:
     for axis in range(3):
         surprise[axis] = force[axis] - state[axis] + damping * state[3 + axis]
         surprise[axis] += natural * natural * state[6 + axis]
-    share = math.exp(-span / options[O_MEMORY])
+    # at first a plain mean, so that a start in motion is not believed for long
+    memory[_WATCHED] += span
+    share = 1.0 - span / min(memory[_WATCHED], options[O_MEMORY])
     # the noise is a density: a mean over a longer block is less noisy
     power = (surprise[0] ** 2 + surprise[1] ** 2 + surprise[2] ** 2) / 3.0 * span
     memory[_NOISE] = share * memory[_NOISE] + (1.0 - share) * power
@@ -316,9 +320,14 @@ def close_block(memory: Any, state: Any, covariance: Any, options: Any) -> None:
 
 
 def _start(memory: Any, state: Any, covariance: Any, options: Any, force: Any) -> None:
-    """Take gravity from the first block, and what is known of the gyroscope from before, or from nothing."""
+    """Take gravity from the first block, and what is known of the gyroscope from before, or from nothing.
+
+    Its length is as unknown as its direction: a length that is believed, along a direction that an
+    acceleration has turned away, keeps the filter from ever coming back.
+    """
     memory[_STARTED] = 1.0
-    memory[_NOISE] = options[O_LEAST] ** 2
+    memory[_NOISE] = _START_NOISE**2
+    memory[_WATCHED] = _START_WEIGHT
     length = math.sqrt(force[0] ** 2 + force[1] ** 2 + force[2] ** 2)
     gravity = options[O_GRAVITY]
     known = covariance[9, 9] > 0.0
@@ -338,10 +347,6 @@ def _start(memory: Any, state: Any, covariance: Any, options: Any, force: Any) -
     if not known:
         for place in range(12, STATES):
             covariance[place, place] = options[O_SCALE] ** 2
-    along = (options[O_GRAVITY_SD] ** 2 - (_START_TILT * gravity) ** 2) / gravity**2
-    for row in range(3):
-        for column in range(3):
-            covariance[row, column] += along * state[row] * state[column]
 
 
 def _correct(state: Any, covariance: Any, seen: Any, surprise: Any, variance: float) -> None:
