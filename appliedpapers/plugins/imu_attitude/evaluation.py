@@ -6,6 +6,7 @@ Heading is not seen by six axes: it is shown as drift and never compared.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -98,13 +99,18 @@ class DelayedVqf(PackageBaseline):
         self._delay = 0.0
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
-        """Choose its time constant, then its delay, on all trials but those of the test.
+        """Choose its time constant and its delay on all trials but those of the test.
 
         Without references, or where the package fails, it stays as it is published.
         """
         known = [one for one in (*_recordings(train), *_recordings(valid)) if one.judged.any()]
         try:
-            self._estimator = tune("vqf", known)
+            found = [self._estimator(recording) for recording in known]
+            delay = fit_delay(found, known)
+            # a time constant that is chosen while the delay is in the errors is another one
+            self._estimator = tune(
+                "vqf", [_undelayed(*pair, delay) for pair in zip(found, known, strict=True)]
+            )
             self._delay = fit_delay([self._estimator(recording) for recording in known], known)
         except PluginError as error:
             self._failures[error.message] = None
@@ -246,6 +252,13 @@ class AttitudeEvaluation(Evaluation):
             return ()
         answers = cast("Answers", material.predictions[material.model_name])
         return [*_worst_blocks(answers, recordings), *_broken_promises(answers, recordings)]
+
+
+def _undelayed(estimate: Estimate, recording: Recording, delay: float) -> Recording:
+    """Return the recording with its reference turned back to what the readings show."""
+    assert recording.reference is not None
+    early = carry_on(replace(estimate, quaternion=recording.reference), recording, -delay)
+    return replace(recording, reference=early.quaternion)
 
 
 def _recordings(split: Split) -> tuple[Recording, ...]:

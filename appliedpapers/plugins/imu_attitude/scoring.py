@@ -88,7 +88,8 @@ class TrialMean(Counted):
         trial: Number of each block's trial, ``(units,)``.
         root: Whether the values of trials are roots.
         whole: Whether trials are drawn as a whole, and count as often as they are drawn. Otherwise each
-            counts once: which blocks of it are drawn must not say how much it counts.
+            counts once: which blocks of it are drawn must not say how much it counts, and there is no value
+            when none of one is.
     """
 
     def __init__(
@@ -98,12 +99,13 @@ class TrialMean(Counted):
         self.root, self.whole = root, whole
         self._trials = int(trial.max()) + 1
         self._first = np.searchsorted(trial, np.arange(self._trials))
+        self._least = 1 if whole else np.count_nonzero(np.bincount(trial, samples))
 
     def __call__(self, counts: Counts) -> float:
         """Return the value when each block counts so often."""
         samples = np.bincount(self.trial, counts * self.samples, self._trials)
         used = samples > 0
-        if not used.any():
+        if used.sum() < max(self._least, 1):
             return math.nan
         means = np.bincount(self.trial, counts * self.sums, self._trials)[used] / samples[used]
         values = np.sqrt(means) if self.root else means
