@@ -1,8 +1,8 @@
 """How far off an answer may be: the filter's own standard deviation, held against references.
 
 A Kalman filter knows the noise that it was told of, and nothing of an accelerometer that is off by a tenth of
-a m/s^2, or of a gyroscope that is bent when it turns fast. On BROAD its standard deviation is a quarter of
-the true error. Two numbers mend that: what it leaves out adds a floor, what it understates a factor.
+a m/s^2, or of a gyroscope that is bent when it turns fast: on BROAD it says a fraction of the true error. Two
+numbers mend that: what it leaves out adds a floor, what it understates a factor.
 """
 
 from __future__ import annotations
