@@ -209,7 +209,7 @@ class AttitudeConfig(TaskConfig):
         },
         # six minutes on one core for six trials of three minutes at 286 Hz
         "paper-quarter": {
-            "model": {"kind": "paper-a", "width": 0.25, "average": 5, "stride": 6, "smooth": 2.0},
+            "model": {"kind": "paper-a", "width": 0.25, "average": 5, "stride": 6},
             "training": {
                 "epochs": 15,
                 "batch_size": 64,
