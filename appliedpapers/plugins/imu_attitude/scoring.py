@@ -180,6 +180,8 @@ def score_answers(answers: Answers, recordings: Sequence[Recording]) -> Scored:
         for name in trials[0]
         if all(name in part for part in trials)
     }
+    # what the recordings never show, such as a rest, is no metric of theirs
+    metrics = {name: scores for name, scores in metrics.items() if name == primary or scores.count}
     slices = _by_trial(metrics[primary], primary, recordings)
     if known:
         parts = [_sliced(estimate, recording, cut) for estimate, _, recording, cut in work]

@@ -205,6 +205,8 @@ def test_without_a_reference_estimators_are_ranked_as_their_errors_rank_them():
     assert residuals == sorted(residuals)
     assert residuals[2] == pytest.approx(6.0, abs=1.0)
     assert "inclination_rmse" not in values[0]
+    # nothing comes to rest here
+    assert "rest_consistency" not in values[0]
 
 
 def test_a_rest_judges_the_answer_before_it():
