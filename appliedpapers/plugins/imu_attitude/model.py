@@ -18,11 +18,12 @@ from appliedpapers.core.schema import OutputSchema, TableSchema
 from appliedpapers.plugins.imu_attitude import answers
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
 from appliedpapers.plugins.imu_attitude.delay import fit_delay
+from appliedpapers.plugins.imu_attitude.embedded import WEIGHTS, is_plain, single_corrector
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.heading import MagneticHeading
 from appliedpapers.plugins.imu_attitude.recording import Recording
-from appliedpapers.plugins.imu_attitude.residual import Corrector, ResidualFilter, blocks_in
+from appliedpapers.plugins.imu_attitude.residual import Corrector, ResidualFilter, network_pace
 from appliedpapers.plugins.imu_attitude.samples import problems_of, read_samples
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit
 from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.imu_attitude.network import AttitudeNetwork
     from appliedpapers.plugins.imu_attitude.residual_choice import Filtered
     from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
-
-_WEIGHTS = "network.safetensors"
 
 
 class AttitudeEstimator(Model):
@@ -159,7 +158,12 @@ class AttitudeEstimator(Model):
         gravity = GravityFilter(self.config.filter, delay=self.delay, compiled=compiled)
         if self._residual is None or self.share == 0:
             return gravity
-        return self._corrected(gravity, _single_corrector(self._residual, self.config.model.head))
+        # one window at a time, torch takes longer than numpy
+        weights = self._residual_weights() if is_plain(str(self.config.model.head)) else None
+        corrector = (
+            _torch_corrector(self._residual) if weights is None else single_corrector(weights, self.config)
+        )
+        return self._corrected(gravity, corrector)
 
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield the facts of the model card."""
@@ -187,11 +191,11 @@ class AttitudeEstimator(Model):
             tensors = {
                 name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
             }
-            save_file(tensors, folder / _WEIGHTS)
+            save_file(tensors, folder / WEIGHTS)
         if self._residual is not None and self.config.model.onnx:
             from appliedpapers.plugins.imu_attitude.onnx import export_residual
 
-            export_residual(self._residual, self._sizes()[0], folder)
+            export_residual(self._residual, network_pace(self.config)[0], folder)
         return {
             "delay": self.delay,
             "share": self.share,
@@ -211,12 +215,11 @@ class AttitudeEstimator(Model):
             from safetensors.torch import load_file
 
             network = model._new_network(seed=0)
-            network.load_state_dict(load_file(folder / _WEIGHTS))
+            network.load_state_dict(load_file(folder / WEIGHTS))
             network.to(device).eval()
         return model
 
-    def residual_weights(self) -> dict[str, NDArray[np.float32]] | None:
-        """Return the residual network's weights as arrays, or None where there is no such network."""
+    def _residual_weights(self) -> dict[str, NDArray[np.float32]] | None:
         if self._residual is None:
             return None
         return {name: value.detach().cpu().numpy() for name, value in self._residual.state_dict().items()}
@@ -253,7 +256,7 @@ class AttitudeEstimator(Model):
         from appliedpapers.plugins.imu_attitude.residual_choice import train_residual
 
         filtered = [self._filtered(recording) for recording in known]
-        length, every = self._sizes()
+        length, every = network_pace(self.config)
         self._residual, self.share, self._held_out = train_residual(filtered, length, every, self.config, run)
 
     def _filtered(self, recording: Recording) -> Filtered:
@@ -279,13 +282,8 @@ class AttitudeEstimator(Model):
         network = self._new_network(run.seed)
         fit(PaperTask(network, parts[0], parts[1], self.config.training, options), self.config.training, run)
 
-    def _sizes(self) -> tuple[int, int]:
-        """Return how many blocks a window of the network has, and how many lie between its answers."""
-        block, options = self.config.filter.block, self.config.model
-        return blocks_in(options.seconds, block), max(round(1 / (options.rate * block)), 1)
-
     def _corrected(self, gravity: GravityFilter, corrector: Corrector) -> ResidualFilter:
-        length, every = self._sizes()
+        length, every = network_pace(self.config)
         base = self.config.model.base
         return ResidualFilter(gravity, corrector, share=self.share, length=length, every=every, base=base)
 
@@ -314,20 +312,5 @@ def _torch_corrector(network: ResidualNetwork) -> Corrector:
                 inputs = (torch.from_numpy(part[rows]).to(device) for part in (series, statics))
                 found.append(network(*inputs).cpu().numpy())
         return np.concatenate(found)
-
-    return corrector
-
-
-def _single_corrector(network: ResidualNetwork, head: str) -> Corrector:
-    """Return a corrector that is fast for one window: numpy where the head is an MLP."""
-    if str(head).partition("(")[0] not in ("mlp", "linear"):
-        return _torch_corrector(network)
-    from appliedpapers.plugins.imu_attitude.residual_numpy import NumpyResidual
-
-    weights = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
-    single = NumpyResidual(weights, network.limit)
-
-    def corrector(series: NDArray[np.float32], statics: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.stack([single(*window) for window in zip(series, statics, strict=True)])
 
     return corrector

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,13 @@ from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.residual_windows import Base, network_blocks, windows_at
 from appliedpapers.plugins.imu_attitude.rotations import between, from_rotation_vector, multiply, normalise
 
+if TYPE_CHECKING:
+    from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
+
 Floats = NDArray[np.float64]
+
+FEWEST = 17
+"""Blocks that the convolutions need to answer at all."""
 
 _UP = np.array([0.0, 0.0, 1.0])
 _NOTHING = (1.0, 0.0, 0.0, 0.0)
@@ -132,6 +138,7 @@ def _product(
     )
 
 
-def blocks_in(seconds: float, block: float) -> int:
-    """Return how many blocks of the filter fill so many seconds, at least 17: what the convolutions need."""
-    return max(math.ceil(seconds / block), 17)
+def network_pace(config: AttitudeConfig) -> tuple[int, int]:
+    """Return how many blocks a window of the network has, and how many lie between its answers."""
+    block, options = config.filter.block, config.model
+    return max(math.ceil(options.seconds / block), FEWEST), max(round(1 / (options.rate * block)), 1)
