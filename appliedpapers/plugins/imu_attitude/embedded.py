@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from appliedpapers.core.bundle import read_info
 from appliedpapers.core.config import validate
 from appliedpapers.core.errors import ConfigError
-from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
+from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, FilterConfig
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.residual import Corrector, ResidualFilter, network_pace
 from appliedpapers.plugins.imu_attitude.residual_numpy import NumpyResidual
@@ -44,7 +44,8 @@ def load_machine(bundle: Path, *, compiled: bool = False) -> GravityFilter | Res
             f"{bundle}: model.kind={config.model.kind} answers for whole windows.",
             hint="Train with model.kind=residual or filter.",
         )
-    gravity = GravityFilter(config.filter, delay=float(info.state["delay"]), compiled=compiled)
+    tuned = FilterConfig.model_validate(info.state["filter"])
+    gravity = GravityFilter(tuned, delay=float(info.state["delay"]), compiled=compiled)
     share = float(info.state["share"])
     if not info.state["network"] or share == 0:
         return gravity

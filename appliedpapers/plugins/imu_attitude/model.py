@@ -16,7 +16,7 @@ from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.model import FitContext, GroupProblem, Model, Stream
 from appliedpapers.core.schema import OutputSchema, TableSchema
 from appliedpapers.plugins.imu_attitude import answers
-from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
+from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, FilterConfig
 from appliedpapers.plugins.imu_attitude.delay import fit_delay
 from appliedpapers.plugins.imu_attitude.embedded import WEIGHTS, is_plain, single_corrector
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
@@ -41,6 +41,7 @@ class AttitudeEstimator(Model):
     """Answers for every sample of a 6-axis (or 9-axis) sensor where up is.
 
     Attributes:
+        filter: Noises of the filter, tuned where that was asked for.
         delay: Seconds that the answer is carried on by.
         share: Share of the network's correction that is kept.
         calibration: Makes an honest error out of the filter's own.
@@ -50,6 +51,7 @@ class AttitudeEstimator(Model):
 
     def __init__(self, config: AttitudeConfig) -> None:
         super().__init__(config)
+        self.filter = config.filter
         self.delay = 0.0 if config.filter.delay == "auto" else config.filter.delay
         self.share = 0.0
         self.calibration = Calibration()
@@ -155,7 +157,7 @@ class AttitudeEstimator(Model):
         Args:
             compiled: False keeps to numpy alone.
         """
-        gravity = GravityFilter(self.config.filter, delay=self.delay, compiled=compiled)
+        gravity = GravityFilter(self.filter, delay=self.delay, compiled=compiled)
         if self._residual is None or self.share == 0:
             return gravity
         # one window at a time, torch takes longer than numpy
@@ -173,6 +175,13 @@ class AttitudeEstimator(Model):
             assert self._paper is not None
             yield "parameters", f"{sum(p.numel() for p in self._paper.parameters() if p.requires_grad):,}"
             return
+        tuned = {
+            name: value
+            for name, value in self.filter.model_dump().items()
+            if value != getattr(self.config.filter, name)
+        }
+        if tuned:
+            yield "tuned", ", ".join(f"{name} {value:.3g}" for name, value in tuned.items())
         yield "delay of the readings", f"{1000 * self.delay:.2f} ms"
         if self._residual is not None:
             kept = f"{self.share:g} of its correction is kept"
@@ -197,6 +206,7 @@ class AttitudeEstimator(Model):
 
             export_residual(self._residual, network_pace(self.config)[0], folder)
         return {
+            "filter": self.filter.model_dump(mode="json"),
             "delay": self.delay,
             "share": self.share,
             "held_out": [[share, error] for share, error in self._held_out.items()],
@@ -208,6 +218,7 @@ class AttitudeEstimator(Model):
     def read_parts(cls, config: Any, state: Mapping[str, Any], folder: Path, device: str) -> Self:
         """Rebuild the estimator from verified parts."""
         model = cls(config)
+        model.filter = FilterConfig.model_validate(state["filter"])
         model.delay, model.share = float(state["delay"]), float(state["share"])
         model._held_out = {float(share): float(error) for share, error in state["held_out"]}
         model.calibration = Calibration.from_json(state["calibration"])
@@ -230,7 +241,7 @@ class AttitudeEstimator(Model):
 
             # it says nothing of its error: the calibration then gives one for all samples
             return replace(estimate(self._paper, recording, self.config.model), sd=np.zeros(len(recording)))
-        gravity = GravityFilter(self.config.filter, delay=self.delay)
+        gravity = GravityFilter(self.filter, delay=self.delay)
         if self._residual is None or self.share == 0:
             return gravity.batch(recording)
         return self._corrected(gravity, _torch_corrector(self._residual)).batch(recording)
@@ -248,9 +259,13 @@ class AttitudeEstimator(Model):
         return self._residual
 
     def _fit_residual(self, known: Sequence[Recording], run: FitContext) -> None:
-        plain = [GravityFilter(self.config.filter, delay=0.0).batch(recording) for recording in known]
+        plain = [GravityFilter(self.filter, delay=0.0).batch(recording) for recording in known]
         if self.config.filter.delay == "auto":
             self.delay = fit_delay(plain, known)
+        if self.filter.tune:
+            from appliedpapers.plugins.imu_attitude.tuning import tune_filter
+
+            self.filter = tune_filter(self.filter, known, self.delay, run.progress)
         if self.config.model.kind == "filter":
             return
         from appliedpapers.plugins.imu_attitude.residual_choice import train_residual
@@ -260,7 +275,7 @@ class AttitudeEstimator(Model):
         self._residual, self.share, self._held_out = train_residual(filtered, length, every, self.config, run)
 
     def _filtered(self, recording: Recording) -> Filtered:
-        gravity = GravityFilter(self.config.filter, delay=self.delay)
+        gravity = GravityFilter(self.filter, delay=self.delay)
         estimate, blocks = gravity.batch_with_blocks(recording)
         return recording, estimate.quaternion, blocks
 
