@@ -37,11 +37,14 @@ def train_residual(
         run: Seed, device, scratch folder, progress and metric sink.
 
     Returns:
-        The network, the share, and the mean held-out inclination RMSE in degrees by share.
+        The network, the share, and the mean held-out inclination RMSE in degrees by share. Where fewer than
+        two trials fill a window nothing can be held out: the network stays untrained and the share is 0.
     """
     parts = [examples([one], length, every, config.model.base) for one in filtered]
     parts = [part for part in parts if len(part)]
-    errors = _held_out_errors(parts, config, run) if len(parts) > 1 else {0.0: np.zeros(1)}
+    if len(parts) < 2:
+        return _untrained(config, run, "network"), 0.0, {}
+    errors = _held_out_errors(parts, config, run)
     share = _choose(errors)
     network = _trained(parts, [], config, run, "network").network
     return network, share, {share: float(found.mean()) for share, found in errors.items()}
@@ -67,7 +70,7 @@ def _held_out_errors(
 def _choose(errors: dict[float, Floats]) -> float:
     best = min(errors, key=lambda share: (float(errors[share].mean()), share))
     gain = errors[0.0] - errors[best]
-    standard_error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
+    standard_error = float(gain.std(ddof=1)) / math.sqrt(len(gain))
     return best if float(gain.mean()) > standard_error else 0.0
 
 
@@ -78,16 +81,18 @@ def _trained(
     run: FitContext,
     name: str,
 ) -> ResidualTask:
-    options = config.model
-    network = ResidualNetwork(
-        options.head, math.radians(options.limit_deg), derive_seed(run.seed, "residual", name)
-    )
+    network = _untrained(config, run, name)
     train = _joined(learned)
     task = ResidualTask(network, train, _joined(held) if held else _none_of(train), config.training)
     # only the network that is kept is followed by whoever watches the run
     watched = run if name == "network" else replace(run, log_metrics=lambda metrics, step: None)
     fit(task, config.training, watched, name=name)
     return task
+
+
+def _untrained(config: AttitudeConfig, run: FitContext, name: str) -> ResidualNetwork:
+    limit = math.radians(config.model.limit_deg)
+    return ResidualNetwork(config.model.head, limit, derive_seed(run.seed, "residual", name))
 
 
 def _joined(parts: Sequence[Examples]) -> Examples:
