@@ -14,7 +14,17 @@ from appliedpapers.plugins.imu_attitude.config import DataConfig
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.recording import Floats
 from appliedpapers.plugins.imu_attitude.rotations import enu_to_ned, roll_pitch, up_vector
-from appliedpapers.plugins.imu_attitude.samples import AXES, CLIP_ACC, CLIP_GYR, Samples, clipped
+from appliedpapers.plugins.imu_attitude.samples import (
+    AXES,
+    CLIP_ACC,
+    CLIP_GYR,
+    MOST_ACC,
+    MOST_GYR,
+    MOST_TIME,
+    Samples,
+    clipped,
+)
+from appliedpapers.plugins.imu_attitude.units import acc_scale, gyr_scale
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,14 +46,15 @@ def input_schema(data: DataConfig) -> TableSchema:
             nullable=missing or data.fs is not None,
             required=data.fs is None,
             infinity="missing" if missing else "refuse",
+            **_bounds(MOST_TIME, missing),
             example=0.01,
         ),
     ]
     gravity = 9.81 if data.acc_unit == "m/s2" else (1.0 if data.acc_unit == "g" else 1000.0)
     up = gravity if data.acc_sign == "specific-force" else -gravity
-    for kind, unit, what, examples in (
-        ("acc", data.acc_unit, "accelerometer", (0.0, 0.0, up)),
-        ("gyr", data.gyr_unit, "gyroscope", (0.0, 0.0, 0.0)),
+    for kind, unit, most, what, examples in (
+        ("acc", data.acc_unit, MOST_ACC / abs(acc_scale(data)), "accelerometer", (0.0, 0.0, up)),
+        ("gyr", data.gyr_unit, MOST_GYR / gyr_scale(data), "gyroscope", (0.0, 0.0, 0.0)),
     ):
         columns += [
             Column(
@@ -53,6 +64,7 @@ def input_schema(data: DataConfig) -> TableSchema:
                 unit=unit,
                 nullable=missing,
                 infinity="missing" if missing else "refuse",
+                **_bounds(most, missing),
                 example=example,
             )
             for axis, example in zip(AXES, examples, strict=True)
@@ -64,10 +76,16 @@ def input_schema(data: DataConfig) -> TableSchema:
             f"magnetometer, sensor axis {axis}, any unit; all three give a heading",
             nullable=True,
             required=False,
+            infinity="missing" if missing else "refuse",
         )
         for axis in AXES
     ]
     return TableSchema(tuple(columns), group_by=("trial",))
+
+
+def _bounds(most: float, skipped: bool) -> dict[str, Any]:
+    """Return the range that is refused beyond; where bad rows are skipped, that of a row does it."""
+    return {} if skipped else {"minimum": -most, "maximum": most}
 
 
 def output_schema(data: DataConfig) -> OutputSchema:

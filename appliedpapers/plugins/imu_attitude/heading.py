@@ -45,8 +45,8 @@ class MagneticHeading:
         x, y, z = _rotated(quaternion, mag)
         step = 0.0 if math.isnan(self._time) else time - self._time
         self._time = time
-        norm = math.sqrt(x * x + y * y + z * z)
-        if not norm > 0.0:
+        norm = math.hypot(x, y, z)
+        if not 0.0 < norm < math.inf:
             return self._angle
         dip = -math.asin(max(-1.0, min(1.0, z / norm)))
         if self._usual(norm, dip, step):

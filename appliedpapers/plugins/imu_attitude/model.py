@@ -183,7 +183,9 @@ class AttitudeEstimator(Model):
         if tuned:
             yield "tuned", ", ".join(f"{name} {value:.3g}" for name, value in tuned.items())
         yield "delay of the readings", f"{1000 * self.delay:.2f} ms"
-        if self._residual is not None:
+        if self._residual is not None and not self._held_out:
+            yield "network", "nothing is kept: fewer than two trials with a reference cannot judge it"
+        elif self._residual is not None:
             kept = f"{self.share:g} of its correction is kept"
             nothing = "nothing is kept: the network adds nothing on this data"
             yield "network", kept if self.share else nothing

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 AXES = ("x", "y", "z")
 CLIP_ACC, CLIP_GYR = 1.9 * 9.81, 4.3
 """Smallest range that a sensor is sold with, a little inside: m/s^2 and rad/s."""
+MOST_TIME, MOST_ACC, MOST_GYR = 1e11, 1e6, 1e4
+"""What no clock and no sensor shows, in s, m/s^2 and rad/s: beyond, a unit is wrong or a byte was lost."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Samples:
         acc: ``(N, 3)`` m/s^2; NaN where a reading is missing.
         gyr: ``(N, 3)`` rad/s.
         mag: ``(N, 3)``, or None.
-        good: ``(N,)`` complete, and later than the good row before.
+        good: ``(N,)`` complete, possible, and later than the good row before.
     """
 
     trial: str | None
@@ -95,9 +97,12 @@ def _problem(one: Samples, data: DataConfig) -> str | None:
         return f"{good} usable sample{'s' * (good != 1)}; expected 2 or more"
     if data.on_bad == "error" and not one.good.all():
         row = int(np.argmin(one.good))
+        said = "no time"
+        if not np.isnan(one.time[row]):
+            said = f"time {one.time[row]:.15g} s is not after {one.time[row - 1]:.15g} s"
         return (
-            f"row {one.rows[row] + 1}: time {one.time[row]:g} s is not after {one.time[row - 1]:g} s; "
-            "expected increasing times, or --set data.on_bad=skip"
+            f"row {one.rows[row] + 1}, column 'time': {said}; expected increasing times, or --set "
+            "data.on_bad=skip"
         )
     if not one.acc[one.good].any():
         return "every accelerometer reading is 0; expected gravity at rest"
@@ -114,7 +119,9 @@ def clipped(values: Floats, limit: float) -> NDArray[np.bool_]:
 
 
 def _good(time: Floats, acc: Floats, gyr: Floats) -> NDArray[np.bool_]:
-    complete = np.isfinite(time) & np.isfinite(acc).all(axis=1) & np.isfinite(gyr).all(axis=1)
+    within = ((time[:, None], MOST_TIME), (acc, MOST_ACC), (gyr, MOST_GYR))
+    # false for NaN, too
+    complete = np.all([(np.abs(values) <= most).all(axis=1) for values, most in within], axis=0)
     good = complete.copy()
     index = np.flatnonzero(complete)
     before = np.maximum.accumulate(time[index])

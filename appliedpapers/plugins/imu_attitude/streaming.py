@@ -16,7 +16,7 @@ from appliedpapers.plugins.imu_attitude import answers
 from appliedpapers.plugins.imu_attitude.config import DataConfig
 from appliedpapers.plugins.imu_attitude.filter import Answer
 from appliedpapers.plugins.imu_attitude.heading import MagneticHeading
-from appliedpapers.plugins.imu_attitude.samples import AXES, CLIP_ACC, CLIP_GYR
+from appliedpapers.plugins.imu_attitude.samples import AXES, CLIP_ACC, CLIP_GYR, MOST_ACC, MOST_GYR, MOST_TIME
 from appliedpapers.plugins.imu_attitude.units import acc_scale, gyr_scale
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class AttitudeStream(Stream):
         self._machine, self._compass = model.machine(), MagneticHeading()
         self._acc_scale, self._gyr_scale = acc_scale(data), gyr_scale(data)
         self._clips = (_Clip(CLIP_ACC), _Clip(CLIP_GYR))
-        self._seen, self._time = 0, math.nan
+        self._seen, self._time, self._stamped = 0, math.nan, False
         self._last: dict[str, Any] = self._columns(_NOTHING, _NOTHING.sd, known=False, flags="")
         if state is not None:
             self._restore(state)
@@ -52,20 +52,19 @@ class AttitudeStream(Stream):
             DataError: Its time is missing or not after that of the sample before, and ``data.on_bad`` is
                 ``error``.
         """
-        time = record.get("time")
-        if time is None:
-            time = math.nan if self._data.fs is None else self._seen / self._data.fs
+        time = self._time_of(record)
         self._seen += 1
         acc = [_number(record, f"acc_{axis}") * self._acc_scale for axis in AXES]
         gyr = [_number(record, f"gyr_{axis}") * self._gyr_scale for axis in AXES]
-        good = math.isfinite(time) and all(map(math.isfinite, (*acc, *gyr)))
-        good = good and not time <= self._time
+        # false for NaN, too
+        good = abs(time) <= MOST_TIME and not time <= self._time
+        good &= all(abs(value) <= MOST_ACC for value in acc) and all(abs(value) <= MOST_GYR for value in gyr)
         if good:
             self._last = self._take(record, acc, gyr, time)
         elif self._data.on_bad == "error":
+            said = "no time" if math.isnan(time) else f"time {time:.15g} s is not after {self._time:.15g} s"
             raise DataError(
-                f"record {self._seen}: time {time:g} s is not after {self._time:g} s.",
-                hint="Expected increasing times in seconds, or --set data.on_bad=skip when training.",
+                f"{said}.", hint="Expected increasing times in seconds, or --set data.on_bad=skip."
             )
         else:
             self._last = self._last | {"flags": answers.FLAGS[0]}
@@ -79,10 +78,18 @@ class AttitudeStream(Stream):
             **self._machine.state(),
             **self._compass.state(),
             "clips": np.array([clip.state() for clip in self._clips]),
-            "stream": np.array([float(self._seen), self._time]),
+            "stream": np.array([float(self._seen), self._time, float(self._stamped)]),
             "last": np.array(list(last.values())),
         }
         return bytes(save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
+
+    def _time_of(self, record: Mapping[str, Any]) -> float:
+        """Return seconds, NaN where there are none; samples are counted only where none has a stamp."""
+        time = record.get("time")
+        self._stamped |= time is not None
+        if time is not None:
+            return float(time)
+        return math.nan if self._stamped or self._data.fs is None else self._seen / self._data.fs
 
     def _restore(self, state: bytes) -> None:
         arrays = load(state)
@@ -90,7 +97,8 @@ class AttitudeStream(Stream):
         self._compass.restore(arrays)
         for clip, values in zip(self._clips, arrays["clips"], strict=True):
             clip.restore(values)
-        self._seen, self._time = int(arrays["stream"][0]), float(arrays["stream"][1])
+        seen, self._time, stamped = arrays["stream"].tolist()
+        self._seen, self._stamped = int(seen), bool(stamped)
         names = [name for name in self._last if name != "flags"]
         for name, value in zip(names, arrays["last"].tolist(), strict=True):
             self._last[name] = bool(value) if isinstance(self._last[name], bool) else value
@@ -102,14 +110,13 @@ class AttitudeStream(Stream):
         self._time = time
         answer = self._machine.step(acc, gyr, time)
         sd = float(self._calibration.expected(answer.sd))
-        known = False
         mag = tuple(_number(record, f"mag_{axis}") for axis in AXES)
-        if self._compass.observable or not any(map(math.isnan, mag)):
-            angle = self._compass.step(answer.quaternion, mag, time)
+        angle = self._compass.step(answer.quaternion, mag, time)
+        if self._compass.observable:
             answer = answer._replace(quaternion=self._compass.turn(answer.quaternion, angle))
-            known = self._compass.observable
         biased = max(map(abs, answer.bias)) > answers.LARGE_BIAS
         marks = (late, self._clips[0].step(acc), self._clips[1].step(gyr), biased)
+        known = self._compass.observable
         return self._columns(answer, sd, known=known, flags=answers.flag_words(marks))
 
     def _columns(self, answer: Answer, sd: float, *, known: bool, flags: str) -> dict[str, Any]:
