@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from appliedpapers.core.config import resolve
 from appliedpapers.core.model import FitContext
+from appliedpapers.plugins.imu_attitude import residual_choice
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
-from appliedpapers.plugins.imu_attitude import residual_choice
 from appliedpapers.plugins.imu_attitude.residual import ResidualFilter
 from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
 from appliedpapers.plugins.imu_attitude.residual_numpy import NumpyResidual
