@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.acceptance_case import Case, Check, Measured, Settings, printed_by
 
@@ -68,6 +69,8 @@ _FILTER = Case(
         Check("without the delay: worst trial beside VQF, deg", _worst("filter", "vqf")),
         Check("without the delay: mean over the test trials, deg", _mean("filter")),
         Check("delay fitted on the other six trials, ms", lambda _: float(_trials()["delay_ms"]["filter"])),
+        Check("without scale errors in its state, deg", _mean("filter-trusting-delay")),
+        Check("without either, deg", _mean("filter-trusting")),
         Check("VQF: mean over the test trials, deg", _mean("vqf")),
         Check("VQF with a delay fitted likewise, deg", _mean("vqf-delay")),
         Check("its delay, ms", lambda _: float(_trials()["delay_ms"]["vqf"])),
@@ -288,7 +291,7 @@ def _integrated(_: Runs) -> float:
 
     worst = 0.0
     step = 1e-3
-    at = np.arange(int(_SIMULATED_S / step) + 1) * step
+    at: NDArray[np.float64] = np.arange(int(_SIMULATED_S / step) + 1) * step
     # Magnus' series to the fourth order: the midpoint rule alone is off by more than what is asked
     middle, apart = at[1:] - step / 2, step * math.sqrt(3) / 6
     for number in range(3):

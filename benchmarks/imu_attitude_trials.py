@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"share of the network's correction that is kept: {found['share']:g}")
     for name, errors in found["errors"].items():
         means = found["means"][name]
-        print(f"{name:<22}" + "".join(f"{error:6.2f}" for error in errors.values()), end="")
+        print(f"{name:<24}" + "".join(f"{error:6.2f}" for error in errors.values()), end="")
         print(f"   test {means['test']:.3f}   other six {means['train']:.3f}")
     for part in ("rates", "irregular", "turned", "steps", "paired", "left_out"):
         print(f"{part}: {json.dumps(found[part], indent=1)}")
@@ -85,9 +85,12 @@ def recordings(dataset: Dataset, *names: str) -> list[Recording]:
     return [one for name in names for one in cast("AttitudeSplit", getattr(dataset, name)).recordings]
 
 
-def gravity(recording: Recording, delay: float = 0.0) -> Estimate:
-    """Return our filter's answer, carried on by ``delay`` seconds."""
-    return GravityFilter(resolve(AttitudeConfig).filter, delay=delay).batch(recording)
+def gravity(recording: Recording, delay: float = 0.0, *, scale_errors: bool = True) -> Estimate:
+    """Return our filter's answer, carried on by ``delay`` seconds, or that of one that trusts its gyroscope."""
+    options = resolve(AttitudeConfig).filter
+    if not scale_errors:
+        options = options.model_copy(update={"scale_error": 0.0})
+    return GravityFilter(options, delay=delay).batch(recording)
 
 
 def rmse_deg(estimate: Estimate, recording: Recording) -> float:
@@ -124,6 +127,8 @@ def measure() -> dict[str, Any]:
     methods: dict[str, Estimator] = {
         "filter": gravity,
         "filter-delay": ours,
+        "filter-trusting": partial(gravity, scale_errors=False),
+        "filter-trusting-delay": partial(gravity, delay=delays["filter"], scale_errors=False),
         "default": model.estimate,
         "whole-correction": whole.estimate,
         "vqf": vqf,
