@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.acceptance_case import Case, Check, Measured, Settings, printed_by
 
@@ -38,7 +37,7 @@ def _worst(method: str, rival: str) -> Figure:
 
     def found(_: Runs) -> float:
         errors = _trials()["errors"]
-        return max(errors[method][trial] - errors[rival][trial] for trial in errors[rival])
+        return max(float(errors[method][trial] - errors[rival][trial]) for trial in errors[rival])
 
     return found
 
@@ -291,7 +290,7 @@ def _integrated(_: Runs) -> float:
 
     worst = 0.0
     step = 1e-3
-    at: NDArray[np.float64] = np.arange(int(_SIMULATED_S / step) + 1) * step
+    at = np.asarray(np.arange(int(_SIMULATED_S / step) + 1) * step, dtype=np.float64)
     # Magnus' series to the fourth order: the midpoint rule alone is off by more than what is asked
     middle, apart = at[1:] - step / 2, step * math.sqrt(3) / 6
     for number in range(3):

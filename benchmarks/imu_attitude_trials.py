@@ -86,7 +86,7 @@ def recordings(dataset: Dataset, *names: str) -> list[Recording]:
 
 
 def gravity(recording: Recording, delay: float = 0.0, *, scale_errors: bool = True) -> Estimate:
-    """Return our filter's answer, carried on by ``delay`` seconds, or that of one that trusts its gyroscope."""
+    """Return our filter's answer, carried on by ``delay`` seconds, with scale errors or without."""
     options = resolve(AttitudeConfig).filter
     if not scale_errors:
         options = options.model_copy(update={"scale_error": 0.0})
