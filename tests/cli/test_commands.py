@@ -134,6 +134,29 @@ def test_stream_answers_line_by_line(apps, workspace, monkeypatch):
     assert [answer for answer in mixed if answer["device"] == "ü"] == answers(*one)
 
 
+def test_stream_answers_csv_with_csv_and_json_when_asked(apps, workspace, monkeypatch):
+    folder = make_bundle(workspace, "tiny-stream")
+    lines = ["device,time,value", *(f"d,2024-01-31T14:00:0{tick},{tick}" for tick in range(4))]
+
+    def answer(text, *words):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        return apps("stream", folder, *words)
+
+    plain, asked = answer("\n".join(lines)), answer("\n".join(lines), "--json")
+    header, *rows = plain.out.splitlines()
+    records = [json.loads(line) for line in asked.out.splitlines()]
+    assert header == ",".join(records[0])
+    assert len(rows) == len(records) == 4
+    broken = answer("\n".join([*lines[:3], "d,2024-01-31T14:00:09,x"]))
+    assert broken.code == 4
+    # what came before is answered
+    assert len(broken.out.splitlines()) == 3
+    assert "stdin, line 4" in broken.first
+    missing = answer("device,tiem,value\n")
+    assert missing.code == 4
+    assert "'time'" in missing.first
+
+
 def test_score_run_does_nothing_the_second_time(apps, bundle):
     words = ("score", "run", "--model", bundle, "--input", "plots.csv", "--output", "scores", "--json")
     first, second = json.loads(apps(*words).out), json.loads(apps(*words).out)

@@ -152,6 +152,25 @@ def test_the_best_epoch_is_restored_and_of_equal_ones_the_earlier(tmp_path):
     assert not same(weights_of(task), task.weights[3])
 
 
+def test_the_last_epoch_is_kept_where_a_task_says_so_and_patience_never_stops_it(tmp_path):
+    class Last(Scripted):
+        keeps_last = True
+
+    task, progress = Last([1.0, 3.0, 2.0, 4.0]), []
+    history = fit(
+        task,
+        TrainingConfig(epochs=4, patience=1),
+        FitContext(tmp_path, log_metrics=lambda metrics, step: progress.append(step)),
+    )
+    assert (history.best_epoch, history.best_value, history.stopped_early) == (4, 4.0, False)
+    assert same(weights_of(task), task.weights[-1])
+    assert not same(task.weights[0], task.weights[-1])
+    assert progress == [1, 2, 3, 4]
+    # a checkpoint that kept the best one is another training
+    with pytest.raises(ConfigError, match="of the last epoch"):
+        fit(Scripted([1.0]), TrainingConfig(epochs=4, patience=1), FitContext(tmp_path, resume=True))
+
+
 def test_patience_counts_epochs_without_improvement(tmp_path):
     task = Scripted([3.0, 2.0, 2.0, 2.5, 1.0])
     history = fit(task, TrainingConfig(epochs=5, patience=2), FitContext(tmp_path))

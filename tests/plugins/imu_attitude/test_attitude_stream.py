@@ -142,3 +142,33 @@ def test_the_state_is_small_and_plain():
 def test_the_models_of_the_paper_do_not_stream():
     with pytest.raises(ConfigError, match="paper-a does not stream"):
         estimator("model.kind=paper-a").stream()
+
+
+def test_a_server_streams_it_over_a_websocket(tmp_path):
+    pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+
+    from appliedpapers.core.bundle import BundleInfo
+    from appliedpapers.pipelines.serve import ServedModel, ServeSettings, create_app
+
+    model = estimator("model.kind=filter")
+    schemas = model.input_schema, model.output_schema
+    info = BundleInfo("imu-attitude", "attitude", model.config.model_dump(mode="json"), {}, *schemas, {})
+    table = pa.table(table_of(simulated(seconds=2.0))).slice(0, 60)
+    served = ServedModel("apps.imu-attitude", "1", model, info, "attitude", table.slice(0, 5))
+    settings = ServeSettings(port=0, state_folder=tmp_path, shutdown_grace_s=1)
+    sent, found, state = table.to_pylist(), [], None
+    with TestClient(create_app([served], settings), base_url="http://localhost") as made:
+        for half in (sent[:31], sent[31:]):
+            with made.websocket_connect("ws://localhost/v2/streams") as socket:
+                if state is not None:
+                    socket.send_text(json.dumps({"open": {"state": state}}))
+                    assert json.loads(socket.receive_text()) == {"records": []}
+                for record in half:
+                    socket.send_text(json.dumps(record))
+                    answer = json.loads(socket.receive_text())
+                    found += answer["records"]
+                    state = answer["state"]
+                socket.send_text(json.dumps(half[0]))
+                assert "is not after" in json.loads(socket.receive_text())["problem"]["detail"]
+    require_same(model.predict(table).to_pylist(), found)
