@@ -40,7 +40,6 @@ PLANNED = {
     "virtual-inking": "propose the surgical margin on H&E slides",
     "laser-cvae": "find abnormal ageing and early failure of lasers and LEDs",
     "varifocal-net": "type and polarity of chromosomes, and the karyogram",
-    "imu-attitude": "roll and pitch from a 6-axis inertial sensor",
     "volatility-images": "forecast short-term volatility from order-flow images",
 }
 
@@ -465,6 +464,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "pansharpening-output": lambda: column_table("pansharpening", "output"),
     "pansharpening-datasets": lambda: dataset_table("pansharpening"),
     "pansharpening-options": lambda: option_table("pansharpening"),
+    "imu-attitude-presets": lambda: preset_table("imu-attitude"),
+    "imu-attitude-measured": lambda: measured_table("imu-attitude"),
+    "imu-attitude-input": lambda: column_table("imu-attitude", "input"),
+    "imu-attitude-output": lambda: column_table("imu-attitude", "output"),
+    "imu-attitude-datasets": lambda: dataset_table("imu-attitude"),
+    "imu-attitude-options": lambda: option_table("imu-attitude"),
     "modules": module_table,
     "modules-measured": lambda: check_table("nn"),
     "mowst-accuracy": lambda: mixture_part("accuracy"),
