@@ -126,7 +126,7 @@ _PAIRED = Case(
         )
     )
     + tuple(
-        Check(f"delay of ten trials, the eleventh judged, {what}: {words}", _left_out(what, figure))
+        Check(f"delay fitted to ten trials, the eleventh judged, {what}: {words}", _left_out(what, figure))
         for what in ("filter less vqf without delay", "filter less vqf")
         for figure, words in (
             ("mean", "mean, deg"),
