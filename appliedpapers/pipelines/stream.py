@@ -6,17 +6,19 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliedpapers.core.errors import DataError
-from appliedpapers.core.schema import TableSchema
+from appliedpapers.core.schema import TableSchema, violations_error
 from appliedpapers.core.tables import plain_row
 from appliedpapers.pipelines.predict import DEFAULT_STORE, load_model, read_as
 
 if TYPE_CHECKING:
     from appliedpapers.core.model import Stream
 
+_SHOWN = 5
 _NUMBERS = ("float64", "float32", "int64", "int32")
 
 
@@ -55,7 +57,11 @@ def stream_lines(
     header_due = True
     for source, given, is_csv in _records(lines, schema):
         table = from_records([given], schema, source=source)
-        (record,) = check(table, schema, source=source).require_clean().to_pylist()
+        checked = check(table, schema, source=source)
+        if checked.violations:
+            # the line says where; a record has no other rows
+            raise violations_error([replace(found, row=None) for found in checked.violations])
+        (record,) = checked.table.to_pylist()
         group = tuple(record[name] for name in schema.group_by)
         if group not in streams:
             streams[group] = model.stream() if streams else unused
@@ -96,9 +102,11 @@ def _records(lines: Iterable[str], schema: TableSchema) -> Iterator[tuple[str, M
 def _require_names(header: Sequence[str], schema: TableSchema, source: str) -> None:
     absent = [column.name for column in schema.columns if column.required and column.name not in header]
     if absent:
+        unknown = [name for name in header if name not in schema.names]
+        strange = f" Not one of them: {', '.join(unknown[:_SHOWN])}." if unknown else ""
         raise DataError(
             f"{source}: neither a JSON object nor a CSV header with '{absent[0]}'.",
-            hint=f'Expected {{"column": value}}, or the columns {", ".join(schema.names)} first.',
+            hint=f'Expected {{"column": value}}, or the columns {", ".join(schema.names)} first.{strange}',
         )
 
 

@@ -146,6 +146,8 @@ def test_a_broken_line_of_csv_is_named_after_the_answers_before_it(bundle, recor
     with pytest.raises(DataError, match=said) as caught:
         answers.extend(stream_lines(bundle, change(as_csv(records))))
     assert "\n" not in caught.value.message
+    assert "row" not in caught.value.message
+    assert ("gry_y" in caught.value.hint) == ("'gyr_y'" in said)
     assert len(answers) == (0 if "line 1" in said else 4)
 
 

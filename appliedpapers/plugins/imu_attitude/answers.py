@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 FLAGS = ("skipped", "gap", "acc-clipped", "gyr-clipped", "bias")
 LARGE_BIAS = math.radians(2.0)
+MOST_SD = math.pi / 2
+"""Expected error where nothing is known, in radians; a larger one would say no more."""
 
 
 def input_schema(data: DataConfig) -> TableSchema:
@@ -112,7 +114,12 @@ def output_schema(data: DataConfig) -> OutputSchema:
             Column("roll", "float64", "roll, rotations about z, y, x", unit="deg", minimum=-180, maximum=180),
             Column("pitch", "float64", "pitch, rotations about z, y, x", unit="deg", minimum=-90, maximum=90),
             Column(
-                "inclination_sd", "float64", "expected error of up, root mean square", unit="deg", minimum=0
+                "inclination_sd",
+                "float64",
+                "expected error of up, root mean square; 90 where nothing is known",
+                unit="deg",
+                minimum=0,
+                maximum=90,
             ),
             *bias,
             Column("at_rest", "bool", "whether the sensor is held for resting"),
@@ -186,7 +193,7 @@ def columns_of(
         "trial": [samples.trial] * len(held),
         "time": samples.time,
         **framed(quaternion, data),
-        "inclination_sd": np.degrees(np.append(sd, math.pi / 2)[held]),
+        "inclination_sd": np.degrees(np.minimum(np.append(sd, MOST_SD), MOST_SD)[held]),
         **{f"bias_{axis}": np.degrees(np.append(bias[:, n], 0.0)[held]) for n, axis in enumerate(AXES)},
         "at_rest": np.append(rest, False)[held],
         "heading_observable": np.append(heading, False)[held],

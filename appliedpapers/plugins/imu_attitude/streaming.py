@@ -22,7 +22,7 @@ from appliedpapers.plugins.imu_attitude.units import acc_scale, gyr_scale
 if TYPE_CHECKING:
     from appliedpapers.plugins.imu_attitude.model import AttitudeEstimator
 
-_NOTHING = Answer((1.0, 0.0, 0.0, 0.0), math.pi / 2, (0.0, 0.0, 0.0), at_rest=False)
+_NOTHING = Answer((1.0, 0.0, 0.0, 0.0), answers.MOST_SD, (0.0, 0.0, 0.0), at_rest=False)
 
 
 class AttitudeStream(Stream):
@@ -123,7 +123,7 @@ class AttitudeStream(Stream):
         framed = answers.framed(np.array([answer.quaternion]), self._data)
         return {
             **{name: float(value[0]) for name, value in framed.items()},
-            "inclination_sd": math.degrees(sd),
+            "inclination_sd": math.degrees(min(sd, answers.MOST_SD)),
             **{f"bias_{axis}": math.degrees(b) for axis, b in zip(AXES, answer.bias, strict=True)},
             "at_rest": answer.at_rest,
             "heading_observable": known,
