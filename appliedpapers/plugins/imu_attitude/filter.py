@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
     Attributes:
         quaternion: ``(w, x, y, z)``, sensor to an earth frame whose heading is arbitrary.
-        sd: Expected error of up in radians, root mean square; 0 before the first block is full.
+        sd: Expected error of up in radians, root mean square.
         bias: Gyroscope bias in rad/s.
         at_rest: Whether the sensor is held for resting.
     """

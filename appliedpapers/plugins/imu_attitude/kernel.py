@@ -118,6 +118,7 @@ def take_sample(
         memory[_LAST], memory[_LAST + 1], memory[_LAST + 2] = x, y, z
         memory[_Q] = 1.0
         memory[_TILT] = 1.0
+        memory[SPREAD] = _START_TILT
     elif step > options[O_GAP]:
         _forget_motion(memory)
         memory[_LAST], memory[_LAST + 1], memory[_LAST + 2] = x, y, z
@@ -134,6 +135,7 @@ def take_sample(
 def _forget_motion(memory: Any) -> None:
     """Start anew after a gap, in which the sensor may have turned in any way; the bias is kept."""
     memory[_STARTED] = 0.0
+    memory[SPREAD] = _START_TILT
     memory[RESTING] = 0.0
     memory[_TURN] = memory[_TURN + 1] = memory[_TURN + 2] = 0.0
     _empty_block(memory)

@@ -102,8 +102,14 @@ def checked(recording: Recording, data: DataConfig) -> Recording:
     return replace(recording, notes=(*recording.notes, *self_test(recording, data)))
 
 
-def read_trials(path: Path, data: DataConfig) -> list[RawTrial]:
-    """Read a file or folder into trials in the user's units; see :func:`read_recordings`."""
+def read_trials(path: Path, data: DataConfig, *, mend: bool = True) -> list[RawTrial]:
+    """Read a file or folder into trials in the user's units; see :func:`read_recordings`.
+
+    Args:
+        path: As there.
+        data: As there.
+        mend: Whether bad and repeated samples are left out; otherwise every row is kept, with NaN in it.
+    """
     files = [path]
     if path.is_dir():
         files = sorted(item for item in path.iterdir() if is_readable(item))
@@ -111,7 +117,11 @@ def read_trials(path: Path, data: DataConfig) -> list[RawTrial]:
             raise DataError(
                 f"{path}: no file that can be read.", hint=f"Expected files of {', '.join(FORMATS)}."
             )
-    trials = [trial for file in files for trial in trials_of(read_file(file, data.columns), file.stem, data)]
+    trials = [
+        trial
+        for file in files
+        for trial in trials_of(read_file(file, data.columns), file.stem, data, mend=mend)
+    ]
     first: dict[str, int] = {}
     for number, trial in enumerate(trials):
         if first.setdefault(trial.trial, number) != number:
@@ -122,19 +132,21 @@ def read_trials(path: Path, data: DataConfig) -> list[RawTrial]:
     return trials
 
 
-def trials_of(raw: RawFile, stem: str, data: DataConfig) -> list[RawTrial]:
+def trials_of(raw: RawFile, stem: str, data: DataConfig, *, mend: bool = True) -> list[RawTrial]:
     """Take a file apart into trials and mend what can be mended.
 
     Args:
         raw: The file.
         stem: Name of the trial where the file names none.
         data: What its columns mean and what is done with bad rows.
+        mend: As in :func:`read_trials`.
 
     Raises:
         DataError: A row or a trial is unusable.
     """
     columns = _Columns(raw, data)
-    return [columns.trial(name, rows) for name, rows in _trial_rows(raw, stem)]
+    take = columns.trial if mend else columns.every_row
+    return [take(name, rows) for name, rows in _trial_rows(raw, stem)]
 
 
 def raw_table(trials: Sequence[RawTrial]) -> pa.Table:
@@ -155,6 +167,10 @@ def raw_table(trials: Sequence[RawTrial]) -> pa.Table:
             columns |= {f"{group}_{axis}": values[:, number] for number, axis in enumerate("xyz")}
         parts.append(pa.table(columns))
     return pa.concat_tables(parts)
+
+
+def _missing(stamps: NDArray[Any]) -> Bools:
+    return np.asarray(np.isnat(stamps) if stamps.dtype.kind == "M" else ~np.isfinite(stamps))
 
 
 def _trial_rows(raw: RawFile, stem: str) -> Iterator[tuple[str, NDArray[np.intp]]]:
@@ -232,6 +248,17 @@ class _Columns:
             notes=(*notes, *more),
         )
 
+    def every_row(self, name: str, rows: NDArray[np.intp]) -> RawTrial:
+        """Return all rows of one trial as they stand, NaN where a time or reading is missing."""
+        stamped = rows if self._stamps is None else rows[~_missing(self._stamps[rows])]
+        self._require_samples(name, stamped)
+        time = np.full(len(rows), np.nan)
+        time[np.isin(rows, stamped)] = self._time(name, stamped)[0]
+        acc, gyr = self._group("acc", rows), self._group("gyr", rows)
+        assert acc is not None
+        assert gyr is not None
+        return RawTrial(name, time, acc, gyr, mag=self._group("mag", rows))
+
     def _group(self, name: str, rows: NDArray[np.intp]) -> Floats | None:
         columns = self._raw.group(name)
         return np.stack([self._numbers[column][rows] for column in columns], axis=1) if columns else None
@@ -256,8 +283,7 @@ class _Columns:
         bad = np.zeros(len(self._raw), dtype=bool)
         needed = {name: self._numbers[name] for group in ("acc", "gyr") for name in self._raw.group(group)}
         if self._stamps is not None:
-            missing = np.isnat(self._stamps) if self._stamps.dtype.kind == "M" else None
-            needed["time"] = self._stamps if missing is None else np.where(missing, np.nan, 0.0)
+            needed["time"] = np.where(_missing(self._stamps), np.nan, 0.0)
         wrong = {name: np.flatnonzero(~np.isfinite(values)) for name, values in needed.items()}
         for rows in wrong.values():
             bad[rows] = True

@@ -127,7 +127,8 @@ def from_frame(name: str, frame: pd.DataFrame, names: ColumnsConfig) -> RawFile:
         found = [column for column in theirs if column in present]
         if len(found) < len(theirs) and (found or group in _REQUIRED):
             absent = next(column for column in theirs if column not in present)
-            raise _absent_column(name, absent, present, f"{group}=[{', '.join(theirs)}]")
+            unused = [column for column in present if column not in _named(names)]
+            raise _absent_column(name, absent, unused or present, f"{group}=[{', '.join(theirs)}]")
         wanted |= dict(zip(columns, theirs, strict=True)) if found else {}
     if not len(frame):
         raise DataError(f"{name}: no rows.", hint="Expected at least two rows below the column names.")
@@ -139,11 +140,17 @@ def from_frame(name: str, frame: pd.DataFrame, names: ColumnsConfig) -> RawFile:
     return RawFile(name, {ours: frame[theirs].to_numpy() for ours, theirs in given.items()}, given)
 
 
+def _named(names: ColumnsConfig) -> set[str]:
+    """Return every name of a column that is spoken for."""
+    groups = (*names.acc, *names.gyr, *names.mag, *names.quat)
+    return {names.trial, names.time, names.movement, *groups}
+
+
 def _absent_column(name: str, absent: str, present: Iterable[str], example: str) -> DataError:
     known = list(present)
     listed = ", ".join(repr(column) for column in known[:_LISTED]) + (", …" if len(known) > _LISTED else "")
     return DataError(
-        f"{name}: column '{absent}' is missing; found {listed}.",
+        f"{name}: column '{absent}' is missing; not used: {listed}.",
         hint=f"{did_you_mean(absent, known)} Name yours with --set 'data.columns.{example}'.",
     )
 

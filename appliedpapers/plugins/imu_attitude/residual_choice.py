@@ -18,6 +18,8 @@ from appliedpapers.plugins.imu_attitude.recording import Floats, Recording
 from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
 from appliedpapers.plugins.imu_attitude.residual_training import Examples, ResidualTask, examples, rms_deg
 
+_WORTH = 0.01
+
 Filtered = tuple[Recording, Floats, Blocks]
 
 
@@ -27,7 +29,7 @@ def train_residual(
     """Train the network on all trials, and choose its share by trials held out in turn.
 
     The share with the least mean error over held-out trials is only taken where it beats no network at all
-    by more than a standard error of their differences.
+    by a hundredth, and by more than a standard error of their differences.
 
     Args:
         filtered: Recordings with a reference, the filter's orientation and its blocks.
@@ -71,7 +73,8 @@ def _choose(errors: dict[float, Floats]) -> float:
     best = min(errors, key=lambda share: (float(errors[share].mean()), share))
     gain = errors[0.0] - errors[best]
     standard_error = float(gain.std(ddof=1)) / math.sqrt(len(gain))
-    return best if float(gain.mean()) > standard_error else 0.0
+    worth = max(standard_error, _WORTH * float(errors[0.0].mean()))
+    return best if float(gain.mean()) > worth else 0.0
 
 
 def _trained(

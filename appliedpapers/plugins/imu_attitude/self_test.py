@@ -35,6 +35,7 @@ _SHORTEST_S = 0.5  # to judge the accelerometer's length
 _LONG_ENOUGH_S = 3.0  # to judge directions: in a shorter time a hand gives a speed that looks like gravity
 _TURNING_WINDOWS = 10
 _CALM_SHARE = 0.1
+_FASTEST = 75.0  # rad/s: no gyroscope of this kind reads beyond 4,000 deg/s
 _GAP = 1.5  # a window that takes this much longer than it should has a gap
 _UNIT_FITS = 0.15  # of gravity
 _PLAUSIBLE = (0.5, 2.0)  # of gravity: a sensor that is shaken all the time shows more, one that falls less
@@ -108,6 +109,8 @@ def self_test(recording: Recording, data: DataConfig) -> tuple[str, ...]:
         return ()
     gravity = _calm_level(blocks)
     _require_acc_unit(recording, gravity, data)
+    if data.gyr_unit == "rad/s" and np.abs(recording.gyr).max() > _FASTEST:
+        _refuse_gyr_unit(recording, "deg/s", data)
     level = gravity / STANDARD_GRAVITY
     if not _PLAUSIBLE[0] < level < _PLAUSIBLE[1]:
         return (

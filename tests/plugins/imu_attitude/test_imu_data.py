@@ -14,6 +14,7 @@ from appliedpapers.core.errors import AppsError, ConfigError, DataError
 from appliedpapers.core.sources import load_dataset
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
 from appliedpapers.plugins.imu_attitude.data import DATASETS
+from appliedpapers.plugins.imu_attitude.model import AttitudeEstimator
 from appliedpapers.plugins.imu_attitude.plugin import PLUGIN
 
 
@@ -131,3 +132,16 @@ def test_sets_that_are_read_by_column_names_say_so():
     with pytest.raises(ConfigError, match="'euroc' cannot be fetched") as caught:
         load_dataset(DATASETS, "imu-attitude", configured(), dataset="euroc")
     assert "data.columns" in caught.value.hint
+
+
+def test_a_file_is_answered_for_row_by_row_also_where_samples_are_skipped(tmp_path):
+    frame = frame_of(swaying(seconds=8.0))
+    frame.loc[[100, 101], "acc_x"] = np.nan
+    frame.loc[300, frame.columns[0]] = frame.loc[299, frame.columns[0]]
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    config = resolve(AttitudeConfig, assignments=["data.on_bad=skip", "model.kind=filter"])
+    table = DATASETS.inputs(tmp_path / "log.csv", config)
+    answers = AttitudeEstimator(config).predict(table).to_pylist()
+    assert len(answers) == len(frame)
+    skipped = [row for row, answer in enumerate(answers) if "skipped" in answer["flags"]]
+    assert skipped == [100, 101, 300]

@@ -147,3 +147,10 @@ def test_gaps_in_time_do_not_look_like_a_wrong_unit():
     recording = swaying(seconds=60)
     kept = np.flatnonzero(recording.time % 10 < 7)
     assert self_test(cut(recording, kept), USUAL) == ()
+
+
+def test_a_rate_that_no_gyroscope_reads_names_the_unit():
+    recording = swaying()
+    fast = replace(recording, gyr=recording.gyr * np.degrees(1.0), reference=None, movement=None)
+    with pytest.raises(DataError, match="gyr looks like deg/s"):
+        self_test(fast, USUAL)
