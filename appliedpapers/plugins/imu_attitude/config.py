@@ -109,6 +109,11 @@ class FilterConfig(Section):
         description="seconds by which readings lag behind the motion; the answer is carried on by them. auto "
         "fits them to the references of the training trials, and is 0 without any",
     )
+    sampling: Literal["auto", "mean", "instant"] = Field(
+        "auto",
+        description="whether a gyroscope reading is the mean rate since the one before, as most chips give "
+        "it, or the rate of its moment; auto is what fits the references better, and mean without any",
+    )
     tune: bool = Field(False, description="fit the noises of the filter to the training trials, too")
     block: float = Field(0.05, gt=0, le=1, description="seconds between corrections of gravity")
     gap: float = Field(1.0, gt=0, description="seconds without a sample after which gravity is found anew")

@@ -32,6 +32,7 @@ from appliedpapers.plugins.imu_attitude.scoring import (
     inclination_deg,
     score_answers,
 )
+from appliedpapers.plugins.imu_attitude.timing import fit_timing
 from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
 
 if TYPE_CHECKING:
@@ -140,11 +141,11 @@ class FilterBaseline(Baseline):
         self._calibration = Calibration()
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
-        """Fit the delay, unless the options give one, and the expected error."""
+        """Fit sampling and delay, unless the options give them, and the expected error."""
         known = [one for one in (*_recordings(train), *_recordings(valid)) if one.judged.any()]
+        if known:
+            self._options, self._delay = fit_timing(self._options, known)
         plain = [self._plain(recording) for recording in known]
-        if self._options.delay == "auto":
-            self._delay = fit_delay(plain, known)
         carried = [carry_on(*pair, self._delay) for pair in zip(plain, known, strict=True)]
         self._calibration = Calibration.fit(carried, known)
         return self

@@ -201,7 +201,7 @@ def _delay(options: FilterConfig) -> float:
 
 
 def _constants(options: FilterConfig) -> Any:
-    constants = np.zeros(19)
+    constants = np.zeros(20)
     degree = math.pi / 180.0
     constants[kernel.O_BLOCK] = options.block
     constants[kernel.O_GAP] = options.gap
@@ -222,4 +222,5 @@ def _constants(options: FilterConfig) -> Any:
     constants[kernel.O_REST_ACC] = options.rest_acc
     constants[kernel.O_REST_TIME] = options.rest_seconds
     constants[kernel.O_GRAVITY] = options.gravity
+    constants[kernel.O_INSTANT] = float(options.sampling == "instant")
     return constants

@@ -68,7 +68,8 @@ MEMORY = RECORD + RECORDS
     O_REST_ACC,
     O_REST_TIME,
     O_GRAVITY,
-) = range(19)
+    O_INSTANT,
+) = range(20)
 
 _START_TILT = 1.0  # radians that the first block may be off
 _START_VELOCITY, _START_POSITION = 4.0, 1.0  # m/s, m
@@ -123,7 +124,7 @@ def take_sample(
         _forget_motion(memory)
         memory[_LAST], memory[_LAST + 1], memory[_LAST + 2] = x, y, z
     else:
-        _turn(memory, x, y, z, step)
+        _turn(memory, options, x, y, z, step)
         _watch_rest(memory, options, ax, ay, az, gx, gy, gz, step)
     memory[_RATE], memory[_RATE + 1], memory[_RATE + 2] = x, y, z
     _add_to_block(memory, ax, ay, az, gx, gy, gz, step)
@@ -146,7 +147,7 @@ def _empty_block(memory: Any) -> None:
         memory[place] = 0.0
 
 
-def _turn(memory: Any, x: float, y: float, z: float, step: float) -> None:
+def _turn(memory: Any, options: Any, x: float, y: float, z: float, step: float) -> None:
     """Turn the integration frame by mean rates over a step, with the coning term of the step before."""
     usual = memory[_STEP]
     if usual == 0.0:
@@ -154,8 +155,9 @@ def _turn(memory: Any, x: float, y: float, z: float, step: float) -> None:
         memory[_STEP] = step
     elif step < 3.0 * usual:
         memory[_STEP] = usual + _STEP_MEMORY * (step - usual)
-    # a reading is the mean rate of a usual step; what was lost before it lies between two readings
+    # a reading is the mean rate of a usual step, or that of a moment; what was lost lies between two readings
     lost = max(step - 1.5 * usual, 0.0)
+    lost += options[O_INSTANT] * (step - lost)
     kept = step - lost
     dx = x * kept + 0.5 * (x + memory[_LAST]) * lost
     dy = y * kept + 0.5 * (y + memory[_LAST + 1]) * lost

@@ -17,7 +17,6 @@ from appliedpapers.core.model import FitContext, GroupProblem, Model, Stream
 from appliedpapers.core.schema import OutputSchema, TableSchema
 from appliedpapers.plugins.imu_attitude import answers
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, FilterConfig
-from appliedpapers.plugins.imu_attitude.delay import fit_delay
 from appliedpapers.plugins.imu_attitude.embedded import WEIGHTS, is_plain, single_corrector
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
@@ -26,6 +25,7 @@ from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.residual import Corrector, ResidualFilter, network_pace
 from appliedpapers.plugins.imu_attitude.samples import problems_of, read_samples
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit
+from appliedpapers.plugins.imu_attitude.timing import fit_timing
 from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
 
 if TYPE_CHECKING:
@@ -181,7 +181,11 @@ class AttitudeEstimator(Model):
             if value != getattr(self.config.filter, name)
         }
         if tuned:
-            yield "tuned", ", ".join(f"{name} {value:.3g}" for name, value in tuned.items())
+            words = (
+                f"{name} {value if isinstance(value, str) else format(value, '.3g')}"
+                for name, value in tuned.items()
+            )
+            yield "fitted options of the filter", ", ".join(words)
         yield "delay of the readings", f"{1000 * self.delay:.2f} ms"
         if self._residual is not None and not self._held_out:
             yield "network", "nothing is kept: fewer than two trials with a reference cannot judge it"
@@ -261,9 +265,7 @@ class AttitudeEstimator(Model):
         return self._residual
 
     def _fit_residual(self, known: Sequence[Recording], run: FitContext) -> None:
-        plain = [GravityFilter(self.filter, delay=0.0).batch(recording) for recording in known]
-        if self.config.filter.delay == "auto":
-            self.delay = fit_delay(plain, known)
+        self.filter, self.delay = fit_timing(self.filter, known)
         if self.filter.tune:
             from appliedpapers.plugins.imu_attitude.tuning import tune_filter
 

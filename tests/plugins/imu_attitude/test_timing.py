@@ -1,0 +1,39 @@
+"""Sampling and delay are what the references say, and what the options say where they do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from appliedpapers.plugins.imu_attitude.config import FilterConfig
+from appliedpapers.plugins.imu_attitude.recording import Recording
+from appliedpapers.plugins.imu_attitude.rotations import up_vector
+from appliedpapers.plugins.imu_attitude.timing import fit_timing
+from appliedpapers.plugins.imu_attitude.trailing_mean import strapdown
+
+STEP, FINE = 0.02, 20
+
+
+def turning(averaged):
+    """A sensor that turns fast, read at 50 Hz: the mean rate of each step, or the rate at its end."""
+    time = np.arange(0, 30, STEP / FINE)
+    pace = np.stack([np.sin(7 * time), np.cos(9 * time), np.sin(5 * time + 1)], axis=1)
+    rate = 6.0 * pace * (time > 2)[:, None]
+    truth = strapdown(time, rate)[FINE - 1 :: FINE]
+    whole = len(truth) * FINE
+    gyr = rate[:whole].reshape(-1, FINE, 3).mean(axis=1) if averaged else rate[FINE - 1 : whole : FINE]
+    stamps = time[FINE - 1 : whole : FINE]
+    moving = stamps > 2
+    return Recording("turning", stamps, 9.81 * up_vector(truth), gyr, reference=truth, movement=moving)
+
+
+@pytest.mark.parametrize(("averaged", "sampling"), [(True, "mean"), (False, "instant")])
+def test_sampling_and_delay_are_found(averaged, sampling):
+    settled, delay = fit_timing(FilterConfig(), [turning(averaged)])
+    assert settled.sampling == sampling
+    assert abs(delay) < 1e-3
+
+
+def test_what_the_options_state_is_kept():
+    settled, delay = fit_timing(FilterConfig(sampling="instant", delay=0.01), [turning(averaged=True)])
+    assert (settled.sampling, delay) == ("instant", 0.01)
