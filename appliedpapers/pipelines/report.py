@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 
 from appliedpapers.core.config import commented_yaml
 from appliedpapers.core.files import whole_file, write_text
-from appliedpapers.core.page import page_template
+from appliedpapers.core.page import embedded, page_template
 from appliedpapers.core.verdict import primary_metric, strongest_baseline, verdict
 from appliedpapers.pipelines.results_table import Slices, results_table, worst_slices
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 MODEL_CARD = "model-card.md"
 
-_FIGURE_BYTES = 2_700_000  # of base64 text: the file stays below 3 MB
 _TESTS = {
     "diebold-mariano": "the Diebold-Mariano test",
     "paired-bootstrap": "a paired bootstrap",
@@ -72,7 +70,7 @@ def write_report(
         tested=bool(results["tests"]),
         ours_bar=next(line.bar for line in table.lines if line.note == "selected"),
         reading=_reading(results),
-        figures=_embedded(figures),
+        figures=embedded(figures),
         slices=slices,
         slices_line=_slices_line(slices) if slices else "",
         failures=list(evaluation.failures(material)),
@@ -151,26 +149,6 @@ def _draw(evaluation: Evaluation, material: Material) -> list[Figure]:
         synthetic=material.results["synthetic"],
     )
     return [*figures, curves] if curves else figures
-
-
-def _embedded(figures: Sequence[Figure]) -> list[dict[str, str]]:
-    """Return figures as data addresses, while they fit; an image cannot run what its SVG might hold."""
-    room = _FIGURE_BYTES
-    shown = []
-    for figure in figures:
-        uri = f"data:{figure.media};base64,{base64.b64encode(figure.data).decode()}"
-        fits = len(uri) <= room
-        room -= len(uri) if fits else 0
-        shown.append(
-            {
-                "title": figure.title,
-                "caption": figure.caption,
-                "alt": figure.alt,
-                "file_name": figure.file_name,
-                "uri": uri if fits else "",
-            }
-        )
-    return shown
 
 
 def _identity(results: Mapping[str, Any]) -> list[str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from appliedpapers.core.config import commented_yaml
-from appliedpapers.core.page import page_template
+from appliedpapers.core.page import embedded, page_template
 from appliedpapers.plugins.pansharpening.quality_figures import draw
 from appliedpapers.plugins.pansharpening.quality_words import band_list, figure, strongest
 
 if TYPE_CHECKING:
     from appliedpapers.plugins.pansharpening.quality import Quality
 
-_PAGE_BYTES = 2_700_000
 _SHOWN_FLAGS = 20
 
 _OTHERS = {
@@ -70,7 +68,7 @@ def page(quality: Quality, document: Mapping[str, Any]) -> str:
             reduced_shape=quality.reduced.shape if quality.reduced else None,
             full_columns=list(_FULL.values()),
             full=_full_lines(quality),
-            figures=_embedded(quality),
+            figures=embedded(draw(quality)),
             flagged=document["flagged_bands"],
             fold=len(document["flagged_bands"]) > _SHOWN_FLAGS,
             adapted=bool(quality.reports),
@@ -123,19 +121,6 @@ def _line(quality: Quality, name: str, values: Sequence[float | None]) -> Line:
     best = strongest(quality)
     role = "ours" if name == quality.method else "strongest" if name == best else "baseline"
     return Line(name, role, [figure(value) for value in values])
-
-
-def _embedded(quality: Quality) -> list[dict[str, str]]:
-    """Return figures as data addresses while they fit; an image cannot run what its SVG might hold."""
-    room, shown = _PAGE_BYTES, []
-    for drawn in draw(quality):
-        uri = f"data:{drawn.media};base64,{base64.b64encode(drawn.data).decode()}"
-        fits = len(uri) <= room
-        room -= len(uri) if fits else 0
-        shown.append(
-            {"title": drawn.title, "caption": drawn.caption, "alt": drawn.alt, "uri": uri if fits else ""}
-        )
-    return shown
 
 
 def _facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
