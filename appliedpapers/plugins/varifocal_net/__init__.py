@@ -1,0 +1,1 @@
+"""Varifocal-Net: chromosome types and polarity, and karyotypes from them."""

@@ -1,0 +1,124 @@
+"""The options of Varifocal-Net and their presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from appliedpapers.core.config import Section, TaskConfig
+from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.nn.spec import HeadSpec
+
+Dispatch = Literal["assignment", "paper", "none"]
+
+
+class DataConfig(Section):
+    """How images are read and cells are split."""
+
+    background: Literal["auto", "white", "black"] = Field(
+        "auto", description="auto looks at the border of each image and inverts black ones"
+    )
+    polarity: Literal["q-down", "q-up"] = Field(
+        "q-down", description="how labelled images stand that have no column 'polarity' of their own"
+    )
+    scale: Literal["auto"] | float = Field(
+        "auto",
+        description="factor on the size of all images; auto brings the median area of a cell's chromosomes to"
+        " that of the cells that were learned from",
+        json_schema_extra={"flag": "--scale"},
+    )
+    split: Literal["specimen", "case", "random"] = Field(
+        "specimen",
+        description="what stays on one side of the split; random lets cells leak and is only for comparison "
+        "with papers that did so",
+    )
+    valid_share: float = Field(0.15, ge=0, lt=1, description="share of the specimens that is chosen on")
+    test_share: float = Field(0.25, gt=0, lt=1, description="share of the specimens that is judged on")
+
+
+class SimulatorConfig(Section):
+    """Size of the embedded dataset."""
+
+    train_cells: int = Field(60, ge=2, le=100_000, description="cells to learn from")
+    valid_cells: int = Field(16, ge=2, le=10_000, description="cells to choose on")
+    test_cells: int = Field(26, ge=2, le=10_000, description="cells to judge on")
+    artefacts: bool = Field(True, description="touching neighbours, cut corners and debris")
+    abnormal: bool = Field(True, description="trisomies, sex chromosome anomalies and lost chromosomes")
+
+
+class NetworkConfig(Section):
+    """Size of G-Net and L-Net, and where L-Net looks."""
+
+    input_size: int = Field(128, ge=32, le=512, multiple_of=16, description="side of G-Net's input (S)")
+    canvas: int = Field(
+        160, ge=32, le=2048, description="side in pixels that images are padded to; larger ones are shrunk"
+    )
+    width: tuple[int, int, int, int] = Field(
+        (16, 32, 64, 128),
+        description="channels of the stem and of the three blocks; the paper: 16 160 320 640",
+    )
+    units_per_block: int = Field(2, ge=1, le=16, description="residual units a block; the paper: 4")
+    stem_stride: Literal[1, 2] = Field(2, description="stride of the first convolution; the paper: 1")
+    crop: Literal["varifocal", "simple"] = Field(
+        "varifocal", description="where L-Net looks: what the localiser says, or the chromosome's own box"
+    )
+    crop_grad: Literal["grid", "paper"] = Field(
+        "grid", description="gradient to the localiser: exact, of the sampled box, or the paper's mask"
+    )
+    head: HeadSpec = Field("mlp", description="what turns both networks' features into types and polarity")
+    head_hidden: int = Field(512, ge=1, le=65_536, description="hidden units of an mlp head")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on the features before the heads")
+
+
+class StepsConfig(Section):
+    """The four training steps and the classifiers on both networks' features."""
+
+    g: TrainingConfig = TrainingConfig(epochs=12, batch_size=64, lr=3e-3, weight_decay=0.01)
+    localiser: TrainingConfig = TrainingConfig(epochs=3, batch_size=64, lr=1e-3)
+    l: TrainingConfig = TrainingConfig(epochs=12, batch_size=64, lr=3e-3, weight_decay=0.01)  # noqa: E741
+    adjust: TrainingConfig = TrainingConfig(epochs=1, batch_size=64, lr=3e-4)
+    fusion: TrainingConfig = TrainingConfig(epochs=15, batch_size=256, lr=1e-3, weight_decay=0.01)
+    alternations: int = Field(2, ge=0, le=20, description="rounds of localiser and L-Net in turn")
+    schedule: Literal["one-cycle", "steps"] = Field(
+        "one-cycle", description="one-cycle with AdamW, or the paper's Adam with a tenth every 10 epochs"
+    )
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="of the types")
+    polarity_weight: float = Field(0.5, ge=0, description="of the polarity in the loss")
+    box_weight: float = Field(
+        0.01, ge=0, description="of the localiser's first target while it follows L-Net"
+    )
+    rotation: float = Field(10.0, ge=0, le=180, description="largest random turn in degrees; the paper: 45")
+    stretch: float = Field(0.05, ge=0, le=0.5, description="largest random change of scale; the paper: 0")
+
+
+class ReviewConfig(Section):
+    """What becomes of probabilities."""
+
+    dispatch: Dispatch = Field(
+        "assignment", description="how a cell's types are made consistent: by cost, by Algorithm 1, or not"
+    )
+    threshold: float = Field(0.9, gt=0, le=1, description="Algorithm 1: beyond it an additional copy is kept")
+    penalty: float = Field(
+        4.0, ge=0, description="assignment: cost of a copy beyond the normal number, in nat"
+    )
+    confidence: float = Field(
+        0.9, gt=0, le=1, description="chromosomes below this probability are listed for review"
+    )
+    karyograms: bool = Field(True, description="draw a karyogram of every cell, as PNG and as a page")
+
+
+class KaryotypeConfig(TaskConfig):
+    """Everything that a run of Varifocal-Net can be told."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}, "quick": {}, "published": {}}
+
+    data: DataConfig = DataConfig()
+    simulator: SimulatorConfig = SimulatorConfig()
+    network: NetworkConfig = NetworkConfig()
+    steps: StepsConfig = StepsConfig()
+    review: ReviewConfig = ReviewConfig()
+    candidates: Mapping[str, dict[str, Any]] = Field(
+        {}, description="further configurations by name, as overrides; the best on valid is registered"
+    )
