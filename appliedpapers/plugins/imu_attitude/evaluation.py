@@ -32,7 +32,8 @@ from appliedpapers.plugins.imu_attitude.scoring import (
     inclination_deg,
     score_answers,
 )
-from appliedpapers.plugins.imu_attitude.timing import fit_timing
+from appliedpapers.plugins.imu_attitude.timing import SAMPLINGS, choose_timing, of_means
+from appliedpapers.plugins.imu_attitude.tuning import fit_filter
 from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
 
 if TYPE_CHECKING:
@@ -92,27 +93,23 @@ class PackageBaseline(Baseline):
 
 
 class DelayedVqf(PackageBaseline):
-    """VQF with what ours is given: a time constant and a delay fitted to the training trials."""
+    """VQF with what ours is given: sampling, delay and a time constant fitted to the training trials."""
 
     def __init__(self) -> None:
         super().__init__(estimators(["vqf"])["vqf"])
         self.name = "vqf-delay"
-        self._delay = 0.0
+        self._sampling, self._delay = SAMPLINGS[0], 0.0
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
-        """Choose its time constant and its delay on all trials but those of the test.
+        """Choose sampling, time constant and delay on all trials but those of the test.
 
         Without references, or where the package fails, it stays as it is published.
         """
         known = [one for one in (*_recordings(train), *_recordings(valid)) if one.judged.any()]
+        if not known:
+            return self
         try:
-            found = [self._estimator(recording) for recording in known]
-            delay = fit_delay(found, known)
-            # a time constant that is chosen while the delay is in the errors is another one
-            self._estimator = tune(
-                "vqf", [_undelayed(*pair, delay) for pair in zip(found, known, strict=True)]
-            )
-            self._delay = fit_delay([self._estimator(recording) for recording in known], known)
+            self._fit(known)
         except PluginError as error:
             self._failures[error.message] = None
         return self
@@ -121,9 +118,22 @@ class DelayedVqf(PackageBaseline):
         """Yield its settings and its delay."""
         yield from super().describe()
         yield "delay", f"{1000 * self._delay:.2f} ms"
+        yield "sampling", self._sampling
 
     def _answer(self, recording: Recording) -> Estimate:
-        return carry_on(self._estimator(recording), recording, self._delay)
+        # the answer is carried on at the rate of the newest reading
+        read = _read(recording, self._sampling)
+        return carry_on(self._estimator(read), recording, self._delay)
+
+    def _fit(self, known: Sequence[Recording]) -> None:
+        plain = self._estimator
+        sampling, delay = choose_timing({"mean": plain, "instant": lambda one: plain(of_means(one))}, known)
+        read = [_read(recording, sampling) for recording in known]
+        # a time constant that is chosen while the delay is in the errors is another one
+        early = [_undelayed(plain(one), late, delay) for one, late in zip(read, known, strict=True)]
+        tuned = tune("vqf", [_read(recording, sampling) for recording in early])
+        self._delay = fit_delay([tuned(recording) for recording in read], known)
+        self._sampling, self._estimator = sampling, tuned
 
 
 class FilterBaseline(Baseline):
@@ -141,10 +151,10 @@ class FilterBaseline(Baseline):
         self._calibration = Calibration()
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
-        """Fit sampling and delay, unless the options give them, and the expected error."""
+        """Fit what ours fits, and the expected error."""
         known = [one for one in (*_recordings(train), *_recordings(valid)) if one.judged.any()]
         if known:
-            self._options, self._delay = fit_timing(self._options, known)
+            self._options, self._delay = fit_filter(self._options, known, run.progress)
         plain = [self._plain(recording) for recording in known]
         carried = [carry_on(*pair, self._delay) for pair in zip(plain, known, strict=True)]
         self._calibration = Calibration.fit(carried, known)
@@ -159,8 +169,9 @@ class FilterBaseline(Baseline):
         return _bounded(found, self._calibration)
 
     def describe(self) -> Iterable[tuple[str, str]]:
-        """Yield the delay and what the expected error is made of."""
+        """Yield delay, sampling and what the expected error is made of."""
         yield "delay", f"{1000 * self._delay:.2f} ms"
+        yield "sampling", self._options.sampling
         yield from self._calibration.describe()
 
     def _plain(self, recording: Recording) -> Estimate:
@@ -253,6 +264,11 @@ class AttitudeEvaluation(Evaluation):
             return ()
         answers = cast("Answers", material.predictions[material.model_name])
         return [*_worst_blocks(answers, recordings), *_broken_promises(answers, recordings)]
+
+
+def _read(recording: Recording, sampling: str) -> Recording:
+    """Return the recording as an estimator takes it that knows means alone."""
+    return recording if sampling == "mean" else of_means(recording)
 
 
 def _undelayed(estimate: Estimate, recording: Recording, delay: float) -> Recording:

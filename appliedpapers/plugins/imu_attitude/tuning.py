@@ -11,12 +11,29 @@ from appliedpapers.plugins.imu_attitude.config import FilterConfig
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.rotations import angle_between, up_vector
+from appliedpapers.plugins.imu_attitude.timing import fit_timing
 
 _TUNED = ("noise_least", "gyr_noise", "gyr_share", "scale_error", "bias_walk", "motion_hz")
 _FACTORS = (0.5, 2.0)
 _ROUNDS = 2
 # a gain that small is as likely the few trials' own
 _WORTH = 0.003
+
+
+def fit_filter(
+    options: FilterConfig, recordings: Sequence[Recording], progress: Progress
+) -> tuple[FilterConfig, float]:
+    """Return the filter's options and its delay in seconds as some trials have them.
+
+    Sampling and delay are fitted where they are ``auto``, noises where ``tune`` asks for it.
+
+    Args:
+        options: Of the filter.
+        recordings: Trials with a reference, one or more.
+        progress: Where tuning is shown.
+    """
+    settled, delay = fit_timing(options, recordings)
+    return (tune_filter(settled, recordings, delay, progress) if options.tune else settled), delay
 
 
 def tune_filter(

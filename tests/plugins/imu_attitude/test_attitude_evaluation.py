@@ -15,12 +15,13 @@ from appliedpapers.core.model import FitContext
 from appliedpapers.core.results import Contender, RunFacts, build_results, split_published
 from appliedpapers.core.verdict import strongest_baseline
 from appliedpapers.plugins.imu_attitude import evaluation as module
-from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
+from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, SimulatorConfig
 from appliedpapers.plugins.imu_attitude.delay import carry_on
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.evaluation import EVALUATION, MissingBaseline, PackageBaseline
 from appliedpapers.plugins.imu_attitude.rotations import from_rotation_vector, multiply
 from appliedpapers.plugins.imu_attitude.scoring import Answers
+from appliedpapers.plugins.imu_attitude.simulator import simulate
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit
 from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
 
@@ -147,6 +148,36 @@ def test_vqf_and_the_filter_are_given_the_delay_of_the_training_trials(recording
     assert values["vqf-delay"] < 0.6 * values["vqf"]
     assert values["filter"] < 0.8 * values["vqf"]
     assert "coverage" in material.scored["filter"].metrics
+
+
+def test_vqf_and_the_filter_are_told_how_the_gyroscope_reads(tmp_path):
+    pytest.importorskip("vqf")
+    # simulated gyroscopes read moments
+    wanted = SimulatorConfig(sequences=4, seconds=20.0, fs=(50.0,), noise=0.1, drops=0.0, taps=False)
+    material, baselines = _judge(
+        _dataset(simulate(wanted, seed=5)), ["vqf", "vqf-delay", "filter"], Exact(), tmp_path
+    )
+    facts = {one.name: dict(one.describe()) for one in baselines}
+    assert facts["vqf-delay"]["sampling"] == facts["filter"]["sampling"] == "instant"
+    values = {name: found.metrics["inclination_rmse"].value for name, found in material.scored.items()}
+    assert values["vqf-delay"] < 0.8 * values["vqf"]
+
+
+def test_vqf_stays_as_published_where_it_cannot_be_fitted(dataset, tmp_path, monkeypatch):
+    pytest.importorskip("vqf")
+
+    def failing(name, train):
+        raise PluginError("vqf failed on trial trial-0.")
+
+    monkeypatch.setattr(module, "tune", failing)
+    (plain, fitted) = EVALUATION.baselines(AttitudeConfig().replace(baselines=["vqf", "vqf-delay"]), dataset)
+    fitted.fit(dataset.train, dataset.valid, FitContext(tmp_path))
+    found, expected = (one.predict(dataset.test).estimates for one in (fitted, plain))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.quaternion, other.quaternion)
+    facts = dict(fitted.describe())
+    assert (facts["delay"], facts["sampling"]) == ("0.00 ms", "mean")
+    assert "trial-0" in facts["failed"]
 
 
 def test_the_filter_is_no_baseline_of_itself(dataset):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from appliedpapers.plugins.imu_attitude.config import FilterConfig
+from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.recording import Recording
-from appliedpapers.plugins.imu_attitude.rotations import up_vector
-from appliedpapers.plugins.imu_attitude.timing import fit_timing
+from appliedpapers.plugins.imu_attitude.rotations import multiply, up_vector
+from appliedpapers.plugins.imu_attitude.timing import choose_timing, fit_timing, of_means
 from appliedpapers.plugins.imu_attitude.trailing_mean import strapdown
 
 STEP, FINE = 0.02, 20
@@ -37,3 +38,26 @@ def test_sampling_and_delay_are_found(averaged, sampling):
 def test_what_the_options_state_is_kept():
     settled, delay = fit_timing(FilterConfig(sampling="instant", delay=0.01), [turning(averaged=True)])
     assert (settled.sampling, delay) == ("instant", 0.01)
+
+
+def integrated(recording):
+    """An estimator that knows how it starts, and takes every rate for a mean."""
+    start = recording.reference[0]
+    return Estimate(multiply(start, strapdown(recording.time, recording.gyr)))
+
+
+@pytest.mark.parametrize(("averaged", "sampling"), [(True, "mean"), (False, "instant")])
+def test_an_estimator_that_knows_means_alone_is_told_of_moments(averaged, sampling):
+    recording = turning(averaged)
+    readings = {"mean": integrated, "instant": lambda one: integrated(of_means(one))}
+    # half a step of delay would hide which it is
+    assert choose_timing(readings, [recording], delay=0.0) == (sampling, 0.0)
+
+
+def test_means_are_of_neighbours_and_nothing_else_changes():
+    recording = turning(averaged=False)
+    found = of_means(recording)
+    np.testing.assert_allclose(found.gyr[0], recording.gyr[0])
+    np.testing.assert_allclose(found.gyr[1:], (recording.gyr[1:] + recording.gyr[:-1]) / 2)
+    assert found.acc is recording.acc
+    assert found.time is recording.time
