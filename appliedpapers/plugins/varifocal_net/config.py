@@ -57,9 +57,10 @@ class NetworkConfig(Section):
     )
     width: tuple[int, int, int, int] = Field(
         (16, 32, 64, 128),
-        description="channels of the stem and of the three blocks; the paper: 16 160 320 640",
+        description="channels of stem and blocks; the paper: 16 160 320 640",
     )
     units_per_block: int = Field(2, ge=1, le=16, description="residual units a block; the paper: 4")
+    localiser_hidden: int = Field(256, ge=1, le=65_536, description="units of the localiser; the paper: 1024")
     stem_stride: Literal[1, 2] = Field(2, description="stride of the first convolution; the paper: 1")
     crop: Literal["varifocal", "simple"] = Field(
         "varifocal", description="where L-Net looks: what the localiser says, or the chromosome's own box"
@@ -86,9 +87,7 @@ class StepsConfig(Section):
     )
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="of the types")
     polarity_weight: float = Field(0.5, ge=0, description="of the polarity in the loss")
-    box_weight: float = Field(
-        0.01, ge=0, description="of the localiser's first target while it follows L-Net"
-    )
+    box_weight: float = Field(0.01, ge=0, description="of the first target while the localiser follows L-Net")
     rotation: float = Field(10.0, ge=0, le=180, description="largest random turn in degrees; the paper: 45")
     stretch: float = Field(0.05, ge=0, le=0.5, description="largest random change of scale; the paper: 0")
 
@@ -99,10 +98,8 @@ class ReviewConfig(Section):
     dispatch: Dispatch = Field(
         "assignment", description="how a cell's types are made consistent: by cost, by Algorithm 1, or not"
     )
-    threshold: float = Field(0.9, gt=0, le=1, description="Algorithm 1: beyond it an additional copy is kept")
-    penalty: float = Field(
-        4.0, ge=0, description="assignment: cost of a copy beyond the normal number, in nat"
-    )
+    threshold: float = Field(0.9, gt=0, le=1, description="Algorithm 1: beyond it one more copy is kept")
+    penalty: float = Field(4.0, ge=0, description="assignment: cost of a copy beyond the normal number, nat")
     confidence: float = Field(
         0.9, gt=0, le=1, description="chromosomes below this probability are listed for review"
     )
