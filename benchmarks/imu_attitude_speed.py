@@ -13,27 +13,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from appliedpapers.core.config import resolve
-from appliedpapers.core.model import FitContext
-from appliedpapers.core.sources import SIMULATED, load_dataset
 from appliedpapers.plugins.imu_attitude.baselines import estimators
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, SimulatorConfig
-from appliedpapers.plugins.imu_attitude.data import DATASETS
+from appliedpapers.plugins.imu_attitude.embedded import single_corrector
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
-from appliedpapers.plugins.imu_attitude.model import AttitudeEstimator
 from appliedpapers.plugins.imu_attitude.recording import Recording
+from appliedpapers.plugins.imu_attitude.residual import ResidualFilter, network_pace
+from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
 from appliedpapers.plugins.imu_attitude.simulator import simulate
 from appliedpapers.plugins.imu_attitude.splits import cut
 
@@ -80,25 +78,24 @@ def measure() -> dict[str, Any]:
         "vqf": _Batch(others["vqf"], recording),
         "madgwick": _Batch(others["madgwick"], short),
     }
-    model = _with_network()
     steps = {
         "filter": GravityFilter(options).step,
         "filter, numpy": GravityFilter(options, compiled=False).step,
-        "network": model.machine().step,
-        "network, numpy": model.machine(compiled=False).step,
+        "network": _with_network(compiled=True).step,
+        "network, numpy": _with_network(compiled=False).step,
         "vqf": _vqf_step(recording),
     }
     return {"batch": _batch_speeds(batches), "step": {name: _step(run, short) for name, run in steps.items()}}
 
 
-def _with_network() -> AttitudeEstimator:
-    """Return a model whose network always answers; what it learned does not matter here."""
-    config = resolve(AttitudeConfig, preset="quick", assignments=["training.epochs=1"])
-    dataset = load_dataset(DATASETS, "imu-attitude", config, dataset=SIMULATED)
-    with tempfile.TemporaryDirectory(prefix="attitude-") as scratch:
-        model = AttitudeEstimator(config).fit(dataset.train, dataset.valid, FitContext(Path(scratch)))
-    model.share = 1.0
-    return model
+def _with_network(*, compiled: bool) -> ResidualFilter:
+    """Return the filter with a network that answers; what it would have learned does not matter here."""
+    config = resolve(AttitudeConfig)
+    network = ResidualNetwork(config.model.head, math.radians(config.model.limit_deg), config.seed)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    gravity = GravityFilter(config.filter, compiled=compiled)
+    length, every = network_pace(config)
+    return ResidualFilter(gravity, single_corrector(weights, config), share=1.0, length=length, every=every)
 
 
 def _batch_speeds(batches: dict[str, _Batch]) -> dict[str, float]:

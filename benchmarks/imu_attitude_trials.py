@@ -36,6 +36,7 @@ from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.model import AttitudeEstimator
 from appliedpapers.plugins.imu_attitude.recording import Recording
+from appliedpapers.plugins.imu_attitude.residual import ResidualFilter
 from appliedpapers.plugins.imu_attitude.rotations import (
     conjugate,
     multiply,
@@ -121,7 +122,9 @@ def measure() -> dict[str, Any]:
     tested = np.isin([one.trial for one in trials], [one.trial for one in unseen])
     vqf = estimators(["vqf"])["vqf"]
     model = fitted(dataset)
-    alone, whole = _with_share(model, 0.0), _with_share(model, 1.0)
+    whole = copy.copy(model)
+    whole.share = 1.0
+    alone = partial(GravityFilter, model.filter, delay=model.delay)
     delays = {"filter": delay_of(gravity, known), "vqf": delay_of(vqf, known)}
     ours = partial(gravity, delay=delays["filter"])
     methods: dict[str, Estimator] = {
@@ -153,7 +156,10 @@ def measure() -> dict[str, Any]:
         "rates": rates(fast, unseen),
         "irregular": irregular(ours, unseen),
         "turned": {"filter": turned(ours, trials), "network": turned(whole.estimate, unseen)},
-        "steps": {"filter": steps(alone, unseen[-1]), "network": steps(whole, unseen[-1])},
+        "steps": {
+            "filter": steps(alone, lambda one: alone().batch(one), unseen[-1]),
+            "network": steps(whole.machine, whole.estimate, unseen[-1]),
+        },
         "paired": {
             f"{a} less {b}": {
                 "all": paired(errors[a], errors[b]),
@@ -245,16 +251,18 @@ def turned(method: Estimator, trials: Sequence[Recording]) -> float:
     return most
 
 
-def steps(model: AttitudeEstimator, recording: Recording) -> float:
+def steps(
+    start: Callable[[], GravityFilter | ResidualFilter], estimator: Estimator, recording: Recording
+) -> float:
     """Return the largest angle in radians between answers one by one, moved on half way, and a batch's."""
-    machine, half = model.machine(), len(recording) // 2
+    machine, half = start(), len(recording) // 2
     rows = zip(recording.acc.tolist(), recording.gyr.tolist(), recording.time.tolist(), strict=True)
     answers = []
     for number, row in enumerate(rows):
         if number == half:
-            machine = model.machine().restore(machine.state())
+            machine = start().restore(machine.state())
         answers.append(machine.step(*row).quaternion)
-    error = multiply(conjugate(np.array(answers)), model.estimate(recording).quaternion)
+    error = multiply(conjugate(np.array(answers)), estimator(recording).quaternion)
     return float(2 * np.abs(np.arctan2(np.linalg.norm(error[:, 1:], axis=1), np.abs(error[:, 0]))).max())
 
 
@@ -304,12 +312,6 @@ def _mounted(recording: Recording, mount: Floats) -> Recording:
         gyr=rotate(mount, recording.gyr),
         reference=multiply(reference, conjugate(mount)),
     )
-
-
-def _with_share(model: AttitudeEstimator, share: float) -> AttitudeEstimator:
-    other = copy.copy(model)
-    other.share = share
-    return other
 
 
 def _by_trial(values: Floats, trials: Sequence[Recording]) -> dict[str, float]:

@@ -152,7 +152,7 @@ class ModelConfig(Section):
         "residual",
         description="residual: filter and network; filter: alone; paper-a, paper-b: arXiv 2302.06037",
     )
-    head: HeadSpec = Field("mlp(hidden=64)", description="what turns the last state into the correction")
+    head: HeadSpec = Field("mlp", description="what turns the last state into the correction")
     seconds: float = Field(4.4, gt=0.2, le=60, description="window of the network in seconds")
     rate: float = Field(5.0, gt=0, le=200, description="answers of the network in Hz")
     base: Literal["filter", "window-mean"] = Field(

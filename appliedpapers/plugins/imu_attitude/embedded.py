@@ -46,8 +46,7 @@ def load_machine(bundle: Path, *, compiled: bool = False) -> GravityFilter | Res
         )
     tuned = FilterConfig.model_validate(info.state["filter"])
     gravity = GravityFilter(tuned, delay=float(info.state["delay"]), compiled=compiled)
-    share = float(info.state["share"])
-    if not info.state["network"] or share == 0:
+    if not info.state["network"]:
         return gravity
     if not is_plain(head):
         raise ConfigError(
@@ -58,7 +57,14 @@ def load_machine(bundle: Path, *, compiled: bool = False) -> GravityFilter | Res
 
     corrector = single_corrector(load_file(bundle / WEIGHTS), config)
     length, every = network_pace(config)
-    return ResidualFilter(gravity, corrector, share=share, length=length, every=every, base=config.model.base)
+    return ResidualFilter(
+        gravity,
+        corrector,
+        share=float(info.state["share"]),
+        length=length,
+        every=every,
+        base=config.model.base,
+    )
 
 
 def is_plain(head: str) -> bool:

@@ -25,7 +25,7 @@ from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.residual import Corrector, ResidualFilter, network_pace
 from appliedpapers.plugins.imu_attitude.samples import problems_of, read_samples
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit
-from appliedpapers.plugins.imu_attitude.timing import fit_timing
+from appliedpapers.plugins.imu_attitude.tuning import fit_filter
 from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
 
 if TYPE_CHECKING:
@@ -101,9 +101,11 @@ class AttitudeEstimator(Model):
             self._fit_paper(learned, chosen, run)
         elif known:
             self._fit_residual(known, run)
-        if known:
-            estimates = [self._uncalibrated(recording) for recording in known]
-            self.calibration = Calibration.fit(estimates, known)
+        # errors on trials that a network has learned from would promise too much
+        if self.is_paper:
+            known = [recording for recording in chosen if recording.judged.any()]
+        answer = self._uncalibrated if self.is_paper else self._by_filter
+        self.calibration = Calibration.fit([answer(recording) for recording in known], known)
         return self
 
     def estimate(self, recording: Recording) -> Estimate:
@@ -158,14 +160,13 @@ class AttitudeEstimator(Model):
             compiled: False keeps to numpy alone.
         """
         gravity = GravityFilter(self.filter, delay=self.delay, compiled=compiled)
-        if self._residual is None or self.share == 0:
+        if self._residual is None:
             return gravity
         # one window at a time, torch takes longer than numpy
-        weights = self._residual_weights() if is_plain(str(self.config.model.head)) else None
-        corrector = (
-            _torch_corrector(self._residual) if weights is None else single_corrector(weights, self.config)
-        )
-        return self._corrected(gravity, corrector)
+        if not is_plain(self.config.model.head):
+            return self._corrected(gravity, _torch_corrector(self._residual))
+        weights = {name: value.detach().cpu().numpy() for name, value in self._residual.state_dict().items()}
+        return self._corrected(gravity, single_corrector(weights, self.config))
 
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield the facts of the model card."""
@@ -187,9 +188,9 @@ class AttitudeEstimator(Model):
             )
             yield "fitted options of the filter", ", ".join(words)
         yield "delay of the readings", f"{1000 * self.delay:.2f} ms"
-        if self._residual is not None and not self._held_out:
+        if self.config.model.kind == "residual" and not self._held_out:
             yield "network", "nothing is kept: fewer than two trials with a reference cannot judge it"
-        elif self._residual is not None:
+        elif self.config.model.kind == "residual":
             kept = f"{self.share:g} of its correction is kept"
             nothing = "nothing is kept: the network adds nothing on this data"
             yield "network", kept if self.share else nothing
@@ -199,10 +200,10 @@ class AttitudeEstimator(Model):
 
     def write_parts(self, folder: Path) -> dict[str, Any]:
         """Write the network as safetensors and, if asked for, as ONNX."""
-        from safetensors.torch import save_file
-
         network = self._paper or self._residual
         if network is not None:
+            from safetensors.torch import save_file
+
             tensors = {
                 name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
             }
@@ -236,21 +237,19 @@ class AttitudeEstimator(Model):
             network.to(device).eval()
         return model
 
-    def _residual_weights(self) -> dict[str, NDArray[np.float32]] | None:
-        if self._residual is None:
-            return None
-        return {name: value.detach().cpu().numpy() for name, value in self._residual.state_dict().items()}
-
     def _uncalibrated(self, recording: Recording) -> Estimate:
         if self._paper is not None:
             from appliedpapers.plugins.imu_attitude.paper_training import estimate
 
             # it says nothing of its error: the calibration then gives one for all samples
             return replace(estimate(self._paper, recording, self.config.model), sd=np.zeros(len(recording)))
+        if self._residual is None:
+            return self._by_filter(recording)
         gravity = GravityFilter(self.filter, delay=self.delay)
-        if self._residual is None or self.share == 0:
-            return gravity.batch(recording)
         return self._corrected(gravity, _torch_corrector(self._residual)).batch(recording)
+
+    def _by_filter(self, recording: Recording) -> Estimate:
+        return GravityFilter(self.filter, delay=self.delay).batch(recording)
 
     def _new_network(self, seed: int) -> Any:
         if self.is_paper:
@@ -265,11 +264,7 @@ class AttitudeEstimator(Model):
         return self._residual
 
     def _fit_residual(self, known: Sequence[Recording], run: FitContext) -> None:
-        self.filter, self.delay = fit_timing(self.filter, known)
-        if self.filter.tune:
-            from appliedpapers.plugins.imu_attitude.tuning import tune_filter
-
-            self.filter = tune_filter(self.filter, known, self.delay, run.progress)
+        self.filter, self.delay = fit_filter(self.filter, known, run.progress)
         if self.config.model.kind == "filter":
             return
         from appliedpapers.plugins.imu_attitude.residual_choice import train_residual
@@ -324,12 +319,8 @@ def _torch_corrector(network: ResidualNetwork) -> Corrector:
     import torch
 
     def corrector(series: NDArray[np.float32], statics: NDArray[np.float32]) -> NDArray[np.float32]:
-        device = network.gain.device
-        found = []
         with torch.inference_mode():
-            for rows in np.array_split(np.arange(len(series)), -(-len(series) // 4096)):
-                inputs = (torch.from_numpy(part[rows]).to(device) for part in (series, statics))
-                found.append(network(*inputs).cpu().numpy())
-        return np.concatenate(found)
+            inputs = (torch.from_numpy(part).to(network.gain.device) for part in (series, statics))
+            return np.asarray(network(*inputs).cpu().numpy())
 
     return corrector

@@ -15,7 +15,14 @@ from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.filter import Answer, Blocks, GravityFilter
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.residual_windows import Base, network_blocks, windows_at
-from appliedpapers.plugins.imu_attitude.rotations import between, from_rotation_vector, multiply, normalise
+from appliedpapers.plugins.imu_attitude.rotations import (
+    between,
+    conjugate,
+    from_rotation_vector,
+    multiply,
+    normalise,
+    rotate,
+)
 
 if TYPE_CHECKING:
     from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
@@ -27,6 +34,7 @@ FEWEST = 17
 
 _UP = np.array([0.0, 0.0, 1.0])
 _NOTHING = (1.0, 0.0, 0.0, 0.0)
+_WINDOWS_A_PART = 1024
 
 
 class Corrector(Protocol):
@@ -110,19 +118,17 @@ class ResidualFilter:
 
     def _turns(self, blocks: Floats, last: NDArray[np.int64]) -> Floats:
         """Return earth-frame rotations ``(M, 4)`` from the filter's answer to the corrected one."""
+        # an hour of windows at once would take a gigabyte
+        parts = np.array_split(last, -(-len(last) // _WINDOWS_A_PART))
+        return np.concatenate([self._turns_of(blocks, part) for part in parts])
+
+    def _turns_of(self, blocks: Floats, last: NDArray[np.int64]) -> Floats:
         windows = windows_at(blocks, last, self._length, self._base)
         rotation = self._share * np.asarray(self._corrector(windows.series, windows.statics), np.float64)
         # up as the network sees it, in the level frame, is brought to the vertical
-        turned = from_rotation_vector(np.pad(rotation, ((0, 0), (0, 1))))
-        up = _rotated_up(turned)
+        up = rotate(from_rotation_vector(np.pad(rotation, ((0, 0), (0, 1)))), _UP)
         level = multiply(between(up, _UP), windows.level)
-        tilt = normalise(blocks[last, 15:19])
-        return normalise(multiply(level, tilt * np.array([1.0, -1.0, -1.0, -1.0])))
-
-
-def _rotated_up(quaternion: Floats) -> Floats:
-    w, x, y, z = np.moveaxis(quaternion, -1, 0)
-    return np.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], axis=-1)
+        return normalise(multiply(level, conjugate(normalise(blocks[last, 15:19]))))
 
 
 def _product(

@@ -25,8 +25,8 @@ Filtered = tuple[Recording, Floats, Blocks]
 
 def train_residual(
     filtered: Sequence[Filtered], length: int, every: int, config: AttitudeConfig, run: FitContext
-) -> tuple[ResidualNetwork, float, dict[float, float]]:
-    """Train the network on all trials, and choose its share by trials held out in turn.
+) -> tuple[ResidualNetwork | None, float, dict[float, float]]:
+    """Choose the network's share by trials held out in turn, and train it on all where some is kept.
 
     The share with the least mean error over held-out trials is only taken where it beats no network at all
     by a hundredth, and by more than a standard error of their differences.
@@ -39,16 +39,16 @@ def train_residual(
         run: Seed, device, scratch folder, progress and metric sink.
 
     Returns:
-        The network, the share, and the mean held-out inclination RMSE in degrees by share. Where fewer than
-        two trials fill a window nothing can be held out: the network stays untrained and the share is 0.
+        The network (None where nothing of it is kept), the share, and the mean held-out inclination RMSE in
+        degrees by share; fewer than two trials that fill a window cannot choose, and have no such errors.
     """
     parts = [examples([one], length, every, config.model.base) for one in filtered]
     parts = [part for part in parts if len(part)]
     if len(parts) < 2:
-        return _untrained(config, run, "network"), 0.0, {}
+        return None, 0.0, {}
     errors = _held_out_errors(parts, config, run)
     share = _choose(errors)
-    network = _trained(parts, [], config, run, "network").network
+    network = _trained(parts, [], config, run, "network").network if share else None
     return network, share, {share: float(found.mean()) for share, found in errors.items()}
 
 
@@ -64,8 +64,8 @@ def _held_out_errors(
         learned = [part for number, part in enumerate(parts) if number not in held]
         task = _trained(learned, [parts[number] for number in held], config, run, f"fold-{fold}")
         for number in held:
-            for share in shares:
-                errors[share][number] = rms_deg(task.answered(parts[number], share))
+            for share, angles in zip(shares, task.remaining(parts[number], shares), strict=True):
+                errors[share][number] = rms_deg(angles)
     return errors
 
 
@@ -84,18 +84,14 @@ def _trained(
     run: FitContext,
     name: str,
 ) -> ResidualTask:
-    network = _untrained(config, run, name)
+    limit = math.radians(config.model.limit_deg)
+    network = ResidualNetwork(config.model.head, limit, derive_seed(run.seed, "residual", name))
     train = _joined(learned)
     task = ResidualTask(network, train, _joined(held) if held else _none_of(train), config.training)
     # only the network that is kept is followed by whoever watches the run
     watched = run if name == "network" else replace(run, log_metrics=lambda metrics, step: None)
     fit(task, config.training, watched, name=name)
     return task
-
-
-def _untrained(config: AttitudeConfig, run: FitContext, name: str) -> ResidualNetwork:
-    limit = math.radians(config.model.limit_deg)
-    return ResidualNetwork(config.model.head, limit, derive_seed(run.seed, "residual", name))
 
 
 def _joined(parts: Sequence[Examples]) -> Examples:

@@ -20,7 +20,7 @@ class ResidualNetwork(nn.Module):
     true up. ``gain`` is zero at first: untrained, it answers with no rotation at all.
 
     Args:
-        head: Name of the shared module that ends it, such as ``"mlp(hidden=64)"``.
+        head: Name of the shared module that ends it, such as ``"mlp"``.
         limit: Largest rotation in radians.
         seed: Of the first weights.
 

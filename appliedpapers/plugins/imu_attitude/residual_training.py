@@ -17,7 +17,7 @@ from appliedpapers.core.training_config import TrainingConfig
 from appliedpapers.plugins.imu_attitude.filter import Blocks
 from appliedpapers.plugins.imu_attitude.recording import Floats, Recording
 from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
-from appliedpapers.plugins.imu_attitude.residual_windows import Base, network_blocks, tilt_errors, windows_at
+from appliedpapers.plugins.imu_attitude.residual_windows import Base, network_blocks, windows_at
 from appliedpapers.plugins.imu_attitude.rotations import conjugate, multiply, normalise, rotate, up_vector
 
 _ANGLE_WEIGHT, _SIZE_WEIGHT = 0.1, 1e-3
@@ -62,10 +62,8 @@ def examples(
         # the filter's tilt at the block, and its orientation at the sample, give the integration frame
         tilt = normalise(blocks.records[last, 15:19])
         carried = multiply(conjugate(tilt), orientation[blocks.ends[last]])
-        truth = np.full((len(recording), 3), np.nan)
-        truth[blocks.ends[last]] = rotate(carried, up_vector(recording.reference[blocks.ends[last]]))
-        error = tilt_errors(blocks, windows.level, last, truth)
-        parts.append((windows.series, windows.statics, error.astype(np.float32)))
+        truth = rotate(carried, up_vector(recording.reference[blocks.ends[last]]))
+        parts.append((windows.series, windows.statics, rotate(windows.level, truth).astype(np.float32)))
     series, statics, truths = (
         torch.from_numpy(np.concatenate(values)) for values in zip(*parts, strict=True)
     )
@@ -148,20 +146,19 @@ class ResidualTask(TrainTask):
     def validate(self) -> Mapping[str, float]:
         """Return the inclination RMSE in degrees with the network and without: of held-out trials, if any."""
         judged = self._valid if len(self._valid) else self._train
-        with_network, without = (rms_deg(self.answered(judged, share)) for share in (1.0, 0.0))
+        with_network, without = (rms_deg(angles) for angles in self.remaining(judged, (1.0, 0.0)))
         return {"inclination_deg": with_network, "inclination_deg_without": without}
 
-    def answered(self, examples: Examples, share: float) -> Tensor:
-        """Return the errors that a share of the network's rotation leaves, in radians."""
+    def remaining(self, examples: Examples, shares: Sequence[float]) -> list[Tensor]:
+        """Return the errors in radians, ``(M,)``, that each share of the network's rotation leaves."""
         device = self.network.gain.device
         found = []
         with torch.inference_mode():
             for rows in torch.split(torch.arange(len(examples)), _ROWS_A_BLOCK):
-                rotation = share * self.network(
-                    examples.series[rows].to(device), examples.statics[rows].to(device)
-                )
-                found.append(remaining_angle(rotation, examples.truth[rows].to(device)).cpu())
-        return torch.cat(found)
+                rotation = self.network(examples.series[rows].to(device), examples.statics[rows].to(device))
+                found.append(rotation.cpu())
+            whole = torch.cat(found)
+            return [remaining_angle(share * whole, examples.truth) for share in shares]
 
 
 def rms_deg(angles: Tensor) -> float:

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.plugins.imu_attitude.filter import Blocks
 from appliedpapers.plugins.imu_attitude.rotations import between, matrix, multiply, normalise, rotate
 
 Floats = NDArray[np.float64]
@@ -80,15 +79,3 @@ def _statics(blocks: Floats, turn: Floats, base: Base) -> NDArray[np.float32]:
 def network_blocks(count: int, every: int) -> NDArray[np.int64]:
     """Return the blocks of ``count`` at which the network is asked."""
     return np.arange(every - 1, count, every, dtype=np.int64)
-
-
-def tilt_errors(blocks: Blocks, level: Floats, last: NDArray[np.int64], truth: Floats) -> Floats:
-    """Return true up in the level frame, ``(M, 3)``: the z axis where the filter errs by nothing.
-
-    Args:
-        blocks: Blocks of the recording.
-        level: ``(M, 4)`` integration frame to level frame.
-        last: ``(M,)`` newest block of each window.
-        truth: ``(N, 3)`` true up in the integration frame at every sample.
-    """
-    return rotate(level, truth[blocks.ends[last]])

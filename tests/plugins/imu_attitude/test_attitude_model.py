@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +19,12 @@ from appliedpapers.core.bundle import load_bundle, save_bundle
 from appliedpapers.core.config import resolve
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.inference import predict_all
+from appliedpapers.core.model import FitContext
 from appliedpapers.core.validation import check
+from appliedpapers.plugins.imu_attitude import residual_choice
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, DataConfig
+from appliedpapers.plugins.imu_attitude.data import DATASETS
+from appliedpapers.plugins.imu_attitude.model import AttitudeEstimator
 from appliedpapers.plugins.imu_attitude.samples import MOST_ACC, MOST_GYR
 from appliedpapers.plugins.imu_attitude.units import acc_from_si, gyr_from_si
 
@@ -121,20 +128,80 @@ def test_without_trial_all_rows_are_one_and_without_time_fs_counts():
     assert predicted(plain("data.fs=7"), columns).equals(predicted(plain(), columns))
 
 
-def test_a_bundle_reloads_to_the_same_answers_and_holds_no_pickle(tmp_path):
+HEADS = ("mlp", "kan(grid=3, hidden=[8])", "fan", "grkan", "glu(hidden_features=8)", "fff(depth=2)")
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_bundle_reloads_to_the_same_answers_and_holds_no_pickle(tmp_path, head):
     table = table_of(simulated(seconds=3.0))
-    model = estimator()
+    model = estimator(f"model.head={head}")
     save_bundle(model, tmp_path / "model", plugin="imu-attitude", task="attitude")
     again = load_bundle(tmp_path / "model")[0]
     assert predicted(again, table).equals(predicted(model, table))
     assert [*again.describe()] == [*model.describe()]
     files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in files)
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".md", ".txt", ""}
 
 
 def test_a_model_says_why_nothing_of_its_network_is_kept():
     said = dict(estimator(share=0.0).describe())
     assert said["network"].startswith("nothing is kept: fewer than two trials")
+
+
+def fitted(folder, *assignments):
+    options = (
+        *("data.simulator.sequences=5", "data.simulator.seconds=8", "data.simulator.fs=[50]"),
+        *("training.epochs=1", "training.batch_size=64", "model.head=linear"),
+    )
+    config = resolve(AttitudeConfig, assignments=[*options, *assignments])
+    dataset = DATASETS.simulated(config)
+    model = AttitudeEstimator(config).fit(dataset.train, dataset.valid, FitContext(folder, seed=3))
+    return model, dataset
+
+
+def test_what_a_network_learned_by_heart_makes_no_smaller_promise(tmp_path, monkeypatch):
+    alone, dataset = fitted(tmp_path / "alone", "model.kind=filter")
+    monkeypatch.setattr(residual_choice, "_choose", lambda errors: 1.0)
+    whole, _ = fitted(tmp_path / "whole")
+    recording = dataset.train.recordings[0]
+    assert whole.share == 1.0
+    assert np.abs(whole.estimate(recording).quaternion - alone.estimate(recording).quaternion).max() > 1e-9
+    assert whole.calibration == alone.calibration
+    assert whole.calibration.trials == len(dataset.train.recordings) + len(dataset.valid.recordings)
+
+
+def test_the_papers_networks_are_held_to_trials_that_they_did_not_learn_from(tmp_path):
+    model, dataset = fitted(
+        tmp_path, "model.kind=paper-a", "model.window=20", "model.width=0.01", "model.stride=40"
+    )
+    assert model.calibration.trials == len(dataset.valid.recordings)
+    expected = np.rad2deg(model.estimate(dataset.test.recordings[0]).sd)
+    np.testing.assert_allclose(expected, expected[0])
+    assert expected[0] > 0.1
+
+
+def test_a_bundle_without_a_network_does_not_wait_for_torch(tmp_path):
+    model = estimator("model.kind=residual", "model.head=mlp")
+    model._residual = None
+    save_bundle(model, tmp_path / "model", plugin="imu-attitude", task="attitude")
+    assert not list((tmp_path / "model").rglob("*.safetensors"))
+    script = (
+        "import numpy as np, pathlib, sys\n"
+        "from appliedpapers.core.bundle import load_bundle\n"
+        "from appliedpapers.plugins.imu_attitude.recording import Recording\n"
+        "time = np.arange(200) / 100\n"
+        "acc = np.tile([0.0, 3.0, 9.0], (200, 1))\n"
+        "model, _ = load_bundle(pathlib.Path(sys.argv[1]))\n"
+        "up = model.estimate(Recording('a', time, acc, 0 * acc)).up[-1]\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(up.tolist())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "model")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout), np.array([0.0, 3.0, 9.0]) / np.sqrt(90), atol=1e-6)
 
 
 # Bad rows.

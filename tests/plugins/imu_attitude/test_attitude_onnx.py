@@ -23,7 +23,7 @@ LENGTH = 40
 
 @pytest.fixture(scope="module")
 def network():
-    made = ResidualNetwork("mlp(hidden=64)", 0.1, seed=2).eval()
+    made = ResidualNetwork("mlp", 0.1, seed=2).eval()
     with torch.no_grad():
         made.gain.fill_(1.0)
     return made

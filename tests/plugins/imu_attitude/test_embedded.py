@@ -33,9 +33,9 @@ print(json.dumps([machine.step(*row).quaternion for row in rows]))
 
 def bundle(folder, share=0.5, **options):
     model = AttitudeEstimator(resolve(AttitudeConfig, assignments=[f"{k}={v}" for k, v in options.items()]))
-    network = model._new_network(seed=1)
-    with torch.no_grad():
-        network.gain.fill_(1.0)
+    if share:
+        with torch.no_grad():
+            model._new_network(seed=1).gain.fill_(1.0)
     model.share, model.delay = share, 0.002
     save_bundle(model, folder, plugin="imu-attitude", task="attitude")
     return model
