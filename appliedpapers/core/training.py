@@ -43,6 +43,7 @@ class TrainTask(ABC):
             negative; with 0 it must be strictly better. The first epoch always counts.
         keeps_last: Keep the weights of the last epoch whatever ``monitor`` says, as a schedule that ends low,
             or data without a validation part, ask for; ``patience`` then never stops it.
+        schedules_steps: The scheduler is stepped after every step rather than after every epoch.
         routes: Some steps leave some parameters unused (experts, drop paths); several processes must know.
     """
 
@@ -51,6 +52,7 @@ class TrainTask(ABC):
     higher_is_better: bool = False
     min_delta: float = 0.0
     keeps_last: bool = False
+    schedules_steps: bool = False
     routes: bool = False
 
     @abstractmethod
@@ -58,7 +60,11 @@ class TrainTask(ABC):
         """Return the optimiser of the network's parameters, which are on their device by now."""
 
     def scheduler(self, optimizer: Optimizer) -> LRScheduler | None:
-        """Return what changes the learning rate, stepped after every epoch; ``None`` applies ``lr_decay``."""
+        """Return what changes the learning rate.
+
+        It is stepped after every epoch or, with ``schedules_steps``, after every step; ``None`` applies
+        ``lr_decay`` after every epoch.
+        """
         return None
 
     @abstractmethod

@@ -118,9 +118,9 @@ class FitLoop:
         self.device = str(fabric.device)
         seed_everything(derive_seed(context.seed, "fit", name, fabric.global_rank))
         self.optimizer = task.optimizer()
-        self.scheduler = task.scheduler(self.optimizer) or torch.optim.lr_scheduler.ExponentialLR(
-            self.optimizer, settings.lr_decay
-        )
+        given = task.scheduler(self.optimizer)
+        self.scheduler = given or torch.optim.lr_scheduler.ExponentialLR(self.optimizer, settings.lr_decay)
+        self.schedules_steps = task.schedules_steps and given is not None
         step = _Step(task)
         self.forward = fabric.setup_module(step) if fabric.world_size > 1 else step
         self.stepper = fabric.setup_optimizers(self.optimizer)
@@ -192,6 +192,8 @@ class FitLoop:
                 self.network, self.optimizer, max_norm=self.settings.gradient_clip, error_if_nonfinite=False
             )
         self.stepper.step()
+        if self.schedules_steps:
+            self.scheduler.step()
         self.losses.append(loss.detach())
         self.step += 1
 
@@ -206,7 +208,7 @@ class FitLoop:
             )
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(value)
-        else:
+        elif not self.schedules_steps:
             self.scheduler.step()
         record = {"train_loss": self.total / self.num_steps, **metrics, "lr": rate}
         self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0

@@ -255,6 +255,29 @@ def test_a_plateau_scheduler_sees_the_monitored_metric(tmp_path):
     assert [epoch["lr"] for epoch in history.epochs] == pytest.approx([0.05, 0.05, 0.005])
 
 
+class Stepwise(Regression):
+    schedules_steps = True
+
+    def scheduler(self, optimizer):
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+
+
+def test_a_schedule_by_steps_moves_within_an_epoch_and_survives_an_interruption(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "_WRITING_SHARE", math.inf)
+    settings = TrainingConfig(epochs=2, checkpoint_every_steps=2)
+    whole = Stepwise(lr=0.08)
+    history = fit(whole, settings, FitContext(tmp_path / "whole"))
+    steps = whole.num_steps()
+    # the rate of an epoch is read after its last step
+    rates = [0.08 * 0.9 ** (steps * epoch) for epoch in (1, 2)]
+    assert [epoch["lr"] for epoch in history.epochs] == pytest.approx(rates)
+    with pytest.raises(RunError):
+        fit(Stepwise(lr=0.08, poison_step=steps + 3), settings, FitContext(tmp_path))
+    resumed = Stepwise(lr=0.08)
+    fit(resumed, settings, FitContext(tmp_path, resume=True))
+    assert same(weights_of(resumed), weights_of(whole))
+
+
 def test_clipping_bounds_the_norm_of_every_step(tmp_path):
     class Plain(Regression):
         def optimizer(self):
