@@ -16,7 +16,8 @@ X, Y = 22, 23
 UNKNOWN = -1
 WHITE = 255
 
-_INK = WHITE - 5  # a background that was scanned or compressed is not quite white
+INK = WHITE - 5
+"""Darker than this is chromosome: a background that was scanned or compressed is not quite white."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Chromosomes:
     @cached_property
     def areas(self) -> NDArray[np.int64]:
         """Pixels of each chromosome that are darker than its background."""
-        return np.array([int((image < _INK).sum()) for image in self.images], dtype=np.int64)
+        return np.array([int((image < INK).sum()) for image in self.images], dtype=np.int64)
 
     def rows_by_case(self) -> dict[str, NDArray[np.int64]]:
         """Return the rows of each case in the order of first appearance; rows without a case are left out."""
@@ -76,7 +77,7 @@ class Chromosomes:
 
 def ink_box(image: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
     """Return the tight box ``(x0, y0, x1, y1)`` of what is darker than the background; None if nothing is."""
-    ys, xs = np.nonzero(image < _INK)
+    ys, xs = np.nonzero(image < INK)
     if not len(ys):
         return None
     return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1

@@ -62,8 +62,10 @@ class NetworkConfig(Section):
     units_per_block: int = Field(2, ge=1, le=16, description="residual units a block; the paper: 4")
     localiser_hidden: int = Field(256, ge=1, le=65_536, description="units of the localiser; the paper: 1024")
     stem_stride: Literal[1, 2] = Field(2, description="stride of the first convolution; the paper: 1")
-    crop: Literal["varifocal", "simple"] = Field(
-        "varifocal", description="where L-Net looks: what the localiser says, or the chromosome's own box"
+    crop: Literal["auto", "varifocal", "simple"] = Field(
+        "auto",
+        description="where L-Net looks: what the localiser says, or the chromosome's own box; auto trains "
+        "both and takes what is better on the validation cells",
     )
     crop_grad: Literal["grid", "paper"] = Field(
         "grid", description="gradient to the localiser: exact, of the sampled box, or the paper's mask"
@@ -71,6 +73,9 @@ class NetworkConfig(Section):
     head: HeadSpec = Field("mlp", description="what turns both networks' features into types and polarity")
     head_hidden: int = Field(512, ge=1, le=65_536, description="hidden units of an mlp head")
     dropout: float = Field(0.0, ge=0, lt=1, description="on the features before the heads")
+    views: Literal[1, 2, 4] = Field(
+        2, description="answers are averaged over the image, its mirror image, and both upside down"
+    )
 
 
 class StepsConfig(Section):
@@ -79,9 +84,18 @@ class StepsConfig(Section):
     g: TrainingConfig = TrainingConfig(epochs=12, batch_size=64, lr=3e-3, weight_decay=0.01)
     localiser: TrainingConfig = TrainingConfig(epochs=3, batch_size=64, lr=1e-3)
     l: TrainingConfig = TrainingConfig(epochs=12, batch_size=64, lr=3e-3, weight_decay=0.01)  # noqa: E741
-    adjust: TrainingConfig = TrainingConfig(epochs=1, batch_size=64, lr=3e-4)
+    follow: TrainingConfig = TrainingConfig(epochs=1, batch_size=64, lr=1e-3)
+    again: TrainingConfig = TrainingConfig(epochs=2, batch_size=64, lr=1e-3, weight_decay=0.01)
     fusion: TrainingConfig = TrainingConfig(epochs=15, batch_size=256, lr=1e-3, weight_decay=0.01)
-    alternations: int = Field(2, ge=0, le=20, description="rounds of localiser and L-Net in turn")
+    alternations: int = Field(
+        2,
+        ge=0,
+        le=20,
+        description="rounds in which the localiser follows L-Net (follow), and L-Net it (again)",
+    )
+    copies: int = Field(
+        2, ge=1, le=100, description="variations of each image that the joint classifiers see"
+    )
     schedule: Literal["one-cycle", "steps"] = Field(
         "one-cycle", description="one-cycle with AdamW, or the paper's Adam with a tenth every 10 epochs"
     )

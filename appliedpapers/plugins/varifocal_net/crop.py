@@ -52,7 +52,7 @@ def localiser_target(width: Tensor, height: Tensor, size: int) -> Tensor:
     return torch.stack([middle, middle, ul], dim=-1)
 
 
-def sample(images: Tensor, corners: Tensor, side: int, low: Tensor | float, high: Tensor | float) -> Tensor:
+def sample(images: Tensor, corners: Tensor, side: int, low: Tensor, high: Tensor) -> Tensor:
     """Resize boxes of images bilinearly, half-pixel centres, without antialiasing.
 
     The box is axis-aligned, so sampling is a product with two thin matrices; it has the exact gradient with
@@ -62,7 +62,7 @@ def sample(images: Tensor, corners: Tensor, side: int, low: Tensor | float, high
         images: ``(B, C, S, S)``.
         corners: ``(B, 4)`` x0, y0, x1, y1 in pixels.
         side: Side of the result.
-        low: Smallest pixel that is read, ``(B, 2)`` for x and y, or for all.
+        low: Smallest pixel that is read in x and y, ``(B, 2)`` or ``(1, 2)``.
         high: Largest pixel that is read, likewise; what lies beyond takes the value at the edge.
 
     Returns:
@@ -72,17 +72,19 @@ def sample(images: Tensor, corners: Tensor, side: int, low: Tensor | float, high
     steps = (torch.arange(side, dtype=corners.dtype, device=corners.device) + 0.5) / side
     start, end = corners[:, :2, None], corners[:, 2:, None]
     at = start + steps * (end - start) - 0.5
-    limits = [value[..., None] if isinstance(value, Tensor) else value for value in (low, high)]
-    at = at.clamp(*limits)
+    at = torch.minimum(torch.maximum(at, low[..., None]), high[..., None])
     pixels = torch.arange(size, dtype=at.dtype, device=at.device)
     weights = (1 - (at[..., None] - pixels).abs()).clamp_min(0).to(images.dtype)
     columns, rows = weights[:, 0, None], weights[:, 1, None]
-    return rows @ images @ columns.transpose(-1, -2)
+    found: Tensor = rows @ images @ columns.transpose(-1, -2)
+    return found
 
 
 def crop_float(images: Tensor, box: Box, side: int) -> Tensor:
     """Return the float boxes, resized; gradients to the box are exact (``crop_grad="grid"``)."""
-    return sample(images, box.corners(), side, 0.0, images.shape[-1] - 1.0)
+    corners = box.corners()
+    first = torch.zeros_like(corners[:1, :2])
+    return sample(images, corners, side, first, first + (images.shape[-1] - 1))
 
 
 def crop_integer(images: Tensor, corners: Tensor, side: int) -> Tensor:
@@ -123,10 +125,11 @@ def mask_gradient(u: Tensor, gradient: Tensor, size: int, *, limit: float | None
             y.inside[:, :, None] * x.grown[:, None, :] + y.grown[:, :, None] * x.inside[:, None, :],
         )
     ]
-    found = torch.stack([size / 2 * total[0], size / 2 * total[1], size / 8 * total[2]], dim=-1)
+    found: Tensor = torch.stack([size / 2 * total[0], size / 2 * total[1], size / 8 * total[2]], dim=-1)
     if limit is None:
         return found
-    return found * (limit / found.norm(dim=-1, keepdim=True).clamp_min(limit))
+    norm = torch.linalg.vector_norm(found, dim=-1, keepdim=True)
+    return torch.where(norm > limit, found * (limit / norm), found)
 
 
 class _Edge(NamedTuple):

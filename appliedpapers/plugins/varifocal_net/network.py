@@ -1,4 +1,4 @@
-"""The networks of Varifocal-Net (arXiv 1810.05943, section II): G-Net, L-Net, localiser, joint classifiers."""
+"""The networks of Varifocal-Net (arXiv 1810.05943, section II): G-Net, L-Net, localiser, classifiers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Unit(nn.Module):
         activated = F.relu(self.norm1(x))
         every = self.stride
         straight = x[..., ::every, ::every] if self.shortcut is None else self.shortcut(activated)
-        return straight + self.conv2(F.relu(self.norm2(self.conv1(activated)), inplace=True))
+        residual: Tensor = self.conv2(F.relu(self.norm2(self.conv1(activated)), inplace=True))
+        return straight + residual
 
 
 class Backbone(nn.Module):
@@ -89,7 +90,7 @@ class Branch(nn.Module):
         super().__init__()
         self.backbone = Backbone(options.width, options.units_per_block, options.stem_stride)
         features = options.width[-1] * POOLED**2
-        self.type, self.polarity = nn.Linear(features, len(TYPES)), nn.Linear(features, 2)
+        self.to_type, self.to_polarity = nn.Linear(features, len(TYPES)), nn.Linear(features, 2)
 
     def features(self, x: Tensor) -> Tensor:
         """Return the pooled map ``(B, 16 c3)`` of images ``(B, 1, S, S)``."""
@@ -98,7 +99,7 @@ class Branch(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits of the type ``(B, 24)`` and of the polarity ``(B, 2)``: q-arm up, q-arm down."""
         found = self.features(x)
-        return self.type(found), self.polarity(found)
+        return self.to_type(found), self.to_polarity(found)
 
 
 class Localiser(nn.Module):
@@ -130,12 +131,12 @@ class Joint(nn.Module):
     def __init__(self, features: int, options: NetworkConfig) -> None:
         super().__init__()
         self.dropout = nn.Dropout(options.dropout)
-        self.type, self.polarity = _head(options, features, len(TYPES)), _head(options, features, 2)
+        self.to_type, self.to_polarity = _head(options, features, len(TYPES)), _head(options, features, 2)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``(B, 24)`` and ``(B, 2)`` of features ``(B, features)``."""
         kept = self.dropout(features)
-        return self.type(kept), self.polarity(kept)
+        return self.to_type(kept), self.to_polarity(kept)
 
 
 class VarifocalNet(nn.Module):
@@ -153,14 +154,14 @@ class VarifocalNet(nn.Module):
         self.joint = Joint(2 * channels * POOLED**2, options)
 
 
-def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw He's initial weights; normalisation starts as 1 and 0, biases as 0.
+def initialise(network: nn.Module) -> None:
+    """Draw He's initial weights from the global generator; biases start as 0.
 
-    Modules that are neither convolution, linear layer nor normalisation keep what they drew themselves.
+    Modules that are neither convolutions nor linear layers keep what they started with.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -172,4 +173,7 @@ def pooled(last_map: Tensor, side: int) -> Tensor:
 
 def _head(options: NetworkConfig, features: int, classes: int) -> Callable[[Tensor], Tensor]:
     hidden = {"hidden": options.head_hidden} if options.head == "mlp" else {}
-    return build(options.head, in_features=features, out_features=classes, **hidden)
+    made: Callable[[Tensor], Tensor] = build(
+        options.head, in_features=features, out_features=classes, **hidden
+    )
+    return made

@@ -1,0 +1,146 @@
+"""The trained networks as one: images in, logits and local boxes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from appliedpapers.plugins.varifocal_net.augment import normalise
+from appliedpapers.plugins.varifocal_net.chromosomes import INK
+from appliedpapers.plugins.varifocal_net.config import NetworkConfig
+from appliedpapers.plugins.varifocal_net.crop import (
+    Box,
+    box_of,
+    crop_float,
+    crop_integer,
+    integer_box,
+    localiser_target,
+)
+from appliedpapers.plugins.varifocal_net.network import POOLED, Branch, Joint, Localiser, pooled
+
+Crop = Literal["varifocal", "simple"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one pass over a batch gives.
+
+    Attributes:
+        features: Of both networks, ``(B, 32 c3)``.
+        corners: The local box in pixels of the input, ``(B, 4)``.
+        u: What the localiser says, ``(B, 3)``; None where the crop is the chromosome's own box.
+    """
+
+    features: Tensor
+    corners: Tensor
+    u: Tensor | None
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Answers of one classifier: types ``(B, 24)``, polarity ``(B, 2)`` as q-up and q-down."""
+
+    types: Tensor
+    polarity: Tensor
+
+    def take(self, rows: Tensor) -> Logits:
+        """Return some rows."""
+        return Logits(self.types[rows], self.polarity[rows])
+
+
+class Looker:
+    """Both networks with a way to choose where L-Net looks.
+
+    Args:
+        options: Sizes, and which gradient reaches the localiser.
+        crop: Where L-Net looks.
+        g: G-Net.
+        local: L-Net.
+        localiser: Needed for ``varifocal``.
+    """
+
+    def __init__(
+        self, options: NetworkConfig, crop: Crop, g: Branch, local: Branch, localiser: Localiser
+    ) -> None:
+        self.crop, self.g, self.local, self.localiser = crop, g, local, localiser
+        self._size, self._grid = options.input_size, options.crop_grad == "grid"
+
+    def look(
+        self, images: Tensor, inputs: Tensor, last_map: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return L-Net's input ``(B, 1, S / 2, S / 2)``, the box's corners, and ``u``.
+
+        Args:
+            images: ``(B, S, S)`` in 0 to 255.
+            inputs: The same, normalised, ``(B, 1, S, S)``.
+            last_map: Of G-Net; not needed for the simple crop.
+        """
+        half = self._size // 2
+        if self.crop == "simple":
+            corners = simple_corners(images)
+            return crop_integer(inputs, corners, half), corners.to(inputs.dtype), None
+        assert last_map is not None
+        u = self.localiser(last_map)
+        box = box_of(u, self._size)
+        if self._grid:
+            return crop_float(inputs, box, half), box.corners(), u
+        corners = integer_box(box, self._size)
+        return crop_integer(inputs, corners, half), corners.to(inputs.dtype), u
+
+    def local_inputs(self, images: Tensor, inputs: Tensor) -> Tensor:
+        """Return what L-Net sees while all but L-Net stand still."""
+        with torch.no_grad():
+            last_map = None if self.crop == "simple" else self.g.backbone(inputs)
+            return self.look(images, inputs, last_map)[0]
+
+    def see(self, images: Tensor) -> Seen:
+        """Return features and box of images ``(B, S, S)`` in 0 to 255."""
+        inputs = normalise(images)
+        last_map = self.g.backbone(inputs)
+        local, corners, u = self.look(images, inputs, last_map)
+        features = torch.cat([pooled(last_map, POOLED), self.local.features(local)], dim=1)
+        return Seen(features, corners, u)
+
+
+def branch_logits(branch: Branch, features: Tensor) -> Logits:
+    """Return what one network says by itself, of its half of the features."""
+    return Logits(branch.to_type(features), branch.to_polarity(features))
+
+
+def joint_logits(joint: Joint, features: Tensor) -> Logits:
+    """Return what the joint classifiers say."""
+    return Logits(*joint(features))
+
+
+def extent(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the edges x0, y0, x1, y1 of the chromosomes' tight boxes, int64 ``(B,)``; 0 where all is white.
+
+    Args:
+        images: ``(B, S, S)`` in 0 to 255.
+    """
+    ink = images < INK
+    edges = []
+    for axis in (1, 2):
+        there = ink.any(axis)
+        places = torch.arange(there.shape[1], device=images.device)
+        edges.append(torch.where(there, places, there.shape[1]).amin(1) % there.shape[1])
+        edges.append(torch.where(there, places + 1, 0).amax(1))
+    return edges[0], edges[2], edges[1], edges[3]
+
+
+def first_target(images: Tensor) -> Tensor:
+    """Return the localiser's first target ``(B, 3)``: the middle, as large as the chromosome."""
+    x0, y0, x1, y1 = extent(images)
+    return localiser_target(x1 - x0, y1 - y0, images.shape[-1])
+
+
+def simple_corners(images: Tensor) -> Tensor:
+    """Return int64 ``(B, 4)``: a square around the chromosome's tight box, as large as the localiser may."""
+    size = images.shape[-1]
+    x0, y0, x1, y1 = extent(images)
+    t = torch.maximum(x1 - x0, y1 - y0).clamp(size // 4, size // 2) / 2
+    xc, yc = ((low + high) / 2 for low, high in ((x0, x1), (y0, y1)))
+    return integer_box(Box(xc, yc, t), size)

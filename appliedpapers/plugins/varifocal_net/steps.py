@@ -1,0 +1,213 @@
+"""The paper's training in four steps and a second stage (arXiv 1810.05943, section II-D)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from appliedpapers.core.device import derive_seed
+from appliedpapers.core.training import TrainTask, fit
+from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.plugins.varifocal_net.augment import vary
+from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig, NetworkConfig
+from appliedpapers.plugins.varifocal_net.learner import Crop, Looker
+from appliedpapers.plugins.varifocal_net.network import Branch, Joint, VarifocalNet, initialise
+from appliedpapers.plugins.varifocal_net.tasks import (
+    BranchTask,
+    Examples,
+    FirstTargetTask,
+    FollowTask,
+    JointTask,
+    half_flipped,
+    turned,
+)
+
+if TYPE_CHECKING:
+    from appliedpapers.core.model import FitContext
+
+_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Variant:
+    """L-Net and joint classifiers that were trained with one way to choose what L-Net looks at.
+
+    Attributes:
+        crop: That way.
+        looker: G-Net, this L-Net and the localiser.
+        joint: The classifiers on both.
+        valid_loss: Of the joint classifiers.
+        box_offset: Mean distance of the boxes' centres from the middle, as a share; NaN for the simple crop.
+    """
+
+    crop: Crop
+    looker: Looker
+    joint: Joint
+    valid_loss: float
+    box_offset: float
+
+
+def new_network(options: NetworkConfig, seed: int) -> VarifocalNet:
+    """Return untrained networks; the global generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = VarifocalNet(options)
+        initialise(network)
+    # a fifth faster on a CPU
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def train(
+    config: KaryotypeConfig, train: Examples, valid: Examples, run: FitContext, start: VarifocalNet | None
+) -> list[Variant]:
+    """Train all steps and return the variants, the best on the validation part first.
+
+    Args:
+        config: Sizes and steps.
+        train: What is learned from.
+        valid: What is chosen on.
+        run: Seed, device, folder, progress and metric sink.
+        start: Networks to go on from; None starts afresh.
+
+    Raises:
+        RunError: Training diverged.
+    """
+    network = new_network(config.network, derive_seed(run.seed, "varifocal-net"))
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    network.to(run.device)
+    return _Trainer(config, network, train, valid, run).variants()
+
+
+class _Trainer:
+    """One run through the steps."""
+
+    def __init__(
+        self,
+        config: KaryotypeConfig,
+        network: VarifocalNet,
+        train: Examples,
+        valid: Examples,
+        run: FitContext,
+    ) -> None:
+        self._options, self._plan, self._run = config.network, config.steps, run
+        self._network, self._train, self._valid = network, train, valid
+
+    def variants(self) -> list[Variant]:
+        """Train everything; the best variant first."""
+        network, crop = self._network, self._options.crop
+        self._branch(network.g, None, self._plan.g, "g-net")
+        stand_still(network.g)
+        found = []
+        if crop != "simple":
+            looker = Looker(self._options, "varifocal", network.g, network.l, network.localiser)
+            offset = self._alternate(looker)
+            found.append(self._variant(looker, network.joint, offset, "joint"))
+        if crop != "varifocal":
+            # the other variant has taken the first pair
+            fresh = new_network(self._options, derive_seed(self._run.seed, "simple crop")).to(
+                self._run.device
+            )
+            pair = (network.l, network.joint) if crop == "simple" else (fresh.l, fresh.joint)
+            looker = Looker(self._options, "simple", network.g, pair[0], network.localiser)
+            self._branch(pair[0], looker, self._plan.l, "l-net-simple")
+            found.append(self._variant(looker, pair[1], float("nan"), "joint-simple"))
+        return sorted(found, key=lambda variant: variant.valid_loss)
+
+    def _alternate(self, looker: Looker) -> float:
+        """Train localiser and L-Net in turn, and return how far boxes are from the middle."""
+        plan, offset = self._plan, 0.0
+        first = FirstTargetTask(looker, *self._data, plan.localiser, plan, self._run.devices)
+        self._fit(first, plan.localiser, "localiser")
+        self._branch(looker.local, looker, plan.l, "l-net")
+        for number in range(1, plan.alternations + 1):
+            stand_still(looker.local)
+            follow = FollowTask(looker, *self._data, plan.follow, plan, self._run.devices)
+            offset = self._fit(follow, plan.follow, f"localiser-{number}")["box_offset"]
+            self._branch(looker.local, looker, plan.again, f"l-net-{number}")
+        stand_still(looker.localiser)
+        return offset
+
+    def _branch(self, branch: Branch, looker: Looker | None, settings: TrainingConfig, name: str) -> None:
+        branch.requires_grad_(True)
+        task = BranchTask(branch, looker, *self._data, settings, self._plan, self._run.devices)
+        self._fit(task, settings, name)
+
+    def _variant(self, looker: Looker, joint: Joint, offset: float, name: str) -> Variant:
+        """Train the joint classifiers on what both networks, now standing still, make of varied images."""
+        stand_still(looker.local)
+        settings = self._plan.fusion
+        task = JointTask(
+            joint,
+            self._varied_features(looker),
+            self._valid_features(looker),
+            settings,
+            self._plan,
+            self._run.devices,
+        )
+        return Variant(looker.crop, looker, joint, self._fit(task, settings, name)["valid_loss"], offset)
+
+    def _fit(self, task: TrainTask, settings: TrainingConfig, name: str) -> dict[str, float]:
+        """Train one step, and return what its kept epoch gave on the validation part."""
+        history = fit(task, settings, self._run, name)
+        return history.epochs[history.best_epoch - 1]
+
+    def _varied_features(self, looker: Looker) -> Examples:
+        draws = torch.Generator().manual_seed(derive_seed(self._run.seed, "features"))
+        blocks = [
+            rows
+            for _ in range(self._plan.copies)
+            for rows in torch.split(torch.arange(len(self._train)), _ROWS)
+        ]
+        parts = []
+        with self._run.progress.task("features", total=len(blocks)) as bar:
+            for rows in blocks:
+                parts.append(self._features_of(looker, rows, torch.rand(4, len(rows), generator=draws)))
+                bar.advance(1)
+        return _joined(parts)
+
+    def _features_of(self, looker: Looker, rows: Tensor, draws: Tensor) -> Examples:
+        images, flipped = vary(
+            self._train.images[rows].to(self._run.device), self._plan.rotation, self._plan.stretch, draws
+        )
+        return Examples(
+            _halved(looker, images),
+            self._train.types[rows],
+            turned(self._train.polarity[rows], flipped.cpu()),
+        )
+
+    def _valid_features(self, looker: Looker) -> Examples:
+        device = torch.device(self._run.device)
+        return _joined(
+            [
+                Examples(_halved(looker, part.images), part.types.cpu(), part.polarity.cpu())
+                for part in half_flipped(self._valid, device)
+            ]
+        )
+
+    @property
+    def _data(self) -> tuple[Examples, Examples]:
+        return self._train, self._valid
+
+
+def stand_still(module: nn.Module) -> None:
+    """Let a network neither learn nor move its running statistics."""
+    module.requires_grad_(False).eval()
+
+
+def _halved(looker: Looker, images: Tensor) -> Tensor:
+    # half precision: the features of two networks of full size would else take tens of gigabytes
+    with torch.inference_mode():
+        return looker.see(images).features.to("cpu", torch.float16)
+
+
+def _joined(parts: list[Examples]) -> Examples:
+    return Examples(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.types for part in parts]),
+        torch.cat([part.polarity for part in parts]),
+    )
