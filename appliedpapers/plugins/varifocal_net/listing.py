@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.plugins.varifocal_net.assignment import MOST
 from appliedpapers.plugins.varifocal_net.chromosomes import UNKNOWN, Chromosomes
 from appliedpapers.plugins.varifocal_net.images import Background, Grey, Pixels, read_chromosome, require_ink
-
-MOST_CHROMOSOMES = 72
-"""Three slots for each of 24 types: a larger case is not one cell, and is not dispatched."""
 
 _BAD_SHARE = 0.05
 _NAMED = 5
@@ -125,11 +123,9 @@ def notes_on_cases(entries: Sequence[Entry]) -> list[str]:
         )
         rest = " known" if unknown == len(entries) else ""
         notes.append(f"{which}{rest}: types are not made consistent within a cell there (dispatch is off)")
-    large = [f"'{case}' ({size})" for case, size in sizes.items() if size > MOST_CHROMOSOMES]
+    large = [f"'{case}' ({size})" for case, size in sizes.items() if size > MOST]
     if large:
-        notes.append(
-            f"more than {MOST_CHROMOSOMES} chromosomes are not one cell (dispatch is off): {_some(large)}"
-        )
+        notes.append(f"more than {MOST} chromosomes are not one cell (dispatch is off): {_some(large)}")
     return notes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,19 +167,24 @@ def _list_folder(path: Path, data: DataConfig) -> Listing:
         cells[file.parent.relative_to(root)].append(file)
     notes: list[str] = []
     entries = [entry for cell, own in cells.items() for entry in _list_cell(root, cell, own, data, notes)]
-    labelled = [entry for entry in entries if entry.label != UNKNOWN]
-    if any(is_numbered_sex(_type_part(Path(entry.name))) for entry in labelled):
+    if any(entry.label != UNKNOWN and is_numbered_sex(_type_part(Path(entry.name))) for entry in entries):
         notes.append(NUMBERED_SEX)
-    if (
-        not labelled
-        and len(cells) >= _FOLDERS_ARE_TYPES
-        and all(label_of(cell.name) is not None for cell in cells)
-    ):
-        notes.append(
-            "folders are named like types but were read as cells, CASE/TYPE_N.png; where they are types, "
-            "bring a manifest with the columns path and type"
-        )
+    if len(cells) >= _FOLDERS_ARE_TYPES and all(label_of(cell.name) is not None for cell in cells):
+        entries = _folders_of_types(entries, notes)
     return Listing(entries, tuple(notes))
+
+
+def _folders_of_types(entries: list[Entry], notes: list[str]) -> list[Entry]:
+    """Return entries whose folders are named like types: types they are if the names of files agree."""
+    own = [None if entry.case is None else label_of(Path(entry.case).name) for entry in entries]
+    if all(entry.label == label for entry, label in zip(entries, own, strict=True)):
+        notes.append("folders are types, not cells")
+        return [replace(entry, case=None, specimen=None, name=entry.place) for entry in entries]
+    notes.append(
+        "folders are named like types but were read as cells, CASE/TYPE_N.png; where they are types, bring a "
+        "manifest with the columns path and type"
+    )
+    return entries
 
 
 def _list_cell(
