@@ -27,7 +27,7 @@ PKI3 = PublishedDataset(
     ),
     licence="not stated; research use only, no redistribution",
     obtain="Its images state no licence, so that we neither download them nor hand them on. With leave of "
-    "their owners, place the ragged npz (see the data card pki3) there, or give a folder of the images to --data.",
+    "their owners, place the ragged npz (see the data card pki3) there, or give their folder to --data.",
 )
 CIRNET = PublishedDataset(
     id="cirnet",
