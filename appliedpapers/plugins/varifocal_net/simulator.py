@@ -1,6 +1,6 @@
 """The embedded dataset: cells of banded chromosomes with exact truth, drawn from formulas alone.
 
-What it is. Each of the 24 types has a fixed template of 4 to 24 bands, 300 in the whole genome, with the
+What it is. Each of the 24 types has a fixed template of 5 to 24 bands, 300 in the whole genome, with the
 physical length and centromere of the human chromosome; which band is dark is chance, so no template is a real
 one. Nothing was learned from or copied from images of people.
 
@@ -16,7 +16,7 @@ by 25 to 45 % at the centromere and end in superellipses. The axis is an arc tha
 levels in the darkest bands and 35 % of that in the lightest, with blur, uneven gain (8 %), noise of 4 levels
 and, in 40 %, a lighter gap between the sister chromatids.
 
-Artefacts of segmentation. 12 % carry 5 to 25 % of another chromosome of the cell, pushed against one side
+Artefacts of segmentation. 12 % carry 5 to 25 % (at least 4 px) of another of the cell, pushed against a side
 with 0 to 3 pixels of overlap; 5 % have lost a corner; 3 % have specks. ``simulate_with_truth`` tells which.
 
 What it is not. Bands do not merge or split with contraction, there are no structural aberrations, satellites
