@@ -114,6 +114,13 @@ class ReviewConfig(Section):
     )
     threshold: float = Field(0.9, gt=0, le=1, description="Algorithm 1: beyond it one more copy is kept")
     penalty: float = Field(4.0, ge=0, description="assignment: cost of a copy beyond the normal number, nat")
+    abnormal_share: float = Field(
+        0.065,
+        gt=0,
+        lt=1,
+        description="share of cells taken to have gained a chromosome, and as many to have lost one, before "
+        "images are seen: for probabilities of gain and loss; 125 of the paper's 1909 cases were abnormal",
+    )
     confidence: float = Field(
         0.9, gt=0, le=1, description="chromosomes below this probability are listed for review"
     )

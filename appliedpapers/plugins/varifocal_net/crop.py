@@ -93,6 +93,22 @@ def crop_integer(images: Tensor, corners: Tensor, side: int) -> Tensor:
     return sample(images, whole, side, whole[:, :2], whole[:, 2:] - 1)
 
 
+class MaskEdges(NamedTuple):
+    """The mask along one axis, ``(B, n)``, and how it changes as the box moves and as it grows."""
+
+    inside: Tensor
+    moved: Tensor
+    grown: Tensor
+
+
+def mask_edges(at: Tensor, centre: Tensor, t: Tensor) -> MaskEdges:
+    """Return the mask at places ``(B, n)`` of one axis, for boxes with centres and half sides ``(B,)``."""
+    low = torch.sigmoid(STEEPNESS * (at - centre[:, None] + t[:, None]))
+    high = torch.sigmoid(STEEPNESS * (at - centre[:, None] - t[:, None]))
+    low_slope, high_slope = STEEPNESS * low * (1 - low), STEEPNESS * high * (1 - high)
+    return MaskEdges(low - high, high_slope - low_slope, high_slope + low_slope)
+
+
 def mask_gradient(u: Tensor, gradient: Tensor, size: int, *, limit: float | None = 1.0) -> Tensor:
     """Return the paper's gradient of the loss with respect to ``u`` (our exact reading of its text).
 
@@ -115,8 +131,8 @@ def mask_gradient(u: Tensor, gradient: Tensor, size: int, *, limit: float | None
     start, end = corners[:, :2, None], corners[:, 2:, None]
     at = start + steps * (end - start) - 0.5
     pull = -gradient.to(u.dtype).square().sum(1)
-    x = _edge(at[:, 0], box.xc, box.t)
-    y = _edge(at[:, 1], box.yc, box.t)
+    x = mask_edges(at[:, 0], box.xc, box.t)
+    y = mask_edges(at[:, 1], box.yc, box.t)
     total = [
         (pull * part).sum((1, 2))
         for part in (
@@ -130,21 +146,6 @@ def mask_gradient(u: Tensor, gradient: Tensor, size: int, *, limit: float | None
         return found
     norm = torch.linalg.vector_norm(found, dim=-1, keepdim=True)
     return torch.where(norm > limit, found * (limit / norm), found)
-
-
-class _Edge(NamedTuple):
-    """The mask along one axis, ``(B, n)``, and how it changes as the box moves and as it grows."""
-
-    inside: Tensor
-    moved: Tensor
-    grown: Tensor
-
-
-def _edge(at: Tensor, centre: Tensor, t: Tensor) -> _Edge:
-    low = torch.sigmoid(STEEPNESS * (at - centre[:, None] + t[:, None]))
-    high = torch.sigmoid(STEEPNESS * (at - centre[:, None] - t[:, None]))
-    low_slope, high_slope = STEEPNESS * low * (1 - low), STEEPNESS * high * (1 - high)
-    return _Edge(low - high, high_slope - low_slope, high_slope + low_slope)
 
 
 class PaperCrop(torch.autograd.Function):

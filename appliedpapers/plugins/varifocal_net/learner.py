@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from appliedpapers.plugins.varifocal_net.augment import normalise
@@ -22,6 +24,8 @@ from appliedpapers.plugins.varifocal_net.crop import (
 from appliedpapers.plugins.varifocal_net.network import POOLED, Branch, Joint, Localiser, pooled
 
 Crop = Literal["varifocal", "simple"]
+
+_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,6 @@ class Logits:
 
     types: Tensor
     polarity: Tensor
-
-    def take(self, rows: Tensor) -> Logits:
-        """Return some rows."""
-        return Logits(self.types[rows], self.polarity[rows])
 
 
 class Looker:
@@ -105,14 +105,79 @@ class Looker:
         return Seen(features, corners, u)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the networks say of many images, each answer averaged over the views.
+
+    Attributes:
+        g: G-Net alone.
+        local: L-Net alone.
+        joint: Both.
+        corners: The local box of each image as given, float64 ``(N, 4)`` in pixels of the input.
+    """
+
+    g: Logits
+    local: Logits
+    joint: Logits
+    corners: NDArray[np.float64]
+
+
+def ask(looker: Looker, joint: Joint, images: NDArray[np.uint8], views: int, device: str) -> Told:
+    """Ask trained networks about images.
+
+    Args:
+        looker: Both networks.
+        joint: Their joint classifiers.
+        images: uint8 ``(N, S, S)``.
+        views: 1, 2 (with mirror images) or 4 (also upside down, where the polarity is the other one).
+        device: Where the networks are.
+    """
+    parts = [
+        _ask_block(looker, joint, torch.from_numpy(images[start : start + _BLOCK]).to(device), views)
+        for start in range(0, len(images), _BLOCK)
+    ]
+    g, local, joint_says = (
+        Logits(
+            torch.cat([part[kind].types for part, _ in parts]),
+            torch.cat([part[kind].polarity for part, _ in parts]),
+        )
+        for kind in range(3)
+    )
+    corners = torch.cat([corners for _, corners in parts]).cpu().numpy().astype(np.float64)
+    return Told(g, local, joint_says, corners)
+
+
+def _ask_block(
+    looker: Looker, joint: Joint, images: Tensor, views: int
+) -> tuple[tuple[Logits, Logits, Logits], Tensor]:
+    pixels = images.to(torch.float32)
+    turns = ((), (2,), (1,), (1, 2))[:views]
+    with torch.inference_mode():
+        passes = [looker.see(pixels.flip(turn)) for turn in turns]
+        half = passes[0].features.shape[1] // 2
+        answers = [
+            (
+                branch_logits(looker.g, one.features[:, :half]),
+                branch_logits(looker.local, one.features[:, half:]),
+                Logits(*joint(one.features)),
+            )
+            for one in passes
+        ]
+        kinds = [_averaged([answer[kind] for answer in answers], turns) for kind in range(3)]
+    return (kinds[0], kinds[1], kinds[2]), passes[0].corners
+
+
+def _averaged(views: list[Logits], turns: tuple[tuple[int, ...], ...]) -> Logits:
+    polarity = [
+        one.polarity.flip(1) if 1 in turn else one.polarity for one, turn in zip(views, turns, strict=True)
+    ]
+    types = torch.stack([one.types for one in views]).mean(0)
+    return Logits(types.cpu(), torch.stack(polarity).mean(0).cpu())
+
+
 def branch_logits(branch: Branch, features: Tensor) -> Logits:
     """Return what one network says by itself, of its half of the features."""
     return Logits(branch.to_type(features), branch.to_polarity(features))
-
-
-def joint_logits(joint: Joint, features: Tensor) -> Logits:
-    """Return what the joint classifiers say."""
-    return Logits(*joint(features))
 
 
 def extent(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

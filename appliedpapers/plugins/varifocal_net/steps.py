@@ -50,6 +50,19 @@ class Variant:
     box_offset: float
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Networks that were trained, with the best variant's L-Net and joint classifiers.
+
+    Attributes:
+        network: All of it, standing still.
+        variants: The best on the validation part first.
+    """
+
+    network: VarifocalNet
+    variants: list[Variant]
+
+
 def new_network(options: NetworkConfig, seed: int) -> VarifocalNet:
     """Return untrained networks; the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
@@ -63,8 +76,8 @@ def new_network(options: NetworkConfig, seed: int) -> VarifocalNet:
 
 def train(
     config: KaryotypeConfig, train: Examples, valid: Examples, run: FitContext, start: VarifocalNet | None
-) -> list[Variant]:
-    """Train all steps and return the variants, the best on the validation part first.
+) -> Trained:
+    """Train all steps, and choose on the validation part where L-Net looks.
 
     Args:
         config: Sizes and steps.
@@ -80,7 +93,12 @@ def train(
     if start is not None:
         network.load_state_dict(start.state_dict())
     network.to(run.device)
-    return _Trainer(config, network, train, valid, run).variants()
+    variants = sorted(
+        _Trainer(config, network, train, valid, run).variants(), key=lambda variant: variant.valid_loss
+    )
+    network.l, network.joint = variants[0].looker.local, variants[0].joint
+    stand_still(network)
+    return Trained(network, variants)
 
 
 class _Trainer:
@@ -98,7 +116,7 @@ class _Trainer:
         self._network, self._train, self._valid = network, train, valid
 
     def variants(self) -> list[Variant]:
-        """Train everything; the best variant first."""
+        """Train everything."""
         network, crop = self._network, self._options.crop
         self._branch(network.g, None, self._plan.g, "g-net")
         stand_still(network.g)
@@ -116,7 +134,7 @@ class _Trainer:
             looker = Looker(self._options, "simple", network.g, pair[0], network.localiser)
             self._branch(pair[0], looker, self._plan.l, "l-net-simple")
             found.append(self._variant(looker, pair[1], float("nan"), "joint-simple"))
-        return sorted(found, key=lambda variant: variant.valid_loss)
+        return found
 
     def _alternate(self, looker: Looker) -> float:
         """Train localiser and L-Net in turn, and return how far boxes are from the middle."""

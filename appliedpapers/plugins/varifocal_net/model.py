@@ -1,0 +1,319 @@
+"""Varifocal-Net with everything around it: scale, calibration, dispatch, karyograms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliedpapers.core.data import Split
+from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.model import FitContext, GroupProblem, Model
+from appliedpapers.core.schema import OutputSchema, TableSchema
+from appliedpapers.core.temperature import fit_temperature, softmax
+from appliedpapers.plugins.varifocal_net import answers
+from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chromosomes
+from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
+from appliedpapers.plugins.varifocal_net.preprocess import prepare, reference_area, scales
+from appliedpapers.plugins.varifocal_net.readers import chromosomes_of_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from appliedpapers.core.config import TaskConfig
+    from appliedpapers.plugins.varifocal_net.learner import Crop, Logits, Looker, Told
+    from appliedpapers.plugins.varifocal_net.network import Joint, VarifocalNet
+    from appliedpapers.plugins.varifocal_net.splits import ChromosomeSplit
+    from appliedpapers.plugins.varifocal_net.tasks import Examples
+
+WEIGHTS = "network.safetensors"
+
+Floats = NDArray[np.float64]
+Labels = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of some chromosomes, each by itself.
+
+    Attributes:
+        types: float64 ``(N, 24)``, calibrated probabilities.
+        q_down: float64 ``(N,)``, probability that the q-arm points down, calibrated.
+        boxes: float64 ``(N, 4)``: x0, y0, x1, y1 of the local box in pixels of each image, limited to it.
+    """
+
+    types: Floats
+    q_down: Floats
+    boxes: Floats
+
+
+class ChromosomeClassifier(Model):
+    """Gives chromosomes types and polarity, and cells a karyotype.
+
+    Attributes:
+        network: All four networks; None before it is fitted.
+        crop: Where L-Net looks.
+        reference: Median area in pixels that cells are scaled to; None where cells are not known.
+        temperatures: Of types and polarity.
+        valid_losses: By the crops that were tried.
+        synthetic: Whether it was fitted on simulated images.
+    """
+
+    config: KaryotypeConfig
+
+    def __init__(self, config: KaryotypeConfig) -> None:
+        super().__init__(config)
+        self.network: VarifocalNet | None = None
+        self.crop: Crop = "simple" if config.network.crop == "simple" else "varifocal"
+        self.reference: float | None = None
+        self.temperatures = (1.0, 1.0)
+        self.valid_losses: dict[str, float] = {}
+        self.box_offset: float | None = None
+        self.device = "cpu"
+        self._data = config.data
+        self._others: dict[str, tuple[Looker, Joint]] = {}
+
+    @property
+    def input_schema(self) -> TableSchema:
+        """One row a chromosome: its cell, its name, its image, and its type where a person has settled it."""
+        return answers.INPUT
+
+    @property
+    def output_schema(self) -> OutputSchema:
+        """One row a chromosome: types, polarity, local box, and the karyotype of its cell."""
+        return answers.OUTPUT
+
+    def read_as(self, config: TaskConfig) -> None:
+        """Take over background and scale of ``config``."""
+        self._data = cast("KaryotypeConfig", config).data
+
+    def fit(self, train: Split, valid: Split, run: FitContext, *, init: Model | None = None) -> Self:
+        """Train the networks in the paper's steps, choose where L-Net looks, and calibrate on ``valid``.
+
+        Args:
+            train: Cells to learn from.
+            valid: Cells to choose on.
+            run: Seed, device, scratch folder, progress and metric sink.
+            init: A model to go on from, such as one that a lab's own corrections shall improve. Its scale is
+                kept.
+
+        Raises:
+            ConfigError: ``init`` has networks of another size.
+            RunError: Training diverged.
+        """
+        from appliedpapers.plugins.varifocal_net.steps import train as train_steps
+
+        learned = cast("ChromosomeSplit", train).chromosomes
+        chosen = cast("ChromosomeSplit", valid).chromosomes
+        start = None if init is None else self._start_from(cast("ChromosomeClassifier", init))
+        if start is None:
+            self.reference = reference_area(learned)
+        self.device = run.device
+        trained = train_steps(self.config, self._examples(learned), self._examples(chosen), run, start)
+        best = trained.variants[0]
+        self.network, self.crop = trained.network, best.crop
+        self.box_offset = None if np.isnan(best.box_offset) else best.box_offset
+        self.valid_losses = {variant.crop: variant.valid_loss for variant in trained.variants}
+        self._others = {
+            f"{variant.crop} crop": (variant.looker, variant.joint) for variant in trained.variants[1:]
+        }
+        images, known = self._both_ways(chosen)
+        self.temperatures = _temperatures(self._ask(images, *self._pair()).joint, known)
+        return self
+
+    def read(self, chromosomes: Chromosomes) -> Reading:
+        """Return what the networks read of chromosomes; cells must be whole, for they tell the scale."""
+        factors = scales(chromosomes, self._data.scale, self.reference)
+        options = self.config.network
+        images, placements = prepare(chromosomes, factors, options.canvas, options.input_size)
+        told = self._ask(images, *self._pair())
+        boxes = np.array(
+            [
+                placement.to_image(corners, image.shape[1], image.shape[0])
+                for placement, corners, image in zip(
+                    placements, told.corners, chromosomes.images, strict=True
+                )
+            ]
+        ).reshape(-1, 4)
+        types, q_down = self._probabilities(told.joint, self.temperatures)
+        return Reading(types, q_down, boxes)
+
+    def parts(self, chromosomes: Chromosomes, valid: Chromosomes) -> dict[str, tuple[Floats, Floats]]:
+        """Return what parts of the model say alone, each calibrated on ``valid``, by name: types and q-down.
+
+        These are G-Net, L-Net and, right after it was fitted, the variant whose crop was not chosen.
+        """
+        images, (turned, known) = self._prepared(chromosomes), self._both_ways(valid)
+        asked, judged = self._ask(images, *self._pair()), self._ask(turned, *self._pair())
+        found = {"g-net": (asked.g, judged.g), "l-net": (asked.local, judged.local)}
+        for name, pair in self._others.items():
+            found[name] = (self._ask(images, *pair).joint, self._ask(turned, *pair).joint)
+        return {
+            name: self._probabilities(told, _temperatures(heard, known))
+            for name, (told, heard) in found.items()
+        }
+
+    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
+        """Name cells of which an image cannot be used: their karyotype would be wrong."""
+        _, problems = chromosomes_of_table(table, self._data.background)
+        cases = _cases(table)
+        found: dict[str, list[str]] = {}
+        for row, problem in problems.items():
+            case = cases[row]
+            if case is not None:
+                found.setdefault(case, []).append(problem)
+        return [GroupProblem((case,), _all_of(said)) for case, said in found.items()]
+
+    def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
+        """Read chromosomes, make the types of each cell consistent, and draw its karyogram.
+
+        Args:
+            table: One row a chromosome.
+            files: Where karyograms, the table of cells and the corrections file are written.
+
+        Raises:
+            DataError: An image of a cell cannot be used; :meth:`review` names them all.
+        """
+        from appliedpapers.plugins.varifocal_net.delivery import deliver
+
+        if problems := self.review(table):
+            raise DataError(f"{problems[0].rule}.", hint="Leave the cell out, or mend the image.")
+        chromosomes, unusable = chromosomes_of_table(table, self._data.background)
+        reading = self.read(chromosomes)
+        return deliver(table, chromosomes, unusable, reading, self, files)
+
+    def describe(self) -> Iterable[tuple[str, str]]:
+        """Yield the facts of the model card."""
+        options = self.config.network
+        yield "intended use", "research; a person decides, and nothing here is a diagnosis"
+        yield "types", f"{', '.join(TYPES)} (24)"
+        yield "input", f"{options.input_size} px, of a canvas of {options.canvas} px"
+        yield "channels", " ".join(map(str, options.width))
+        if self.network is not None:
+            yield "parameters", f"{sum(one.numel() for one in self.network.parameters()):,}"
+        if self.reference is not None:
+            yield "median area that cells are scaled to", f"{self.reference:.0f} px"
+        yield "crop", self.crop
+        for crop, loss in self.valid_losses.items():
+            yield f"loss on validation cells, {crop} crop", f"{loss:.4f}"
+        if self.box_offset is not None:
+            yield "mean distance of boxes from the middle", f"{self.box_offset:.3f} of half the side"
+        yield "temperature of types and polarity", " and ".join(f"{one:.3f}" for one in self.temperatures)
+
+    def write_parts(self, folder: Path) -> dict[str, Any]:
+        """Write the networks as safetensors."""
+        from safetensors.torch import save_file
+
+        assert self.network is not None
+        weights = {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
+        save_file(weights, folder / WEIGHTS)
+        return {
+            "classes": list(TYPES),
+            "crop": self.crop,
+            "reference": self.reference,
+            "temperatures": list(self.temperatures),
+            "valid_losses": self.valid_losses,
+            "box_offset": self.box_offset,
+        }
+
+    @classmethod
+    def read_parts(cls, config: Any, state: Mapping[str, Any], folder: Path, device: str) -> Self:
+        """Rebuild the model from verified parts."""
+        from safetensors.torch import load_file
+
+        from appliedpapers.plugins.varifocal_net.steps import new_network, stand_still
+
+        model = cls(config)
+        model.device, model.crop = device, state["crop"]
+        model.reference, model.box_offset = state["reference"], state["box_offset"]
+        model.temperatures = (float(state["temperatures"][0]), float(state["temperatures"][1]))
+        model.valid_losses = dict(state["valid_losses"])
+        model.network = new_network(config.network, seed=0)
+        model.network.load_state_dict(load_file(folder / WEIGHTS))
+        stand_still(model.network.to(device))
+        return model
+
+    def _start_from(self, init: ChromosomeClassifier) -> VarifocalNet | None:
+        mine, theirs = self.config.network, init.config.network
+        sizes = (
+            "input_size",
+            "canvas",
+            "width",
+            "units_per_block",
+            "stem_stride",
+            "localiser_hidden",
+            "head",
+        )
+        for name in sizes:
+            if getattr(mine, name) != getattr(theirs, name):
+                raise ConfigError(
+                    f"option 'network.{name}' is {getattr(mine, name)}, but the model to start from has "
+                    f"{getattr(theirs, name)}.",
+                    hint=f"Give --set network.{name}={getattr(theirs, name)}, or start afresh.",
+                )
+        self.reference = init.reference
+        return init.network
+
+    def _prepared(self, chromosomes: Chromosomes) -> NDArray[np.uint8]:
+        options = self.config.network
+        factors = scales(chromosomes, self._data.scale, self.reference)
+        return prepare(chromosomes, factors, options.canvas, options.input_size)[0]
+
+    def _both_ways(self, chromosomes: Chromosomes) -> tuple[NDArray[np.uint8], Labels]:
+        """Return prepared images, every other one upside down, and their labels."""
+        images, polarity = self._prepared(chromosomes), chromosomes.polarity.astype(np.int64)
+        images[1::2] = images[1::2, ::-1].copy()
+        polarity[1::2] = np.where(polarity[1::2] == UNKNOWN, UNKNOWN, 1 - polarity[1::2])
+        return images, (chromosomes.labels.astype(np.int64), polarity)
+
+    def _examples(self, chromosomes: Chromosomes) -> Examples:
+        import torch
+
+        from appliedpapers.plugins.varifocal_net.tasks import Examples
+
+        return Examples(
+            torch.from_numpy(self._prepared(chromosomes)),
+            torch.from_numpy(chromosomes.labels.astype(np.int64)),
+            torch.from_numpy(chromosomes.polarity.astype(np.int64)),
+        )
+
+    def _pair(self) -> tuple[Looker, Joint]:
+        from appliedpapers.plugins.varifocal_net.learner import Looker
+
+        network = self.network
+        assert network is not None
+        looker = Looker(self.config.network, self.crop, network.g, network.l, network.localiser)
+        return looker, network.joint
+
+    def _ask(self, images: NDArray[np.uint8], looker: Looker, joint: Joint) -> Told:
+        from appliedpapers.plugins.varifocal_net.learner import ask
+
+        return ask(looker, joint, images, self.config.network.views, self.device)
+
+    @staticmethod
+    def _probabilities(logits: Logits, temperatures: tuple[float, float]) -> tuple[Floats, Floats]:
+        types = softmax(logits.types.numpy(), temperatures[0])
+        return types, softmax(logits.polarity.numpy(), temperatures[1])[:, 1]
+
+
+def _temperatures(logits: Logits, labels: Labels) -> tuple[float, float]:
+    types, polarity = labels
+    return (
+        fit_temperature(logits.types.numpy(), types),
+        fit_temperature(logits.polarity.numpy(), polarity),
+    )
+
+
+def _cases(table: pa.Table) -> list[str | None]:
+    if "case" not in table.column_names:
+        return [None] * table.num_rows
+    return cast("list[str | None]", table.column("case").to_pylist())
+
+
+def _all_of(problems: Sequence[str]) -> str:
+    more = f" (and {len(problems) - 1} more images of this cell)" if len(problems) > 1 else ""
+    return problems[0].removesuffix(".") + more
