@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from appliedpapers.plugins.varifocal_net.assignment import CellCosts, assign
+from appliedpapers.plugins.varifocal_net.assignment import CellCosts, Penalties, assign
 from appliedpapers.plugins.varifocal_net.config import ReviewConfig
 from appliedpapers.plugins.varifocal_net.dispatch import counts_of, paper_dispatch
 from appliedpapers.plugins.varifocal_net.karyotype import settle
 
 CELLS = 1000
 SEPARATION = 4.0  # of features in standard deviations: 97 % of the chromosomes are read right
-_PENALTY = 4.0
+_PENALTIES = Penalties(4.0)
 _GAINED = _LOST = 0.06
 _BINS = (0.0, 0.5, 0.8, 0.95, 0.99, 1.0)
 
@@ -69,7 +69,7 @@ def _draw(generator: np.random.Generator) -> tuple[list[Any], list[Any]]:
 def _seconds(cells: list[Any]) -> dict[str, float]:
     ways: dict[str, Callable[[Any], Any]] = {
         "Algorithm 1": paper_dispatch,
-        "assignment": lambda cell: assign(CellCosts(cell), _PENALTY),
+        "assignment": lambda cell: assign(CellCosts(cell), _PENALTIES),
         "settle, Algorithm 1": lambda cell: settle(cell, None, ReviewConfig(dispatch="paper")),
         "settle, assignment": lambda cell: settle(cell, None, ReviewConfig()),
     }

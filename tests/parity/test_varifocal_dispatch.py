@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliedpapers.plugins.varifocal_net.assignment import CellCosts, assign
+from appliedpapers.plugins.varifocal_net.assignment import CellCosts, Penalties, assign
 from appliedpapers.plugins.varifocal_net.dispatch import count_warnings, counts_of, paper_dispatch
 
 pytestmark = pytest.mark.shared
 
 HAND_MADE = [f"d{number:02d}" for number in range(18)]
 RANDOM = [f"r{number:02d}" for number in range(24)]
-PENALTY = 4.0
+PENALTIES = Penalties(4.0)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_algorithm_1(golden, cell):
 
 @pytest.mark.parametrize("cell", RANDOM)
 def test_assignment(golden, cell):
-    found = assign(CellCosts(golden[f"{cell}_P"]), PENALTY)
+    found = assign(CellCosts(golden[f"{cell}_P"]), PENALTIES)
     assert found.cost == pytest.approx(float(golden[f"{cell}_assign_cost"]), abs=1e-9)
     assert found.sex == str(golden[f"{cell}_assign_sex"])
     # continuous random probabilities: the cheapest labels are unique

@@ -1,8 +1,9 @@
 """A cell's types by the assignment of least cost: the better dispatch, ours.
 
 A chromosome of type k costs ``-ln(P_k + 1e-9)``, each copy beyond the normal number a penalty more. Copies
-that are missing cost nothing in dispatch: chromosomes get lost in preparation. Costs are in nat, so that
-their differences are logarithms of odds.
+that are missing cost nothing, for chromosomes get lost in preparation, or a penalty of their own: the number
+of chromosomes is known, so that in a cell of 46 a copy can only be missing beside one that is too many. Costs
+are in nat, so that their differences are logarithms of odds.
 """
 
 from __future__ import annotations
@@ -142,12 +143,12 @@ class CellCosts:
         return float(self._costs[rows, labels].sum() + prices[slots].sum()) + all_missing, labels
 
 
-def assign(costs: CellCosts, penalty: float) -> Assignment:
-    """Return the cheapest types of a cell: two copies of each autosome and XX or XY are free, three possible.
+def assign(costs: CellCosts, penalties: Penalties) -> Assignment:
+    """Return the cheapest types of a cell: normal are two copies of each autosome and XX or XY, possible three.
 
     Args:
         costs: Of the cell.
-        penalty: Cost of each copy beyond the normal number, nat.
+        penalties: Of copies that are not normal.
 
     Returns:
         Labels, cost and sex. Where several assignments cost the same the labels are one of them.
@@ -160,7 +161,7 @@ def assign(costs: CellCosts, penalty: float) -> Assignment:
             f"A cell of {len(costs)} chromosomes: more than {MOST} cannot be assigned.",
             hint="Give each metaphase a case of its own, or use --set review.dispatch=none.",
         )
-    found = {sex: costs.solve(sex, Penalties(penalty)) for sex in _SEXES}
+    found = {sex: costs.solve(sex, penalties) for sex in _SEXES}
     prices = {sex: cost for sex, (cost, _) in found.items()}
     sex: Sex = "XX" if prices["XX"] <= prices["XY"] + _TIE else "XY"
     return Assignment(found[sex][1], prices[sex], sex, prices)

@@ -114,6 +114,7 @@ class ReviewConfig(Section):
     )
     threshold: float = Field(0.9, gt=0, le=1, description="Algorithm 1: beyond it one more copy is kept")
     penalty: float = Field(4.0, ge=0, description="assignment: cost of a copy beyond the normal number, nat")
+    missing: float = Field(0.0, ge=0, description="assignment: cost of a copy below the normal number, nat")
     abnormal_share: float = Field(
         0.065,
         gt=0,

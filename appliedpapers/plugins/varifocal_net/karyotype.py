@@ -137,7 +137,7 @@ def settle(probabilities: ArrayLike, fixed: ArrayLike | None, review: ReviewConf
     elif review.dispatch == "paper":
         labels = paper_dispatch(probabilities, review.threshold, fixed=fixed)
     else:
-        labels = assign(costs, review.penalty).labels
+        labels = assign(costs, Penalties(review.penalty, review.missing)).labels
     return Settled(labels, read_karyotype(labels, costs, review.abnormal_share, note), note)
 
 

@@ -170,6 +170,14 @@ def test_a_legal_table_always_has_an_answer(seed, chromosomes, way, data):
     assert found.text.count("?") >= found.text.count("+") + found.text.count("-")
 
 
+def test_missing_copies_cost_what_the_options_say():
+    probabilities = read_as(labels_of(), sure=1.0)
+    row = int(np.flatnonzero(labels_of() == 13)[0])
+    probabilities[row, [20, 13]] = 0.996, 0.004
+    assert karyotype_of(probabilities).text == "46,XY,-14?,+21?"
+    assert karyotype_of(probabilities, missing=2.0).text == "46,XY"
+
+
 def test_a_broken_table_is_refused():
     with pytest.raises(DataError, match="row 0"):
         settle(np.full((1, 24), np.nan), None, ReviewConfig())

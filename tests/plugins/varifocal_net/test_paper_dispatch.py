@@ -103,6 +103,15 @@ def test_a_settled_chromosome_stays_before_a_surer_one():
     assert paper_dispatch(probabilities, fixed=fixed)[[0, 1, -1]].tolist() == [0, 3, 0]
 
 
+def test_a_settled_chromosome_stays_before_those_of_probability_1():
+    probabilities = with_third(0.6, (1.0, 1.0))
+    probabilities[[0, 1], 3] = 0
+    fixed = np.full(len(probabilities), UNKNOWN)
+    fixed[-1] = 0
+    fixed[2:4] = 0  # three settled ones: no other stays
+    assert np.flatnonzero(paper_dispatch(probabilities, fixed=fixed) == 0).tolist() == [2, 3, 46]
+
+
 @pytest.mark.parametrize("value", [np.nan, -0.1, np.inf, 1.5])
 def test_what_is_no_probability_is_named_by_row_and_type(value):
     probabilities = read_as(labels_of())
