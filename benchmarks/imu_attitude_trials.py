@@ -3,9 +3,10 @@
     python -m benchmarks.imu_attitude_trials
     python -m benchmarks.imu_attitude_trials --json
 
-Inclination RMSE in degrees over moving samples. What is fitted (delays, the product's default) is fitted to
-the six trials that are not tested, so that its figures there are in-sample; ``left_out`` fits delays to ten
-trials and judges the eleventh. At lower rates samples are means of blocks, which stand at their last sample.
+Inclination RMSE in degrees over moving samples. What is fitted (delays and what a gyroscope reads, the
+product's default) is fitted to the six trials that are not tested, so that its figures there are in-sample;
+``left_out`` fits to ten trials and judges the eleventh. At lower rates samples are means of blocks, which
+stand at their last sample.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from appliedpapers.plugins.imu_attitude.rotations import (
 )
 from appliedpapers.plugins.imu_attitude.scoring import inclination_deg
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit, cut
+from appliedpapers.plugins.imu_attitude.timing import SAMPLINGS, choose_timing, of_means
 
 Floats = NDArray[np.float64]
 Estimator = Callable[[Recording], Estimate]
@@ -66,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(found))
         return 0
     print("delays, ms   " + ", ".join(f"{name} {value:.2f}" for name, value in found["delay_ms"].items()))
+    print("readings     " + ", ".join(f"{name} {value}" for name, value in found["samplings"].items()))
     print(f"share of the network's correction that is kept: {found['share']:g}")
     for name, errors in found["errors"].items():
         means = found["means"][name]
@@ -86,9 +89,11 @@ def recordings(dataset: Dataset, *names: str) -> list[Recording]:
     return [one for name in names for one in cast("AttitudeSplit", getattr(dataset, name)).recordings]
 
 
-def gravity(recording: Recording, delay: float = 0.0, *, scale_errors: bool = True) -> Estimate:
+def gravity(
+    recording: Recording, delay: float = 0.0, *, sampling: str = "mean", scale_errors: bool = True
+) -> Estimate:
     """Return our filter's answer, carried on by ``delay`` seconds, with scale errors or without."""
-    options = resolve(AttitudeConfig).filter
+    options = resolve(AttitudeConfig).filter.model_copy(update={"sampling": sampling})
     if not scale_errors:
         options = options.model_copy(update={"scale_error": 0.0})
     return GravityFilter(options, delay=delay).batch(recording)
@@ -125,23 +130,38 @@ def measure() -> dict[str, Any]:
     whole = copy.copy(model)
     whole.share = 1.0
     alone = partial(GravityFilter, model.filter, delay=model.delay)
-    delays = {"filter": delay_of(gravity, known), "vqf": delay_of(vqf, known)}
-    ours = partial(gravity, delay=delays["filter"])
+    readings: dict[str, dict[str, Estimator]] = {
+        "filter": {name: partial(gravity, sampling=name) for name in SAMPLINGS},
+        "vqf": {"mean": vqf, "instant": lambda one: vqf(of_means(one))},
+    }
+    timing = {name: choose_timing(read, known) for name, read in readings.items()}
+    samplings = {name: sampling for name, (sampling, _) in timing.items()}
+    delays = {name: delay for name, (_, delay) in timing.items()}
+    ours = partial(gravity, sampling=samplings["filter"], delay=delays["filter"])
+    late = delayed(vqf, delay_of(vqf, known))
     methods: dict[str, Estimator] = {
         "filter": gravity,
         "filter-delay": ours,
         "filter-trusting": partial(gravity, scale_errors=False),
-        "filter-trusting-delay": partial(gravity, delay=delays["filter"], scale_errors=False),
+        "filter-trusting-delay": partial(ours, scale_errors=False),
         "default": model.estimate,
         "whole-correction": whole.estimate,
         "vqf": vqf,
-        "vqf-delay": delayed(vqf, delays["vqf"]),
+        "vqf-delay-alone": late,
+        "vqf-delay": delayed(readings["vqf"][samplings["vqf"]], delays["vqf"]),
         "corrected-mean-10s": estimators(["corrected-mean-10s"])["corrected-mean-10s"],
     }
     errors = {name: errors_of(method, trials) for name, method in methods.items()}
-    fast = {name: methods[name] for name in ("filter", "filter-delay", "vqf", "vqf-delay")}
+    # means of blocks are means, whatever the gyroscope reads
+    fast: dict[str, Estimator] = {
+        "filter": gravity,
+        "filter-delay": partial(gravity, delay=delay_of(gravity, known)),
+        "vqf": vqf,
+        "vqf-delay": late,
+    }
     return {
         "delay_ms": {name: 1000 * value for name, value in {**delays, "default": model.delay}.items()},
+        "samplings": samplings,
         "share": model.share,
         "facts": dict(model.describe()),
         "errors": {name: _by_trial(values, trials) for name, values in errors.items()},
@@ -168,7 +188,7 @@ def measure() -> dict[str, Any]:
             for a in ("filter", "filter-delay", "default")
             for b in ("vqf", "vqf-delay")
         },
-        "left_out": left_out({"filter": gravity, "vqf": vqf}, trials),
+        "left_out": left_out(readings, vqf, trials),
     }
 
 
@@ -284,23 +304,29 @@ def paired(ours: Floats, theirs: Floats) -> dict[str, float]:
     }
 
 
-def left_out(methods: Mapping[str, Estimator], trials: Sequence[Recording]) -> dict[str, Any]:
-    """Return the error of each trial with a delay that was fitted to all others."""
+def left_out(
+    readings: Mapping[str, Mapping[str, Estimator]], vqf: Estimator, trials: Sequence[Recording]
+) -> dict[str, Any]:
+    """Return the error of each trial with a sampling and a delay that were fitted to all others."""
     errors: dict[str, Floats] = {}
-    for name, method in methods.items():
-        answers = [method(one) for one in trials]
+    for name, estimators_of in readings.items():
+        known = {sampling: _remembered(read, trials) for sampling, read in estimators_of.items()}
         found = []
-        for number, one in enumerate(trials):
-            others = [n for n in range(len(trials)) if n != number]
-            delay = fit_delay([answers[n] for n in others], [trials[n] for n in others])
-            found.append(rmse_deg(carry_on(answers[number], one, delay), one))
+        for one in trials:
+            sampling, delay = choose_timing(known, [other for other in trials if other is not one])
+            found.append(rmse_deg(carry_on(known[sampling](one), one, delay), one))
         errors[name] = np.array(found)
-    plain = errors_of(methods["vqf"], trials)
+    plain = errors_of(vqf, trials)
     return {
         "errors": {name: _by_trial(values, trials) for name, values in errors.items()},
         "filter less vqf without delay": paired(errors["filter"], plain),
         "filter less vqf": paired(errors["filter"], errors["vqf"]),
     }
+
+
+def _remembered(estimator: Estimator, trials: Sequence[Recording]) -> Estimator:
+    answers = {one.trial: estimator(one) for one in trials}
+    return lambda one: answers[one.trial]
 
 
 def _mounted(recording: Recording, mount: Floats) -> Recording:
