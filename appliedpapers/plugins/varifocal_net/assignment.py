@@ -144,7 +144,7 @@ class CellCosts:
 
 
 def assign(costs: CellCosts, penalties: Penalties) -> Assignment:
-    """Return the cheapest types of a cell: normal are two copies of each autosome and XX or XY, possible three.
+    """Return the cheapest types of a cell: pairs of autosomes and XX or XY are normal, three copies possible.
 
     Args:
         costs: Of the cell.
