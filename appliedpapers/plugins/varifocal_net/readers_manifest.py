@@ -24,6 +24,7 @@ NUMBERED_SEX = "types 23 and 24 were read as X and Y"
 _COLUMNS = ("path", "image", "case", "type", "polarity", "specimen", "fixed_type", "chromosome", "split")
 _POLARITY = {"q-down": 1, "q-up": 0, "1": 1, "0": 0, "": UNKNOWN}
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+_UNKNOWN_TYPES = ("", "?", "unknown", "na", "nan", "none")
 _DELIMITERS = ",;\t"
 
 Row = Mapping[str, str]
@@ -98,7 +99,7 @@ class _Reader:
 
     def _label(self, number: int, row: Row, column: str) -> int:
         name = row.get(column, "")
-        if not name:
+        if name.lower() in _UNKNOWN_TYPES:
             return UNKNOWN
         self._numbered_sex |= is_numbered_sex(name)
         return require_label(name, self._place(number, column))

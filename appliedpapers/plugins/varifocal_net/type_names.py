@@ -7,7 +7,7 @@ import re
 from appliedpapers.core.errors import DataError, did_you_mean
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES
 
-_FORM = re.compile(r"(?:chromosome|chr)?[ .-]?(?:0?([1-9])|(1\d|2[0-4])|([xy]))(?:\.0)?", re.IGNORECASE)
+_FORM = re.compile(r"(?:(?:chromosome|chr)[ .-]?)?(?:0?([1-9])|(1\d|2[0-4])|([xy]))(?:\.0)?", re.IGNORECASE)
 
 
 def label_of(name: str) -> int | None:
