@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from appliedpapers.core.config import Section, TaskConfig
 from appliedpapers.core.training_config import TrainingConfig
@@ -51,7 +51,7 @@ class SimulatorConfig(Section):
 class NetworkConfig(Section):
     """Size of G-Net and L-Net, and where L-Net looks."""
 
-    input_size: int = Field(128, ge=32, le=512, multiple_of=16, description="side of G-Net's input (S)")
+    input_size: int = Field(128, ge=64, le=512, multiple_of=16, description="side of G-Net's input (S)")
     canvas: int = Field(
         160, ge=32, le=2048, description="side in pixels that images are padded to; larger ones are shrunk"
     )
@@ -76,6 +76,15 @@ class NetworkConfig(Section):
     views: Literal[1, 2, 4] = Field(
         2, description="answers are averaged over the image, its mirror image, and both upside down"
     )
+
+    @model_validator(mode="after")
+    def _maps_are_large_enough(self) -> NetworkConfig:
+        # the localiser reads 8 x 8 cells of the last map
+        if self.input_size < 64 * self.stem_stride:
+            raise ValueError(
+                f"input_size must be {64 * self.stem_stride} or more with stem_stride {self.stem_stride}"
+            )
+        return self
 
 
 class StepsConfig(Section):

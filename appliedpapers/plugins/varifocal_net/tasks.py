@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from appliedpapers.core.training import TrainTask, shuffled_slices
+from appliedpapers.core.training import TrainTask
 from appliedpapers.core.training_config import TrainingConfig
 from appliedpapers.plugins.varifocal_net.augment import normalise, vary
 from appliedpapers.plugins.varifocal_net.chromosomes import UNKNOWN
@@ -78,13 +78,12 @@ class ScheduledTask(TrainTask):
         return LambdaLR(optimizer, lambda step: one_cycle(step / total))
 
     def num_steps(self) -> int:
-        """Return the number of batches in an epoch; a rest of fewer than half a batch is left out."""
+        """Return the number of batches in an epoch."""
         return max(round(self._rows / self.settings.batch_size), 1)
 
     def batches(self, order: torch.Generator) -> Iterator[Tensor]:
-        """Yield indices of examples, equally many each: normalisation needs whole batches."""
-        slices = list(shuffled_slices(self._rows, -(-self._rows // self.num_steps()), order))
-        yield from slices
+        """Yield indices of examples, about equally many each: normalisation needs whole batches."""
+        yield from torch.randperm(self._rows, generator=order).tensor_split(self.num_steps())
 
 
 def one_cycle(share: float) -> float:
