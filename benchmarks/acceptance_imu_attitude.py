@@ -71,7 +71,7 @@ _FILTER = Case(
         Check("without scale errors in its state, deg", _mean("filter-trusting-delay")),
         Check("without either, deg", _mean("filter-trusting")),
         Check("VQF: mean over the test trials, deg", _mean("vqf")),
-        Check("VQF with a delay fitted likewise, deg", _mean("vqf-delay")),
+        Check("VQF with delay and sampling fitted likewise, deg", _mean("vqf-delay")),
         Check("its delay, ms", lambda _: float(_trials()["delay_ms"]["vqf"])),
     ),
     _TRIALS_COMMAND,
