@@ -357,6 +357,13 @@ class Evaluation(ABC):
     def predict(self, model: Model, split: Split) -> Any:
         """Return the model's predictions on ``split`` in the form that :meth:`score` takes."""
 
+    def parts(self, model: Model, dataset: Dataset) -> Mapping[str, Any]:
+        """Return test predictions of parts of the fitted model alone, by name: an ablation.
+
+        They stand in the table as ``"ours"``, in the form that :meth:`score` takes, and are not chosen from.
+        """
+        return {}
+
     @abstractmethod
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
         """Score predictions; units and clusters are the same for every model on the same split."""

@@ -287,7 +287,8 @@ class Run:
         """Open the test set: once, after everything was chosen."""
         config, test = self.request.config, dataset.test
         with self._timed("evaluate"):
-            predictions = {name: evaluation.predict(model, test)}
+            parts = evaluation.parts(model, dataset)
+            predictions = {name: evaluation.predict(model, test), **parts}
             predictions |= {baseline.name: baseline.predict(test) for baseline in baselines}
             scored = {key: evaluation.score(value, test, dataset) for key, value in predictions.items()}
         same, self.elsewhere = split_published(
@@ -297,6 +298,7 @@ class Run:
             config=config,
         )
         contenders = [Contender(name, "ours", scored[name], selected=True, seed=config.seed)]
+        contenders += [Contender(part, "ours", scored[part]) for part in parts]
         contenders += [
             Contender(item.name, item.kind, scored[item.name], attainable=item.attainable)
             for item in baselines

@@ -61,7 +61,8 @@ class NetworkConfig(Section):
     )
     units_per_block: int = Field(2, ge=1, le=16, description="residual units a block; the paper: 4")
     localiser_hidden: int = Field(256, ge=1, le=65_536, description="units of the localiser; the paper: 1024")
-    stem_stride: Literal[1, 2] = Field(2, description="stride of the first convolution; the paper: 1")
+    stem_stride: Literal[1, 2] = Field(2, description="stride of G-Net's first convolution; the paper: 1")
+    local_stem_stride: Literal[1, 2] = Field(1, description="the same of L-Net, whose input is half as large")
     crop: Literal["auto", "varifocal", "simple"] = Field(
         "auto",
         description="where L-Net looks: what the localiser says, or the chromosome's own box; auto trains "
@@ -79,11 +80,10 @@ class NetworkConfig(Section):
 
     @model_validator(mode="after")
     def _maps_are_large_enough(self) -> NetworkConfig:
-        # the localiser reads 8 x 8 cells of the last map
-        if self.input_size < 64 * self.stem_stride:
-            raise ValueError(
-                f"input_size must be {64 * self.stem_stride} or more with stem_stride {self.stem_stride}"
-            )
+        # the localiser reads 8 x 8 cells of G-Net's last map, the classifiers 4 x 4 of L-Net's
+        least = 64 * max(self.stem_stride, self.local_stem_stride)
+        if self.input_size < least:
+            raise ValueError(f"input_size must be {least} or more with these strides")
         return self
 
 
@@ -137,10 +137,60 @@ class ReviewConfig(Section):
     karyograms: bool = Field(True, description="draw a karyogram of every cell, as PNG and as a page")
 
 
+_FULL: Mapping[str, Any] = {
+    "network": {
+        **{"input_size": 256, "canvas": 320, "width": (16, 160, 320, 640), "units_per_block": 4},
+        **{"stem_stride": 1, "localiser_hidden": 1024},
+    },
+    "steps": {"g": {"epochs": 30}, "l": {"epochs": 30}, "fusion": {"epochs": 20}},
+}
+_PAPER_STEP: dict[str, Any] = {"lr": 1e-4, "weight_decay": 0.0, "batch_size": 64}
+
+
 class KaryotypeConfig(TaskConfig):
     """Everything that a run of Varifocal-Net can be told."""
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}, "quick": {}, "published": {}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "quick": {
+            "simulator": {"train_cells": 24, "valid_cells": 6, "test_cells": 8},
+            "network": {"width": (8, 16, 32, 64), "units_per_block": 1},
+            "steps": {
+                **{name: {"epochs": 6} for name in ("g", "l")},
+                **{"localiser": {"epochs": 1}, "again": {"epochs": 1}, "alternations": 1},
+            },
+        },
+        "check": {
+            "simulator": {"train_cells": 2, "valid_cells": 2, "test_cells": 2},
+            "network": {
+                **{"input_size": 64, "canvas": 128, "width": (8, 8, 16, 16), "units_per_block": 1},
+                **{"stem_stride": 1, "localiser_hidden": 16, "head_hidden": 32, "views": 1},
+            },
+            "steps": {
+                **{name: {"epochs": 1} for name in ("g", "localiser", "l", "follow", "again", "fusion")},
+                **{"alternations": 1, "copies": 1},
+            },
+        },
+        "full": _FULL,
+        "published": {
+            "data": {"scale": 1.0},
+            "network": {**_FULL["network"], "crop": "varifocal", "crop_grad": "paper", "views": 1},
+            "steps": {
+                **{name: _PAPER_STEP | {"epochs": 30} for name in ("g", "l", "localiser")},
+                **{name: _PAPER_STEP | {"epochs": 10} for name in ("follow", "again")},
+                **{"fusion": _PAPER_STEP | {"epochs": 20}, "schedule": "steps"},
+                **{"label_smoothing": 0.0, "rotation": 45.0, "stretch": 0.0},
+            },
+            "review": {"dispatch": "paper"},
+        },
+        "fine-tune": {
+            "steps": {
+                **{name: {"epochs": 2, "lr": 3e-4} for name in ("g", "l")},
+                **{"localiser": {"epochs": 1, "lr": 1e-4}, "fusion": {"epochs": 5, "lr": 3e-4}},
+                "alternations": 1,
+            },
+        },
+    }
 
     data: DataConfig = DataConfig()
     simulator: SimulatorConfig = SimulatorConfig()

@@ -93,13 +93,17 @@ DATASETS = ChromosomeDatasets()
 
 
 def _dataset(name: str, parts: Parts, provenance: Provenance, notes: tuple[str, ...] = ()) -> Dataset:
+    splits = [
+        ChromosomeSplit(part, synthetic=provenance.synthetic)
+        for part in (parts.train, parts.valid, parts.test)
+    ]
     return Dataset(
         name=name,
         protocol=parts.protocol,
         provenance=provenance,
-        train=ChromosomeSplit(parts.train),
-        valid=ChromosomeSplit(parts.valid),
-        test=ChromosomeSplit(parts.test),
+        train=splits[0],
+        valid=splits[1],
+        test=splits[2],
         summary=_summary((parts.train, parts.valid, parts.test)),
         split_note=parts.split_note,
         disjoint=parts.disjoint,

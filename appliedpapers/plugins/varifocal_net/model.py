@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -20,6 +19,7 @@ from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chro
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
 from appliedpapers.plugins.varifocal_net.preprocess import prepare, reference_area, scales
 from appliedpapers.plugins.varifocal_net.readers import chromosomes_of_table
+from appliedpapers.plugins.varifocal_net.reading import Reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,21 +34,6 @@ WEIGHTS = "network.safetensors"
 
 Floats = NDArray[np.float64]
 Labels = tuple[NDArray[np.int64], NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What was read of some chromosomes, each by itself.
-
-    Attributes:
-        types: float64 ``(N, 24)``, calibrated probabilities.
-        q_down: float64 ``(N,)``, probability that the q-arm points down, calibrated.
-        boxes: float64 ``(N, 4)``: x0, y0, x1, y1 of the local box in pixels of each image, limited to it.
-    """
-
-    types: Floats
-    q_down: Floats
-    boxes: Floats
 
 
 class ChromosomeClassifier(Model):
@@ -73,6 +58,7 @@ class ChromosomeClassifier(Model):
         self.temperatures = (1.0, 1.0)
         self.valid_losses: dict[str, float] = {}
         self.box_offset: float | None = None
+        self.synthetic = False
         self.device = "cpu"
         self._data = config.data
         self._others: dict[str, tuple[Looker, Joint]] = {}
@@ -112,6 +98,7 @@ class ChromosomeClassifier(Model):
         start = None if init is None else self._start_from(cast("ChromosomeClassifier", init))
         if start is None:
             self.reference = reference_area(learned)
+        self.synthetic = cast("ChromosomeSplit", train).synthetic
         self.device = run.device
         trained = train_steps(self.config, self._examples(learned), self._examples(chosen), run, start)
         best = trained.variants[0]
@@ -178,13 +165,14 @@ class ChromosomeClassifier(Model):
         Raises:
             DataError: An image of a cell cannot be used; :meth:`review` names them all.
         """
-        from appliedpapers.plugins.varifocal_net.delivery import deliver
+        from appliedpapers.plugins.varifocal_net.delivery import Order, deliver
 
         if problems := self.review(table):
             raise DataError(f"{problems[0].rule}.", hint="Leave the cell out, or mend the image.")
         chromosomes, unusable = chromosomes_of_table(table, self._data.background)
         reading = self.read(chromosomes)
-        return deliver(table, chromosomes, unusable, reading, self, files)
+        order = Order(table, chromosomes, unusable, reading, self.config.review, self.synthetic)
+        return deliver(order, files)
 
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield the facts of the model card."""
@@ -218,6 +206,7 @@ class ChromosomeClassifier(Model):
             "temperatures": list(self.temperatures),
             "valid_losses": self.valid_losses,
             "box_offset": self.box_offset,
+            "synthetic": self.synthetic,
         }
 
     @classmethod
@@ -228,7 +217,7 @@ class ChromosomeClassifier(Model):
         from appliedpapers.plugins.varifocal_net.steps import new_network, stand_still
 
         model = cls(config)
-        model.device, model.crop = device, state["crop"]
+        model.device, model.crop, model.synthetic = device, state["crop"], state["synthetic"]
         model.reference, model.box_offset = state["reference"], state["box_offset"]
         model.temperatures = (float(state["temperatures"][0]), float(state["temperatures"][1]))
         model.valid_losses = dict(state["valid_losses"])

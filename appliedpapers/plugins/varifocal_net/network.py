@@ -83,12 +83,13 @@ class Branch(nn.Module):
     """G-Net or L-Net: a backbone with two linear classifiers on its map, pooled to ``4 x 4``.
 
     Args:
-        options: Width, units and stride of the stem.
+        options: Width and units.
+        stem_stride: Stride of the first convolution.
     """
 
-    def __init__(self, options: NetworkConfig) -> None:
+    def __init__(self, options: NetworkConfig, stem_stride: int) -> None:
         super().__init__()
-        self.backbone = Backbone(options.width, options.units_per_block, options.stem_stride)
+        self.backbone = Backbone(options.width, options.units_per_block, stem_stride)
         features = options.width[-1] * POOLED**2
         self.to_type, self.to_polarity = nn.Linear(features, len(TYPES)), nn.Linear(features, 2)
 
@@ -149,7 +150,8 @@ class VarifocalNet(nn.Module):
     def __init__(self, options: NetworkConfig) -> None:
         super().__init__()
         channels = options.width[-1]
-        self.g, self.l = Branch(options), Branch(options)
+        self.g = Branch(options, options.stem_stride)
+        self.l = Branch(options, options.local_stem_stride)
         self.localiser = Localiser(channels, options.localiser_hidden)
         self.joint = Joint(2 * channels * POOLED**2, options)
 

@@ -36,10 +36,11 @@ class ChromosomeSplit(Split):
 
     Args:
         chromosomes: The images and what is known of them.
+        synthetic: Whether they are simulated.
     """
 
-    def __init__(self, chromosomes: Chromosomes) -> None:
-        self.chromosomes = chromosomes
+    def __init__(self, chromosomes: Chromosomes, *, synthetic: bool = False) -> None:
+        self.chromosomes, self.synthetic = chromosomes, synthetic
 
     @property
     def num_rows(self) -> int:

@@ -34,6 +34,7 @@ SMALL = NetworkConfig(
     width=(4, 4, 8, 8),
     units_per_block=1,
     stem_stride=1,
+    local_stem_stride=1,
     localiser_hidden=8,
     head_hidden=16,
 )
