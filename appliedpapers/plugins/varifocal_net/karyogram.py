@@ -2,8 +2,8 @@
 
 All chromosomes of a case are enlarged by the same factor, so that their relative lengths are true. Types
 stand in the order and the groups of ISCN (A 1-3, B 4-5, C 6-12, D 13-15, E 16-18, F 19-20, G 21-22, X and Y).
-A chromosome whose q-arm is taken to point up is mirrored top to bottom, the box where L-Net looked with it;
-edges of that box which lie beside the chromosome's image are not drawn.
+A chromosome whose q-arm is taken to point up is mirrored top to bottom, the box where L-Net looked with it. Of
+that box the part is drawn that lies on the chromosome's image.
 """
 
 from __future__ import annotations
@@ -165,19 +165,14 @@ def drawn_pixels(crop: Crop, scale: Fraction) -> Image:
     return Image.fromarray(crop.pixels.repeat(times, axis=0).repeat(times, axis=1))
 
 
-def box_edges(crop: Crop) -> list[Box]:
-    """Return the edges of the box that cross what is shown, as lines ``(x0, y0, x1, y1)`` in its pixels."""
+def shown_box(crop: Crop) -> Box | None:
+    """Return the part of the box that lies on what is shown, in its pixels; None where there is none."""
     if crop.box is None:
-        return []
+        return None
     height, width = crop.pixels.shape
     x0, y0, x1, y1 = crop.box
-    left, right = max(x0, 0.0), min(x1, float(width))
-    top, bottom = max(y0, 0.0), min(y1, float(height))
-    if left >= right or top >= bottom:
-        return []
-    flat: list[Box] = [(left, y, right, y) for y in (y0, y1) if 0 < y < height]
-    standing: list[Box] = [(x, top, x, bottom) for x in (x0, x1) if 0 < x < width]
-    return flat + standing
+    part = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+    return part if part[0] < part[2] and part[1] < part[3] else None
 
 
 def moved_from(placed: Placed) -> str | None:

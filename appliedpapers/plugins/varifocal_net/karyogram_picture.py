@@ -20,11 +20,11 @@ from appliedpapers.plugins.varifocal_net.karyogram import (
     Cell,
     Crop,
     Placed,
-    box_edges,
     drawn_pixels,
     factor,
     moved_from,
     scale_words,
+    shown_box,
     upright,
 )
 
@@ -120,7 +120,7 @@ def _legend(cell: Cell, crops: Sequence[Crop]) -> list[tuple[str, str, str]]:
     shown = [
         (
             any(crop.box for crop in crops),
-            ("—", OURS, "edges of the part where the local network looked; no edge: it saw all of it"),
+            ("□", OURS, "where the local network looked"),
         ),
         (
             any(one.needs_review for one in ones),
@@ -210,9 +210,9 @@ def _draw_crop(canvas: Image, crop: Crop, x: int, base: int, breadth: int, scale
     left, top = x + (breadth - image.width) // 2, base - image.height
     canvas.paste(image, (left, top))
     pen = ImageDraw.Draw(canvas)
-    for x0, y0, x1, y1 in box_edges(crop):
-        ends = (left + x0 * scale, top + y0 * scale, left + x1 * scale, top + y1 * scale)
-        pen.line([round(value) for value in ends], OURS, 2)
+    if box := shown_box(crop):
+        x0, y0, x1, y1 = (round(value * scale) for value in box)
+        pen.rectangle((left + x0, top + y0, left + max(x0, x1 - 1), top + max(y0, y1 - 1)), None, OURS)
     placed = crop.placed
     if placed.needs_review:
         pen.rectangle((left, base + 1, left + image.width - 1, base + 3), FLAGGED)
