@@ -2,8 +2,8 @@
 
 All chromosomes of a case are enlarged by the same factor, so that their relative lengths are true. Types
 stand in the order and the groups of ISCN (A 1-3, B 4-5, C 6-12, D 13-15, E 16-18, F 19-20, G 21-22, X and Y).
-A chromosome whose q-arm is taken to point up is mirrored top to bottom, the box where L-Net looked with it. Of
-that box the part is drawn that lies on the chromosome's image.
+A chromosome whose q-arm is taken to point up is mirrored top to bottom, the box where L-Net looked with it.
+Of that box the part is drawn that lies on the image of the chromosome.
 """
 
 from __future__ import annotations
@@ -178,6 +178,11 @@ def shown_box(crop: Crop) -> Box | None:
 def moved_from(placed: Placed) -> str | None:
     """Return the type that was most probable where dispatch chose another one."""
     return placed.top3[0][0] if placed.moved and placed.top3 else None
+
+
+def type_label(name: str, count: int) -> str:
+    """Return what stands under a type: its name, and its count where an autosome has not two."""
+    return name if count == 2 or name in ("X", "Y") else f"{name} ×{count}"
 
 
 def scale_words(scale: Fraction) -> str:

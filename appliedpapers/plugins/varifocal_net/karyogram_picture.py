@@ -25,6 +25,7 @@ from appliedpapers.plugins.varifocal_net.karyogram import (
     moved_from,
     scale_words,
     shown_box,
+    type_label,
     upright,
 )
 
@@ -144,7 +145,7 @@ def _slot(name: str, group: str, crops: Sequence[Crop], scale: Fraction) -> _Slo
         used += width + _COPY_GAP
     widths = [sum(_breadth(crop, scale) + _COPY_GAP for crop in line) - _COPY_GAP for line in lines]
     height = sum(_tallest(line, scale) + _SIGNS for line in lines)
-    label = int(_font(_LABEL_SIZE, True).getlength(_label(name, len(crops)))) + 1
+    label = int(_font(_LABEL_SIZE, True).getlength(type_label(name, len(crops)))) + 1
     return _Slot(name, group, tuple(map(tuple, lines)), max(_EMPTY, label, *widths, 0), height)
 
 
@@ -200,7 +201,7 @@ def _draw_slot(canvas: Image, slot: _Slot, x: int, base: int, scale: Fraction) -
     if not slot.lines:
         pen.line((centre - 8, base - 8, centre + 8, base - 8), MUTED, 1)
     count = sum(map(len, slot.lines))
-    pen.text((centre, base + 14), _label(slot.name, count), INK, _font(_LABEL_SIZE, True), anchor="mm")
+    pen.text((centre, base + 14), type_label(slot.name, count), INK, _font(_LABEL_SIZE, True), anchor="mm")
 
 
 def _draw_crop(canvas: Image, crop: Crop, x: int, base: int, breadth: int, scale: Fraction) -> None:
@@ -233,10 +234,6 @@ def _signs(placed: Placed) -> Iterator[tuple[str, str]]:
 
 def _signs_width(placed: Placed) -> float:
     return sum(_font(_SIGN_SIZE, True).getlength(text) for text, _ in _signs(placed))
-
-
-def _label(name: str, count: int) -> str:
-    return name if count == 2 or name in "XY" else f"{name} ×{count}"
 
 
 def _breadth(crop: Crop, scale: Fraction) -> int:
