@@ -36,7 +36,7 @@ _ENDS = 0.1
 
 
 class _Axis(NamedTuple):
-    """A parabola: places ``origin + t along + (b0 + b1 t + b2 t^2) across``, t from first to last, in pixels."""
+    """A parabola in pixels: ``origin + t along + (b0 + b1 t + b2 t^2) across``, t from first to last."""
 
     origin: Floats
     along: Floats
@@ -80,7 +80,7 @@ def _measure(image: NDArray[np.uint8]) -> Floats:
     ys, xs = np.nonzero(image < INK)
     if not len(ys):
         return found
-    darkness = float(WHITE) - image
+    darkness = float(WHITE) - image.astype(np.float64)
     axis = _medial_axis(ys, xs)
     straight, length = _straighten(darkness, axis)
     inside = straight > WHITE - INK
