@@ -55,8 +55,12 @@ class Measured:
         return self._value(metric, part, lambda row: bool(row["selected"]))
 
     def of(self, model: str, metric: str) -> float:
-        """Return a figure of another model of the run."""
-        return self._value(metric, {}, lambda row: row["model"] == model and row["kind"] == "baseline")
+        """Return a figure of another model of the run: a baseline, or a part of ours."""
+
+        def is_it(row: dict[str, Any]) -> bool:
+            return bool(row["model"] == model and not row["selected"] and row["kind"] != "published")
+
+        return self._value(metric, {}, is_it)
 
     def difference_to(self, model: str) -> tuple[float, float]:
         """Return the interval of the paired difference: that model's loss less ours, above 0 if we win."""

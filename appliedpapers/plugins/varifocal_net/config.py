@@ -59,10 +59,10 @@ class NetworkConfig(Section):
         (16, 32, 64, 128),
         description="channels of stem and blocks; the paper: 16 160 320 640",
     )
-    units_per_block: int = Field(2, ge=1, le=16, description="residual units a block; the paper: 4")
+    units_per_block: int = Field(1, ge=1, le=16, description="residual units a block; the paper: 4")
     localiser_hidden: int = Field(256, ge=1, le=65_536, description="units of the localiser; the paper: 1024")
     stem_stride: Literal[1, 2] = Field(2, description="stride of G-Net's first convolution; the paper: 1")
-    local_stem_stride: Literal[1, 2] = Field(1, description="the same of L-Net, whose input is half as large")
+    local_stem_stride: Literal[1, 2] = Field(2, description="the same of L-Net, whose input is half as large")
     crop: Literal["auto", "varifocal", "simple"] = Field(
         "auto",
         description="where L-Net looks: what the localiser says, or the chromosome's own box; auto trains "
@@ -71,11 +71,14 @@ class NetworkConfig(Section):
     crop_grad: Literal["grid", "paper"] = Field(
         "grid", description="gradient to the localiser: exact, of the sampled box, or the paper's mask"
     )
+    answer: Literal["blend", "joint"] = Field(
+        "blend", description="who answers: G-Net, L-Net and the joint classifiers alike, or the last alone"
+    )
     head: HeadSpec = Field("mlp", description="what turns both networks' features into types and polarity")
     head_hidden: int = Field(512, ge=1, le=65_536, description="hidden units of an mlp head")
     dropout: float = Field(0.0, ge=0, lt=1, description="on the features before the heads")
     views: Literal[1, 2, 4] = Field(
-        2, description="answers are averaged over the image, its mirror image, and both upside down"
+        2, description="answers are averaged over the image, it upside down, and mirror images of both"
     )
 
     @model_validator(mode="after")
@@ -90,12 +93,12 @@ class NetworkConfig(Section):
 class StepsConfig(Section):
     """The four training steps and the classifiers on both networks' features."""
 
-    g: TrainingConfig = TrainingConfig(epochs=12, batch_size=64, lr=3e-3, weight_decay=0.01)
-    localiser: TrainingConfig = TrainingConfig(epochs=3, batch_size=64, lr=1e-3)
-    l: TrainingConfig = TrainingConfig(epochs=12, batch_size=64, lr=3e-3, weight_decay=0.01)  # noqa: E741
-    follow: TrainingConfig = TrainingConfig(epochs=1, batch_size=64, lr=1e-3)
-    again: TrainingConfig = TrainingConfig(epochs=2, batch_size=64, lr=1e-3, weight_decay=0.01)
-    fusion: TrainingConfig = TrainingConfig(epochs=15, batch_size=256, lr=1e-3, weight_decay=0.01)
+    g: TrainingConfig = TrainingConfig(epochs=10, batch_size=32, lr=3e-3, weight_decay=0.01)
+    localiser: TrainingConfig = TrainingConfig(epochs=1, batch_size=32, lr=1e-3)
+    l: TrainingConfig = TrainingConfig(epochs=7, batch_size=32, lr=3e-3, weight_decay=0.01)  # noqa: E741
+    follow: TrainingConfig = TrainingConfig(epochs=1, batch_size=32, lr=1e-3)
+    again: TrainingConfig = TrainingConfig(epochs=1, batch_size=32, lr=1e-3, weight_decay=0.01)
+    fusion: TrainingConfig = TrainingConfig(epochs=8, batch_size=256, lr=1e-3, weight_decay=0.01)
     alternations: int = Field(
         2,
         ge=0,
@@ -123,7 +126,7 @@ class ReviewConfig(Section):
     )
     threshold: float = Field(0.9, gt=0, le=1, description="Algorithm 1: beyond it one more copy is kept")
     penalty: float = Field(4.0, ge=0, description="assignment: cost of a copy beyond the normal number, nat")
-    missing: float = Field(0.0, ge=0, description="assignment: cost of a copy below the normal number, nat")
+    missing: float = Field(4.0, ge=0, description="assignment: cost of a copy below the normal number, nat")
     abnormal_share: float = Field(
         0.065,
         gt=0,
@@ -140,7 +143,7 @@ class ReviewConfig(Section):
 _FULL: Mapping[str, Any] = {
     "network": {
         **{"input_size": 256, "canvas": 320, "width": (16, 160, 320, 640), "units_per_block": 4},
-        **{"stem_stride": 1, "localiser_hidden": 1024},
+        **{"stem_stride": 1, "local_stem_stride": 1, "localiser_hidden": 1024},
     },
     "steps": {"g": {"epochs": 30}, "l": {"epochs": 30}, "fusion": {"epochs": 20}},
 }
@@ -154,17 +157,14 @@ class KaryotypeConfig(TaskConfig):
         "default": {},
         "quick": {
             "simulator": {"train_cells": 24, "valid_cells": 6, "test_cells": 8},
-            "network": {"width": (8, 16, 32, 64), "units_per_block": 1},
-            "steps": {
-                **{name: {"epochs": 6} for name in ("g", "l")},
-                **{"localiser": {"epochs": 1}, "again": {"epochs": 1}, "alternations": 1},
-            },
+            "network": {"width": (8, 16, 32, 64)},
+            "steps": {"g": {"epochs": 8}, "l": {"epochs": 6}, "alternations": 1},
         },
         "check": {
             "simulator": {"train_cells": 2, "valid_cells": 2, "test_cells": 2},
             "network": {
-                **{"input_size": 64, "canvas": 128, "width": (8, 8, 16, 16), "units_per_block": 1},
-                **{"stem_stride": 1, "localiser_hidden": 16, "head_hidden": 32, "views": 1},
+                **{"input_size": 64, "canvas": 128, "width": (8, 8, 16, 16)},
+                **{"stem_stride": 1, "local_stem_stride": 1, "localiser_hidden": 16, "head_hidden": 32},
             },
             "steps": {
                 **{name: {"epochs": 1} for name in ("g", "localiser", "l", "follow", "again", "fusion")},
@@ -174,14 +174,20 @@ class KaryotypeConfig(TaskConfig):
         "full": _FULL,
         "published": {
             "data": {"scale": 1.0},
-            "network": {**_FULL["network"], "crop": "varifocal", "crop_grad": "paper", "views": 1},
+            "network": {
+                **_FULL["network"],
+                "crop": "varifocal",
+                "crop_grad": "paper",
+                "views": 1,
+                "answer": "joint",
+            },
             "steps": {
                 **{name: _PAPER_STEP | {"epochs": 30} for name in ("g", "l", "localiser")},
                 **{name: _PAPER_STEP | {"epochs": 10} for name in ("follow", "again")},
                 **{"fusion": _PAPER_STEP | {"epochs": 20}, "schedule": "steps"},
                 **{"label_smoothing": 0.0, "rotation": 45.0, "stretch": 0.0},
             },
-            "review": {"dispatch": "paper"},
+            "review": {"dispatch": "paper", "missing": 0.0},
         },
         "fine-tune": {
             "steps": {

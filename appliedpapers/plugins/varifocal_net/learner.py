@@ -129,7 +129,7 @@ def ask(looker: Looker, joint: Joint, images: NDArray[np.uint8], views: int, dev
         looker: Both networks.
         joint: Their joint classifiers.
         images: uint8 ``(N, S, S)``.
-        views: 1, 2 (with mirror images) or 4 (also upside down, where the polarity is the other one).
+        views: 1, 2 (also upside down, where the polarity is the other one) or 4 (mirror images of both).
         device: Where the networks are.
     """
     parts = [
@@ -151,7 +151,7 @@ def _ask_block(
     looker: Looker, joint: Joint, images: Tensor, views: int
 ) -> tuple[tuple[Logits, Logits, Logits], Tensor]:
     pixels = images.to(torch.float32)
-    turns = ((), (2,), (1,), (1, 2))[:views]
+    turns = ((), (1,), (2,), (1, 2))[:views]
     with torch.inference_mode():
         passes = [looker.see(pixels.flip(turn)) for turn in turns]
         half = passes[0].features.shape[1] // 2

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.data import Split
 from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.metrics import logloss
 from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.schema import OutputSchema, TableSchema
-from appliedpapers.core.temperature import fit_temperature, softmax
 from appliedpapers.plugins.varifocal_net import answers
+from appliedpapers.plugins.varifocal_net.blend import SOURCES, Blend
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chromosomes
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
 from appliedpapers.plugins.varifocal_net.preprocess import prepare, reference_area, scales
@@ -25,15 +26,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from appliedpapers.core.config import TaskConfig
-    from appliedpapers.plugins.varifocal_net.learner import Crop, Logits, Looker, Told
+    from appliedpapers.plugins.varifocal_net.learner import Crop, Looker, Told
     from appliedpapers.plugins.varifocal_net.network import Joint, VarifocalNet
     from appliedpapers.plugins.varifocal_net.splits import ChromosomeSplit
+    from appliedpapers.plugins.varifocal_net.steps import Variant
     from appliedpapers.plugins.varifocal_net.tasks import Examples
 
 WEIGHTS = "network.safetensors"
 
 Floats = NDArray[np.float64]
 Labels = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+_WORDS = {"g": "G-Net", "local": "L-Net", "joint": "joint classifiers"}
+_SIZES = (
+    *("input_size", "canvas", "width", "units_per_block", "stem_stride", "local_stem_stride"),
+    *("localiser_hidden", "head", "head_hidden"),
+)
 
 
 class ChromosomeClassifier(Model):
@@ -43,8 +51,9 @@ class ChromosomeClassifier(Model):
         network: All four networks; None before it is fitted.
         crop: Where L-Net looks.
         reference: Median area in pixels that cells are scaled to; None where cells are not known.
-        temperatures: Of types and polarity.
-        valid_losses: By the crops that were tried.
+        blend: How answers become probabilities; None before it is fitted.
+        valid_losses: Logloss of the types on validation cells, by the crops that were tried.
+        box_offset: Mean distance of the localiser's boxes from the middle, as a share; None without one.
         synthetic: Whether it was fitted on simulated images.
     """
 
@@ -55,7 +64,7 @@ class ChromosomeClassifier(Model):
         self.network: VarifocalNet | None = None
         self.crop: Crop = "simple" if config.network.crop == "simple" else "varifocal"
         self.reference: float | None = None
-        self.temperatures = (1.0, 1.0)
+        self.blend: Blend | None = None
         self.valid_losses: dict[str, float] = {}
         self.box_offset: float | None = None
         self.synthetic = False
@@ -95,21 +104,14 @@ class ChromosomeClassifier(Model):
 
         learned = cast("ChromosomeSplit", train).chromosomes
         chosen = cast("ChromosomeSplit", valid).chromosomes
-        start = None if init is None else self._start_from(cast("ChromosomeClassifier", init))
-        if start is None:
+        self.synthetic, self.device = cast("ChromosomeSplit", train).synthetic, run.device
+        config, start = self.config, None
+        if init is not None:
+            config, start = self._going_on_from(cast("ChromosomeClassifier", init))
+        else:
             self.reference = reference_area(learned)
-        self.synthetic = cast("ChromosomeSplit", train).synthetic
-        self.device = run.device
-        trained = train_steps(self.config, self._examples(learned), self._examples(chosen), run, start)
-        best = trained.variants[0]
-        self.network, self.crop = trained.network, best.crop
-        self.box_offset = None if np.isnan(best.box_offset) else best.box_offset
-        self.valid_losses = {variant.crop: variant.valid_loss for variant in trained.variants}
-        self._others = {
-            f"{variant.crop} crop": (variant.looker, variant.joint) for variant in trained.variants[1:]
-        }
-        images, known = self._both_ways(chosen)
-        self.temperatures = _temperatures(self._ask(images, *self._pair()).joint, known)
+        examples = self._examples(learned), self._examples(chosen)
+        self._keep_best(train_steps(config, *examples, run, start), chosen)
         return self
 
     def read(self, chromosomes: Chromosomes) -> Reading:
@@ -126,23 +128,25 @@ class ChromosomeClassifier(Model):
                 )
             ]
         ).reshape(-1, 4)
-        types, q_down = self._probabilities(told.joint, self.temperatures)
-        return Reading(types, q_down, boxes)
+        assert self.blend is not None
+        return Reading(*self.blend(told), boxes)
 
     def parts(self, chromosomes: Chromosomes, valid: Chromosomes) -> dict[str, tuple[Floats, Floats]]:
         """Return what parts of the model say alone, each calibrated on ``valid``, by name: types and q-down.
 
-        These are G-Net, L-Net and, right after it was fitted, the variant whose crop was not chosen.
+        These are G-Net, L-Net, the joint classifiers where they are not the answer itself and, right after it
+        was fitted, the variant whose crop was not chosen.
         """
-        images, (turned, known) = self._prepared(chromosomes), self._both_ways(valid)
-        asked, judged = self._ask(images, *self._pair()), self._ask(turned, *self._pair())
-        found = {"g-net": (asked.g, judged.g), "l-net": (asked.local, judged.local)}
+        images, (turned, labels) = self._prepared(chromosomes), self._both_ways(valid)
+        told, heard = self._ask(images, *self._pair()), self._ask(turned, *self._pair())
+        names = {"g-net": "g", "l-net": "local"}
+        if self.config.network.answer != "joint":
+            names["joint"] = "joint"
+        found = {name: Blend.fit(heard, *labels, [source])(told) for name, source in names.items()}
         for name, pair in self._others.items():
-            found[name] = (self._ask(images, *pair).joint, self._ask(turned, *pair).joint)
-        return {
-            name: self._probabilities(told, _temperatures(heard, known))
-            for name, (told, heard) in found.items()
-        }
+            blend = Blend.fit(self._ask(turned, *pair), *labels, self._sources)
+            found[name] = blend(self._ask(images, *pair))
+        return found
 
     def review(self, table: pa.Table) -> Sequence[GroupProblem]:
         """Name cells of which an image cannot be used: their karyotype would be wrong."""
@@ -187,23 +191,27 @@ class ChromosomeClassifier(Model):
             yield "median area that cells are scaled to", f"{self.reference:.0f} px"
         yield "crop", self.crop
         for crop, loss in self.valid_losses.items():
-            yield f"loss on validation cells, {crop} crop", f"{loss:.4f}"
+            yield f"logloss on validation cells, {crop} crop", f"{loss:.4f}"
         if self.box_offset is not None:
             yield "mean distance of boxes from the middle", f"{self.box_offset:.3f} of half the side"
-        yield "temperature of types and polarity", " and ".join(f"{one:.3f}" for one in self.temperatures)
+        if self.blend is not None:
+            yield "who answers", ", ".join(_WORDS[source] for source in self.blend.sources)
+            yield "temperatures of types, each and together", _listed(self.blend.types)
+            yield "temperatures of polarity", _listed(self.blend.polarity)
 
     def write_parts(self, folder: Path) -> dict[str, Any]:
         """Write the networks as safetensors."""
         from safetensors.torch import save_file
 
         assert self.network is not None
+        assert self.blend is not None
         weights = {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
         save_file(weights, folder / WEIGHTS)
         return {
             "classes": list(TYPES),
             "crop": self.crop,
             "reference": self.reference,
-            "temperatures": list(self.temperatures),
+            "blend": self.blend.to_json(),
             "valid_losses": self.valid_losses,
             "box_offset": self.box_offset,
             "synthetic": self.synthetic,
@@ -219,25 +227,17 @@ class ChromosomeClassifier(Model):
         model = cls(config)
         model.device, model.crop, model.synthetic = device, state["crop"], state["synthetic"]
         model.reference, model.box_offset = state["reference"], state["box_offset"]
-        model.temperatures = (float(state["temperatures"][0]), float(state["temperatures"][1]))
+        model.blend = Blend.from_json(state["blend"])
         model.valid_losses = dict(state["valid_losses"])
         model.network = new_network(config.network, seed=0)
         model.network.load_state_dict(load_file(folder / WEIGHTS))
         stand_still(model.network.to(device))
         return model
 
-    def _start_from(self, init: ChromosomeClassifier) -> VarifocalNet | None:
+    def _going_on_from(self, init: ChromosomeClassifier) -> tuple[KaryotypeConfig, VarifocalNet | None]:
+        """Take over the scale of another model, and return options with its crop, and its networks."""
         mine, theirs = self.config.network, init.config.network
-        sizes = (
-            "input_size",
-            "canvas",
-            "width",
-            "units_per_block",
-            "stem_stride",
-            "localiser_hidden",
-            "head",
-        )
-        for name in sizes:
+        for name in _SIZES:
             if getattr(mine, name) != getattr(theirs, name):
                 raise ConfigError(
                     f"option 'network.{name}' is {getattr(mine, name)}, but the model to start from has "
@@ -245,7 +245,26 @@ class ChromosomeClassifier(Model):
                     hint=f"Give --set network.{name}={getattr(theirs, name)}, or start afresh.",
                 )
         self.reference = init.reference
-        return init.network
+        return self.config.replace(network={"crop": init.crop}), init.network
+
+    def _keep_best(self, variants: Sequence[Variant], valid: Chromosomes) -> None:
+        """Calibrate each variant on validation cells, and keep the one that is best there."""
+        images, labels = self._both_ways(valid)
+        found = []
+        for variant in variants:
+            told = self._ask(images, variant.looker, variant.joint)
+            blend = Blend.fit(told, *labels, self._sources)
+            self.valid_losses[variant.crop] = logloss(labels[0], blend(told)[0])
+            found.append((self.valid_losses[variant.crop], variant, blend))
+            if variant.crop == "varifocal":
+                self.box_offset = variant.box_offset
+        _, best, self.blend = min(found, key=lambda one: one[0])
+        self.network, self.crop = best.network(), best.crop
+        self._others = {
+            f"{variant.crop} crop": (variant.looker, variant.joint)
+            for variant in variants
+            if variant is not best
+        }
 
     def _prepared(self, chromosomes: Chromosomes) -> NDArray[np.uint8]:
         options = self.config.network
@@ -283,24 +302,19 @@ class ChromosomeClassifier(Model):
 
         return ask(looker, joint, images, self.config.network.views, self.device)
 
-    @staticmethod
-    def _probabilities(logits: Logits, temperatures: tuple[float, float]) -> tuple[Floats, Floats]:
-        types = softmax(logits.types.numpy(), temperatures[0])
-        return types, softmax(logits.polarity.numpy(), temperatures[1])[:, 1]
-
-
-def _temperatures(logits: Logits, labels: Labels) -> tuple[float, float]:
-    types, polarity = labels
-    return (
-        fit_temperature(logits.types.numpy(), types),
-        fit_temperature(logits.polarity.numpy(), polarity),
-    )
+    @property
+    def _sources(self) -> tuple[str, ...]:
+        return SOURCES if self.config.network.answer == "blend" else ("joint",)
 
 
 def _cases(table: pa.Table) -> list[str | None]:
     if "case" not in table.column_names:
         return [None] * table.num_rows
     return cast("list[str | None]", table.column("case").to_pylist())
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:.3f}" for number in numbers)
 
 
 def _all_of(problems: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -141,19 +142,22 @@ class Joint(nn.Module):
 
 
 class VarifocalNet(nn.Module):
-    """All four networks.
+    """All four networks."""
 
-    Args:
-        options: Sizes.
-    """
-
-    def __init__(self, options: NetworkConfig) -> None:
+    def __init__(self, g: Branch, local: Branch, localiser: Localiser, joint: Joint) -> None:
         super().__init__()
+        self.g, self.l, self.localiser, self.joint = g, local, localiser, joint
+
+    @classmethod
+    def of(cls, options: NetworkConfig) -> Self:
+        """Make networks of the sizes that the options state."""
         channels = options.width[-1]
-        self.g = Branch(options, options.stem_stride)
-        self.l = Branch(options, options.local_stem_stride)
-        self.localiser = Localiser(channels, options.localiser_hidden)
-        self.joint = Joint(2 * channels * POOLED**2, options)
+        return cls(
+            Branch(options, options.stem_stride),
+            Branch(options, options.local_stem_stride),
+            Localiser(channels, options.localiser_hidden),
+            Joint(2 * channels * POOLED**2, options),
+        )
 
 
 def initialise(network: nn.Module) -> None:

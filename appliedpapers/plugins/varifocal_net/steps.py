@@ -37,37 +37,27 @@ class Variant:
 
     Attributes:
         crop: That way.
-        looker: G-Net, this L-Net and the localiser.
-        joint: The classifiers on both.
-        valid_loss: Of the joint classifiers.
+        looker: G-Net, this L-Net and the localiser, standing still.
+        joint: The classifiers on both, likewise.
         box_offset: Mean distance of the boxes' centres from the middle, as a share; NaN for the simple crop.
     """
 
     crop: Crop
     looker: Looker
     joint: Joint
-    valid_loss: float
     box_offset: float
 
-
-@dataclass(frozen=True)
-class Trained:
-    """Networks that were trained, with the best variant's L-Net and joint classifiers.
-
-    Attributes:
-        network: All of it, standing still.
-        variants: The best on the validation part first.
-    """
-
-    network: VarifocalNet
-    variants: list[Variant]
+    def network(self) -> VarifocalNet:
+        """Return all of it as one."""
+        looker = self.looker
+        return VarifocalNet(looker.g, looker.local, looker.localiser, self.joint)
 
 
 def new_network(options: NetworkConfig, seed: int) -> VarifocalNet:
     """Return untrained networks; the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = VarifocalNet(options)
+        network = VarifocalNet.of(options)
         initialise(network)
     # a fifth faster on a CPU; with fewer channels oneDNN (torch 2.13) writes where it may not
     if all(channels % 8 == 0 for channels in options.width):
@@ -77,8 +67,8 @@ def new_network(options: NetworkConfig, seed: int) -> VarifocalNet:
 
 def train(
     config: KaryotypeConfig, train: Examples, valid: Examples, run: FitContext, start: VarifocalNet | None
-) -> Trained:
-    """Train all steps, and choose on the validation part where L-Net looks.
+) -> list[Variant]:
+    """Train all steps, with each way to choose where L-Net looks that the options ask for.
 
     Args:
         config: Sizes and steps.
@@ -94,12 +84,7 @@ def train(
     if start is not None:
         network.load_state_dict(start.state_dict())
     network.to(run.device)
-    variants = sorted(
-        _Trainer(config, network, train, valid, run).variants(), key=lambda variant: variant.valid_loss
-    )
-    network.l, network.joint = variants[0].looker.local, variants[0].joint
-    stand_still(network)
-    return Trained(network, variants)
+    return _Trainer(config, network, train, valid, run).variants()
 
 
 class _Trainer:
@@ -132,6 +117,7 @@ class _Trainer:
                 self._run.device
             )
             pair = (network.l, network.joint) if crop == "simple" else (fresh.l, fresh.joint)
+            stand_still(network.localiser)
             looker = Looker(self._options, "simple", network.g, pair[0], network.localiser)
             self._branch(pair[0], looker, self._plan.l, "l-net-simple")
             found.append(self._variant(looker, pair[1], float("nan"), "joint-simple"))
@@ -168,7 +154,9 @@ class _Trainer:
             self._plan,
             self._run.devices,
         )
-        return Variant(looker.crop, looker, joint, self._fit(task, settings, name)["valid_loss"], offset)
+        self._fit(task, settings, name)
+        stand_still(joint)
+        return Variant(looker.crop, looker, joint, offset)
 
     def _fit(self, task: TrainTask, settings: TrainingConfig, name: str) -> dict[str, float]:
         """Train one step, and return what its kept epoch gave on the validation part."""
