@@ -44,7 +44,7 @@ DISPATCH = {
 }
 
 _LONGEST = 340  # pixels that the longest side of a chromosome may take when drawn
-_MOST_PIXELS = 1_500_000  # of all images of a case, which keeps its page below 3 MB
+_MOST_PIXELS = 1_000_000  # of all images of a case, which keeps its page below 3 MB
 _LARGEST_FACTOR = 4
 _MARGIN = 2  # pixels of background kept around a chromosome
 

@@ -26,7 +26,6 @@ from appliedpapers.plugins.varifocal_net.karyogram import (
     factor,
     moved_from,
     probability_words,
-    scale_words,
     shown_box,
     type_label,
     upright,
@@ -37,8 +36,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _PACKAGE = "appliedpapers.plugins.varifocal_net"
-_PRINTED = Fraction(5, 8)  # of the size on screen: all types of a usual cell stand on one sheet of A4
-_LISTED = Fraction(1, 2)
+_PRINTED = Fraction(1, 2)  # of the size on screen: all types of a usual cell stand on one sheet of A4
+_ON_PHONE = Fraction(2, 3)
+_LISTED = Fraction(1, 3)
 
 
 def karyogram_page(cell: Cell) -> str:
@@ -59,7 +59,7 @@ def karyogram_page(cell: Cell) -> str:
         case=cell.case,
         title=" · ".join(filter(None, ("Karyogram", cell.case, cell.karyotype, CAVEAT))),
         verdict=_verdict(cell),
-        facts=[_counted(len(ones), "chromosome"), DISPATCH[cell.dispatch], scale_words(scale)],
+        facts=[_counted(len(ones), "chromosome"), DISPATCH[cell.dispatch]],
         synthetic=SYNTHETIC if cell.synthetic else "",
         rows=_rows(cell, ones),
         table=sorted(ones, key=_urgency),
@@ -71,8 +71,8 @@ def karyogram_page(cell: Cell) -> str:
         settled=any(one["fixed"] for one in ones),
         types=TYPES,
         scale=_css(scale),
-        scale_words=scale_words(scale),
         print_scale=_css(scale * _PRINTED),
+        phone_scale=_css(scale * _ON_PHONE),
         small_scale=_css(scale * _LISTED),
         head=",".join(COLUMNS),
         file=_file_name(cell),
@@ -86,7 +86,7 @@ def _one(number: int, crop: Crop, scale: Fraction, line: str) -> dict[str, Any]:
     placed = crop.placed
     height, width = crop.pixels.shape
     polarity = (
-        f"{'down' if placed.q_down else 'up, mirrored'}, {probability_words(placed.polarity_probability)}"
+        f"{'down' if placed.q_down else 'up (mirrored)'}, {probability_words(placed.polarity_probability)}"
     )
     top = ", ".join(f"{name} ({probability_words(chance)})" for name, chance in placed.top3)
     source, note = moved_from(placed), _note(placed)
