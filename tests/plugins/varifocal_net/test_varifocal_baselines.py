@@ -48,7 +48,7 @@ def bar(height=60, width=12, *, waist_at=None, dark=slice(0, 0)):
 
 @pytest.fixture(scope="module")
 def parts():
-    sizes = {"train_cells": 10, "valid_cells": 4, "test_cells": 4, "artefacts": False, "abnormal": False}
+    sizes = {"train_cells": 8, "valid_cells": 4, "test_cells": 4, "artefacts": False, "abnormal": False}
     found = simulate(KaryotypeConfig(seed=3, simulator=sizes))
     return [ChromosomeSplit(part, synthetic=True) for part in found]
 
@@ -56,7 +56,7 @@ def parts():
 @pytest.fixture(scope="module", params=list(BY_PLACE))
 def fitted(request, parts, tmp_path_factory):
     few = pytest.MonkeyPatch()
-    few.setattr(module, "_MOST_ROUNDS", 12)
+    few.setattr(module, "_MOST_ROUNDS", 10)
     few.setattr(module, "_PENALTIES", (0.3,))
     one = baselines(KaryotypeConfig())[BY_PLACE[request.param]]
     one.fit(parts[0], parts[1], FitContext(tmp_path_factory.mktemp("run")))
