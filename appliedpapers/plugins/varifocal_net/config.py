@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,7 @@ class DataConfig(Section):
     polarity: Literal["q-down", "q-up"] = Field(
         "q-down", description="how labelled images stand that have no column 'polarity' of their own"
     )
-    scale: Literal["auto"] | float = Field(
+    scale: Literal["auto"] | Annotated[float, Field(ge=0.1, le=10)] = Field(
         "auto",
         description="factor on the size of all images; auto brings the median area of a cell's chromosomes to"
         " that of the cells that were learned from",

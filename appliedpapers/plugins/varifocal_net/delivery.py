@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 KARYOGRAMS, CASES, CORRECTIONS = "karyograms", "cases.csv", "corrections.csv"
 
 _TOP = 3
-_LONGEST_NAME = 80
+_LONGEST_NAME = 80  # bytes: file systems take 255, of which a file that is being written needs 30
+_HASHED = re.compile(r"-[0-9a-f]{8}\Z")
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,8 @@ def _draw(cell: Cell, files: Path) -> tuple[str, str]:
 
 def file_stem(case: str) -> str:
     """Return a case's name as a file name; where that changes it, a part of its hash keeps names apart."""
-    plain = re.sub(r"[^\w.-]+", "-", case).strip(".-")[:_LONGEST_NAME]
-    if plain == case:
+    plain = re.sub(r"[^\w.-]+", "-", case).strip(".-").encode()[:_LONGEST_NAME].decode(errors="ignore")
+    if plain == case and not _HASHED.search(plain):
         return plain
     return f"{plain or 'case'}-{hashlib.sha256(case.encode()).hexdigest()[:8]}"
 

@@ -116,6 +116,8 @@ class ChromosomeClassifier(Model):
 
     def read(self, chromosomes: Chromosomes) -> Reading:
         """Return what the networks read of chromosomes; cells must be whole, for they tell the scale."""
+        if not len(chromosomes):
+            return Reading(np.empty((0, len(TYPES))), np.empty(0), np.empty((0, 4)))
         factors = scales(chromosomes, self._data.scale, self.reference)
         options = self.config.network
         images, placements = prepare(chromosomes, factors, options.canvas, options.input_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ FEWEST_FOR_SCALE = 20
 """A cell of fewer chromosomes does not show how large chromosomes are in it."""
 
 _STRONGEST = 4.0
+_LONGEST = 4096  # pixels; a line of millions of pixels is a valid image, but its square canvas fits nowhere
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ def place(image: NDArray[np.uint8], canvas: float, size: int) -> tuple[NDArray[n
     from PIL import Image
 
     height, width = image.shape
+    times = -(-max(height, width) // _LONGEST)
+    if times > 1:
+        smaller = np.asarray(Image.fromarray(image).reduce(times))
+        found, placement = place(smaller, canvas / times, size)
+        return found, replace(placement, factor=placement.factor / times)
     side = max(float(canvas), height, width)
     whole = int(np.ceil(side)) + 2
     padded = np.full((whole, whole), WHITE, dtype=np.uint8)
