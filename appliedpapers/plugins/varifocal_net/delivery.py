@@ -168,7 +168,7 @@ def _draw(cell: Cell, files: Path) -> tuple[str, str]:
 def file_stem(case: str) -> str:
     """Return a case's name as a file name; where that changes it, a part of its hash keeps names apart."""
     plain = re.sub(r"[^\w.-]+", "-", case).strip(".-").encode()[:_LONGEST_NAME].decode(errors="ignore")
-    if plain == case and not _HASHED.search(plain):
+    if plain and plain == case and not _HASHED.search(plain):
         return plain
     return f"{plain or 'case'}-{hashlib.sha256(case.encode()).hexdigest()[:8]}"
 
