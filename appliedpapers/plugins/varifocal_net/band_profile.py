@@ -46,19 +46,33 @@ class _Axis(NamedTuple):
     reach: int
 
 
-def band_features(chromosomes: Chromosomes) -> Floats:
+def band_features(chromosomes: Chromosomes, usual: Floats | None = None) -> Floats:
     """Return the features of chromosomes, ``(N, len(FEATURES))`` float64.
 
-    Cells of fewer than 20 chromosomes, and chromosomes of no known cell, do not show what size is usual: the
-    medians over all that were given stand in.
+    Args:
+        chromosomes: Of whole cells.
+        usual: Sizes ``(3,)`` that stand in for the medians of a cell where the cell is not known or has fewer
+            than 20 chromosomes; None takes those of all that are given.
     """
+    if not len(chromosomes):
+        return np.empty((0, len(FEATURES)))
     found = np.stack([_measure(image) for image in chromosomes.images])
     sizes = found[:, : len(SIZES)]
-    usual = np.repeat(np.median(sizes, axis=0)[None], len(found), axis=0)
+    medians = np.repeat((_medians(sizes) if usual is None else usual)[None], len(found), axis=0)
     for rows in chromosomes.rows_by_case().values():
         if len(rows) >= FEWEST_FOR_SCALE:
-            usual[rows] = np.median(sizes[rows], axis=0)
-    found[:, : len(SIZES)] = sizes - usual
+            medians[rows] = _medians(sizes[rows])
+    found[:, : len(SIZES)] = sizes - medians
+    return found
+
+
+def usual_sizes(chromosomes: Chromosomes) -> Floats:
+    """Return the medians of the sizes, ``(3,)``, that stand in where a cell does not show its own."""
+    return _medians(np.stack([_measure(image)[: len(SIZES)] for image in chromosomes.images]))
+
+
+def _medians(sizes: Floats) -> Floats:
+    found: Floats = np.median(sizes, axis=0)
     return found
 
 

@@ -71,8 +71,10 @@ class NetworkConfig(Section):
     crop_grad: Literal["grid", "paper"] = Field(
         "grid", description="gradient to the localiser: exact, of the sampled box, or the paper's mask"
     )
-    answer: Literal["blend", "joint"] = Field(
-        "blend", description="who answers: G-Net, L-Net and the joint classifiers alike, or the last alone"
+    answer: Literal["blend", "networks", "joint"] = Field(
+        "blend",
+        description="who answers: the joint classifiers alone, as in the paper; networks: G-Net and L-Net "
+        "with them; blend: boosted trees on band profiles as well",
     )
     head: HeadSpec = Field("mlp", description="what turns both networks' features into types and polarity")
     head_hidden: int = Field(512, ge=1, le=65_536, description="hidden units of an mlp head")
@@ -93,12 +95,12 @@ class NetworkConfig(Section):
 class StepsConfig(Section):
     """The four training steps and the classifiers on both networks' features."""
 
-    g: TrainingConfig = TrainingConfig(epochs=10, batch_size=32, lr=3e-3, weight_decay=0.01)
+    g: TrainingConfig = TrainingConfig(epochs=9, batch_size=32, lr=3e-3, weight_decay=0.01)
     localiser: TrainingConfig = TrainingConfig(epochs=1, batch_size=32, lr=1e-3)
-    l: TrainingConfig = TrainingConfig(epochs=7, batch_size=32, lr=3e-3, weight_decay=0.01)  # noqa: E741
+    l: TrainingConfig = TrainingConfig(epochs=6, batch_size=32, lr=3e-3, weight_decay=0.01)  # noqa: E741
     follow: TrainingConfig = TrainingConfig(epochs=1, batch_size=32, lr=1e-3)
     again: TrainingConfig = TrainingConfig(epochs=1, batch_size=32, lr=1e-3, weight_decay=0.01)
-    fusion: TrainingConfig = TrainingConfig(epochs=8, batch_size=256, lr=1e-3, weight_decay=0.01)
+    fusion: TrainingConfig = TrainingConfig(epochs=6, batch_size=256, lr=1e-3, weight_decay=0.01)
     alternations: int = Field(
         2,
         ge=0,

@@ -114,12 +114,14 @@ class Told:
         local: L-Net alone.
         joint: Both.
         corners: The local box of each image as given, float64 ``(N, 4)`` in pixels of the input.
+        profile: Boosted trees on band profiles, which are asked apart; None where they are not.
     """
 
     g: Logits
     local: Logits
     joint: Logits
     corners: NDArray[np.float64]
+    profile: Logits | None = None
 
 
 def ask(looker: Looker, joint: Joint, images: NDArray[np.uint8], views: int, device: str) -> Told:

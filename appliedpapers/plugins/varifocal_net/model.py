@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -15,6 +16,7 @@ from appliedpapers.core.metrics import logloss
 from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.schema import OutputSchema, TableSchema
 from appliedpapers.plugins.varifocal_net import answers
+from appliedpapers.plugins.varifocal_net.band_profile import usual_sizes
 from appliedpapers.plugins.varifocal_net.blend import SOURCES, Blend
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chromosomes
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
@@ -28,16 +30,17 @@ if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
     from appliedpapers.plugins.varifocal_net.learner import Crop, Looker, Told
     from appliedpapers.plugins.varifocal_net.network import Joint, VarifocalNet
+    from appliedpapers.plugins.varifocal_net.profile_trees import ProfileTrees
     from appliedpapers.plugins.varifocal_net.splits import ChromosomeSplit
     from appliedpapers.plugins.varifocal_net.steps import Variant
     from appliedpapers.plugins.varifocal_net.tasks import Examples
 
-WEIGHTS = "network.safetensors"
+WEIGHTS, TREES = "network.safetensors", "profile-trees.txt"
 
 Floats = NDArray[np.float64]
 Labels = tuple[NDArray[np.int64], NDArray[np.int64]]
 
-_WORDS = {"g": "G-Net", "local": "L-Net", "joint": "joint classifiers"}
+_WORDS = {"g": "g-net", "local": "l-net", "joint": "joint", "profile": "profile-trees"}
 _SIZES = (
     *("input_size", "canvas", "width", "units_per_block", "stem_stride", "local_stem_stride"),
     *("localiser_hidden", "head", "head_hidden"),
@@ -53,6 +56,7 @@ class ChromosomeClassifier(Model):
         reference: Median area in pixels that cells are scaled to; None where cells are not known.
         blend: How answers become probabilities; None before it is fitted.
         valid_losses: Logloss of the types on validation cells, by the crops that were tried.
+        trees: Trees on band profiles, where they answer, too.
         box_offset: Mean distance of the localiser's boxes from the middle, as a share; None without one.
         synthetic: Whether it was fitted on simulated images.
     """
@@ -67,6 +71,7 @@ class ChromosomeClassifier(Model):
         self.blend: Blend | None = None
         self.valid_losses: dict[str, float] = {}
         self.box_offset: float | None = None
+        self.trees: ProfileTrees | None = None
         self.synthetic = False
         self.device = "cpu"
         self._data = config.data
@@ -111,7 +116,10 @@ class ChromosomeClassifier(Model):
         else:
             self.reference = reference_area(learned)
         examples = self._examples(learned), self._examples(chosen)
-        self._keep_best(train_steps(config, *examples, run, start), chosen)
+        variants = train_steps(config, *examples, run, start)
+        if "profile" in self._sources:
+            self._fit_trees(learned, chosen, run, cast("ChromosomeClassifier | None", init))
+        self._keep_best(variants, chosen)
         return self
 
     def read(self, chromosomes: Chromosomes) -> Reading:
@@ -121,7 +129,7 @@ class ChromosomeClassifier(Model):
         factors = scales(chromosomes, self._data.scale, self.reference)
         options = self.config.network
         images, placements = prepare(chromosomes, factors, options.canvas, options.input_size)
-        told = self._ask(images, *self._pair())
+        told = self._ask(chromosomes, images, *self._pair())
         boxes = np.array(
             [
                 placement.to_image(corners, image.shape[1], image.shape[0])
@@ -136,18 +144,28 @@ class ChromosomeClassifier(Model):
     def parts(self, chromosomes: Chromosomes, valid: Chromosomes) -> dict[str, tuple[Floats, Floats]]:
         """Return what parts of the model say alone, each calibrated on ``valid``, by name: types and q-down.
 
-        These are G-Net, L-Net, the joint classifiers where they are not the answer itself and, right after it
-        was fitted, the variant whose crop was not chosen.
+        These are those who answer together, the networks without the trees and, right after it was fitted,
+        the variant whose crop was not chosen.
         """
-        images, (turned, labels) = self._prepared(chromosomes), self._both_ways(valid)
-        told, heard = self._ask(images, *self._pair()), self._ask(turned, *self._pair())
-        names = {"g-net": "g", "l-net": "local"}
-        if self.config.network.answer != "joint":
-            names["joint"] = "joint"
-        found = {name: Blend.fit(heard, *labels, [source])(told) for name, source in names.items()}
+        turned = _both_ways(valid)
+        labels = _labels(turned)
+
+        def told_by(pair: tuple[Looker, Joint]) -> tuple[Told, Told]:
+            parts = [(part, self._prepared(part), *pair) for part in (chromosomes, turned)]
+            return self._ask(*parts[0]), self._ask(*parts[1])
+
+        told, heard = told_by(self._pair())
+        names = {_WORDS[source]: source for source in SOURCES["blend"]}
+        found = {
+            name: Blend.fit(heard, *labels, [source])(told)
+            for name, source in names.items()
+            if (source,) != self._sources and getattr(told, source) is not None
+        }
+        if "profile" in self._sources:
+            found["networks"] = Blend.fit(heard, *labels, SOURCES["networks"])(told)
         for name, pair in self._others.items():
-            blend = Blend.fit(self._ask(turned, *pair), *labels, self._sources)
-            found[name] = blend(self._ask(images, *pair))
+            told, heard = told_by(pair)
+            found[name] = Blend.fit(heard, *labels, self._sources)(told)
         return found
 
     def review(self, table: pa.Table) -> Sequence[GroupProblem]:
@@ -200,17 +218,23 @@ class ChromosomeClassifier(Model):
             yield "who answers", ", ".join(_WORDS[source] for source in self.blend.sources)
             yield "temperatures of types, each and together", _listed(self.blend.types)
             yield "temperatures of polarity", _listed(self.blend.polarity)
+        if self.trees is not None:
+            yield from ((f"profile-trees: {name}", value) for name, value in self.trees.describe())
 
     def write_parts(self, folder: Path) -> dict[str, Any]:
-        """Write the networks as safetensors."""
+        """Write the networks as safetensors, and trees in LightGBM's own text format."""
         from safetensors.torch import save_file
 
         assert self.network is not None
         assert self.blend is not None
         weights = {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
         save_file(weights, folder / WEIGHTS)
+        if self.trees is not None:
+            self.trees.write(folder / TREES)
+        trees = self.trees and {"usual": self.trees.usual.tolist(), "facts": self.trees.facts}
         return {
             "classes": list(TYPES),
+            "trees": trees,
             "crop": self.crop,
             "reference": self.reference,
             "blend": self.blend.to_json(),
@@ -231,6 +255,10 @@ class ChromosomeClassifier(Model):
         model.reference, model.box_offset = state["reference"], state["box_offset"]
         model.blend = Blend.from_json(state["blend"])
         model.valid_losses = dict(state["valid_losses"])
+        if state["trees"]:
+            from appliedpapers.plugins.varifocal_net.profile_trees import ProfileTrees
+
+            model.trees = ProfileTrees.read(folder / TREES, state["trees"]["usual"], state["trees"]["facts"])
         model.network = new_network(config.network, seed=0)
         model.network.load_state_dict(load_file(folder / WEIGHTS))
         stand_still(model.network.to(device))
@@ -251,10 +279,10 @@ class ChromosomeClassifier(Model):
 
     def _keep_best(self, variants: Sequence[Variant], valid: Chromosomes) -> None:
         """Calibrate each variant on validation cells, and keep the one that is best there."""
-        images, labels = self._both_ways(valid)
-        found = []
+        turned = _both_ways(valid)
+        images, labels, found = self._prepared(turned), _labels(turned), []
         for variant in variants:
-            told = self._ask(images, variant.looker, variant.joint)
+            told = self._ask(turned, images, variant.looker, variant.joint)
             blend = Blend.fit(told, *labels, self._sources)
             self.valid_losses[variant.crop] = logloss(labels[0], blend(told)[0])
             found.append((self.valid_losses[variant.crop], variant, blend))
@@ -273,12 +301,23 @@ class ChromosomeClassifier(Model):
         factors = scales(chromosomes, self._data.scale, self.reference)
         return prepare(chromosomes, factors, options.canvas, options.input_size)[0]
 
-    def _both_ways(self, chromosomes: Chromosomes) -> tuple[NDArray[np.uint8], Labels]:
-        """Return prepared images, every other one upside down, and their labels."""
-        images, polarity = self._prepared(chromosomes), chromosomes.polarity.astype(np.int64)
-        images[1::2] = images[1::2, ::-1].copy()
-        polarity[1::2] = np.where(polarity[1::2] == UNKNOWN, UNKNOWN, 1 - polarity[1::2])
-        return images, (chromosomes.labels.astype(np.int64), polarity)
+    def _fit_trees(
+        self, train: Chromosomes, valid: Chromosomes, run: FitContext, init: ChromosomeClassifier | None
+    ) -> None:
+        """Fit trees on band profiles, or keep those of ``init`` where they are better on ``valid``."""
+        from appliedpapers.plugins.varifocal_net.profile_trees import Profiles, ProfileTrees, type_loss
+
+        usual = usual_sizes(train)
+        learned, chosen = Profiles.of(train, usual), Profiles.of(valid, usual)
+        self.trees = ProfileTrees.fit(learned, chosen, usual, run.seed)
+        before = None if init is None else init.trees
+        if before is not None:
+            kept = Profiles.of(valid, before.usual)
+            losses = [
+                type_loss(trees.chances(profiles.features), profiles.labels)
+                for trees, profiles in ((before, kept), (self.trees, chosen))
+            ]
+            self.trees = before if losses[0] <= losses[1] else self.trees
 
     def _examples(self, chromosomes: Chromosomes) -> Examples:
         import torch
@@ -299,20 +338,39 @@ class ChromosomeClassifier(Model):
         looker = Looker(self.config.network, self.crop, network.g, network.l, network.localiser)
         return looker, network.joint
 
-    def _ask(self, images: NDArray[np.uint8], looker: Looker, joint: Joint) -> Told:
-        from appliedpapers.plugins.varifocal_net.learner import ask
+    def _ask(self, chromosomes: Chromosomes, images: NDArray[np.uint8], looker: Looker, joint: Joint) -> Told:
+        import torch
 
-        return ask(looker, joint, images, self.config.network.views, self.device)
+        from appliedpapers.plugins.varifocal_net.learner import Logits, ask
+
+        told = ask(looker, joint, images, self.config.network.views, self.device)
+        if self.trees is None:
+            return told
+        said = self.trees.logarithms(chromosomes)
+        return replace(told, profile=Logits(*(torch.from_numpy(one) for one in said)))
 
     @property
     def _sources(self) -> tuple[str, ...]:
-        return SOURCES if self.config.network.answer == "blend" else ("joint",)
+        return SOURCES[self.config.network.answer]
 
 
 def _cases(table: pa.Table) -> list[str | None]:
     if "case" not in table.column_names:
         return [None] * table.num_rows
     return cast("list[str | None]", table.column("case").to_pylist())
+
+
+def _both_ways(chromosomes: Chromosomes) -> Chromosomes:
+    """Return chromosomes with every other one upside down."""
+    odd = np.arange(len(chromosomes)) % 2 == 1
+    images = [image[::-1] if turn else image for image, turn in zip(chromosomes.images, odd, strict=True)]
+    turned = odd & (chromosomes.polarity != UNKNOWN)
+    polarity = np.where(turned, 1 - chromosomes.polarity, chromosomes.polarity).astype(np.int8)
+    return replace(chromosomes, images=images, polarity=polarity)
+
+
+def _labels(chromosomes: Chromosomes) -> Labels:
+    return chromosomes.labels.astype(np.int64), chromosomes.polarity.astype(np.int64)
 
 
 def _listed(numbers: Sequence[float]) -> str:

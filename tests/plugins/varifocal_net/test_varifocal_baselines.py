@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from appliedpapers.core.model import FitContext
 from appliedpapers.plugins.varifocal_net import baselines as module
+from appliedpapers.plugins.varifocal_net import profile_trees
 from appliedpapers.plugins.varifocal_net.band_profile import BANDS, FEATURES, band_features, upside_down
 from appliedpapers.plugins.varifocal_net.baselines import baselines
 from appliedpapers.plugins.varifocal_net.chromosomes import UNKNOWN, Chromosomes
@@ -56,7 +57,7 @@ def parts():
 @pytest.fixture(scope="module", params=list(BY_PLACE))
 def fitted(request, parts, tmp_path_factory):
     few = pytest.MonkeyPatch()
-    few.setattr(module, "_MOST_ROUNDS", 10)
+    few.setattr(profile_trees, "_MOST_ROUNDS", 10)
     few.setattr(module, "_PENALTIES", (0.3,))
     one = baselines(KaryotypeConfig())[BY_PLACE[request.param]]
     one.fit(parts[0], parts[1], FitContext(tmp_path_factory.mktemp("run")))
@@ -165,7 +166,7 @@ def test_what_was_chosen_is_said(fitted):
 
 @pytest.mark.parametrize("name", ["profile-logistic", "profile-lightgbm"])
 def test_without_polarity_types_are_learned_alone(name, parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_ROUNDS", 3)
+    monkeypatch.setattr(profile_trees, "_MOST_ROUNDS", 3)
     monkeypatch.setattr(module, "_PENALTIES", (0.3,))
     blind = [
         ChromosomeSplit(replace(own, polarity=np.full(len(own), UNKNOWN, np.int8)))
