@@ -39,7 +39,6 @@ PLANNED = {
     "agrosense": "soil photos, soil tests and spectra to crop and nitrogen advice",
     "virtual-inking": "propose the surgical margin on H&E slides",
     "laser-cvae": "find abnormal ageing and early failure of lasers and LEDs",
-    "varifocal-net": "type and polarity of chromosomes, and the karyogram",
     "volatility-images": "forecast short-term volatility from order-flow images",
 }
 
@@ -415,12 +414,14 @@ def _described(config_class: Any, path: str) -> str:
     return str(config_class.model_fields[name].description)
 
 
-def _options(config_class: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def _options(config_class: Any, prefix: str = "", holds: Any = None) -> Iterator[tuple[str, Any, str]]:
+    """Yield name, default and meaning; ``holds`` is a section that its owner fills in otherwise."""
     for name, field in config_class.model_fields.items():
+        usual = field.get_default(call_default_factory=True) if holds is None else getattr(holds, name)
         if hasattr(field.annotation, "model_fields"):
-            yield from _options(field.annotation, f"{prefix}{name}.")
+            yield from _options(field.annotation, f"{prefix}{name}.", usual)
         else:
-            yield f"{prefix}{name}", field.get_default(call_default_factory=True), str(field.description)
+            yield f"{prefix}{name}", usual, str(field.description)
 
 
 def _listed(value: Any) -> Any:
@@ -439,6 +440,7 @@ def _plain(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, str) else value
 
 
+_CHROMOSOME_FIGURES = ("type_accuracy", "polarity_accuracy", "case_accuracy_assignment")
 PARTS: dict[str, Callable[[], str]] = {
     "plugins": plugin_table,
     "flags": flag_table,
@@ -470,6 +472,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "imu-attitude-output": lambda: column_table("imu-attitude", "output"),
     "imu-attitude-datasets": lambda: dataset_table("imu-attitude"),
     "imu-attitude-options": lambda: option_table("imu-attitude"),
+    "varifocal-net-presets": lambda: preset_table("varifocal-net"),
+    "varifocal-net-measured": lambda: measured_table("varifocal-net", _CHROMOSOME_FIGURES),
+    "varifocal-net-input": lambda: column_table("varifocal-net", "input"),
+    "varifocal-net-output": lambda: column_table("varifocal-net", "output"),
+    "varifocal-net-datasets": lambda: dataset_table("varifocal-net"),
+    "varifocal-net-options": lambda: option_table("varifocal-net"),
     "modules": module_table,
     "modules-measured": lambda: check_table("nn"),
     "mowst-accuracy": lambda: mixture_part("accuracy"),
