@@ -13,7 +13,7 @@ INPUT = TableSchema(
         Column(
             "case",
             "string",
-            "the cell (metaphase) that the chromosome is of; without it nothing is dispatched",
+            "the cell (metaphase) that the chromosome is of; without it there is no karyotype",
             nullable=True,
             required=False,
             example="A17-03",
@@ -30,7 +30,7 @@ INPUT = TableSchema(
         Column(
             "fixed_type",
             "string",
-            "type that a person has settled; dispatch keeps to it",
+            "type that a person has settled; it is kept",
             nullable=True,
             required=False,
             categories=TYPES,
@@ -44,7 +44,13 @@ _TOP = tuple(
     for place in (1, 2, 3)
     for column in (
         Column(f"type_{place}", "string", f"type in place {place} by the networks alone", categories=TYPES),
-        Column(f"probability_{place}", "float64", "of that type, calibrated", minimum=0, maximum=1),
+        Column(
+            f"probability_{place}",
+            "float64",
+            f"probability of type_{place}, calibrated",
+            minimum=0,
+            maximum=1,
+        ),
     )
 )
 
@@ -61,11 +67,19 @@ OUTPUT = OutputSchema(
             _nullable(column)
             for column in (
                 Column("type", "string", "type that is consistent with the whole cell", categories=TYPES),
-                Column("probability", "float64", "of that type by the networks alone", minimum=0, maximum=1),
+                Column(
+                    "probability",
+                    "float64",
+                    "probability of the type, by the networks alone",
+                    minimum=0,
+                    maximum=1,
+                ),
                 *_TOP,
                 Column("moved", "bool", "the cell asked for another type than the most probable one"),
                 Column("polarity", "string", "which way the q-arm points", categories=POLARITIES),
-                Column("polarity_probability", "float64", "of that polarity", minimum=0, maximum=1),
+                Column(
+                    "polarity_probability", "float64", "probability of the polarity", minimum=0, maximum=1
+                ),
                 *(
                     Column(f"box_{edge}", "float64", "edge of the part that L-Net looked at", unit="px")
                     for edge in ("x0", "y0", "x1", "y1")

@@ -20,6 +20,7 @@ from appliedpapers.plugins.varifocal_net.corrections import corrections, write_c
 from appliedpapers.plugins.varifocal_net.dispatch import plain_labels
 from appliedpapers.plugins.varifocal_net.karyogram import Cell, Placed
 from appliedpapers.plugins.varifocal_net.karyotype import Karyotype, settle
+from appliedpapers.plugins.varifocal_net.readers import names_of_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -196,13 +197,15 @@ def _to_table(order: Order, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
     told = dict(zip(order.rows, rows, strict=True))
     schema = OUTPUT.arrow_schema()
+    names = dict(zip(("case", "chromosome"), names_of_table(order.table), strict=True))
     whole: list[dict[str, Any]] = []
     for row in range(order.table.num_rows):
         whole.append({**told.get(row, {}), "problem": order.unusable.get(row)})
     columns = {
-        field.name: order.table.column(field.name)
-        if field.name in ("case", "chromosome")
-        else pa.array([one.get(field.name) for one in whole], field.type)
+        field.name: pa.array(
+            names.get(field.name) or [one.get(field.name) for one in whole],
+            field.type,
+        )
         for field in schema
     }
     return pa.table(columns, schema=schema)

@@ -154,7 +154,8 @@ def _content(path: Path, name: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{name}: no such file ({path}).", hint="Check the path.") from None
+        where = "" if str(path) in name else f" ({path})"
+        raise DataError(f"{name}: no such file{where}.", hint="Check the path.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{name}: cannot be read ({reason}).", hint="Check the file.") from None

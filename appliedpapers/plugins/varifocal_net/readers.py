@@ -13,6 +13,7 @@ import numpy as np
 from appliedpapers.core.errors import DataError
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, WHITE, Chromosomes
 from appliedpapers.plugins.varifocal_net.config import DataConfig
+from appliedpapers.plugins.varifocal_net.corrections import plain
 from appliedpapers.plugins.varifocal_net.images import SUFFIXES, Background, png_bytes, read_images
 from appliedpapers.plugins.varifocal_net.listing import (
     Entry,
@@ -68,10 +69,14 @@ def input_table(listing: Listing, background: Background) -> pa.Table:
     """Return what is listed as ``predict`` takes it: ``case``, ``chromosome``, ``image``, ``fixed_type``.
 
     Images are absolute paths, or PNG bytes where the source is no file of its own for each chromosome.
+
+    Raises:
+        DataError: An image of a cell is absent, without which its karyotype would be wrong.
     """
     import pyarrow as pa
 
     entries = listing.entries
+    _require_files(entries)
     if all(isinstance(entry.image, Path) for entry in entries):
         images = pa.array([str(Path(str(entry.image)).resolve()) for entry in entries], pa.string())
     else:
@@ -91,7 +96,8 @@ def chromosomes_of_table(table: pa.Table, background: Background) -> tuple[Chrom
     """Read the rows of a table that keeps the contract of ``predict``.
 
     Args:
-        table: ``image`` and, if there are any, ``case``, ``chromosome`` and ``fixed_type``.
+        table: ``image`` and, if there are any, ``case``, ``chromosome`` and ``fixed_type``. Names that
+            corrections protect from spreadsheets are read as what they were.
         background: What the images lie on.
 
     Returns:
@@ -99,7 +105,7 @@ def chromosomes_of_table(table: pa.Table, background: Background) -> tuple[Chrom
         by its number (from 0).
     """
     sources = table.column("image").to_pylist()
-    cases, given, fixed = (_texts(table, name) for name in ("case", "chromosome", "fixed_type"))
+    (cases, given), fixed = names_of_table(table), _texts(table, "fixed_type")
     names = [name or f"{row + 1}" for row, name in enumerate(given)]
     shown = [
         source if isinstance(source, str) else f"image of '{name}'"
@@ -121,10 +127,28 @@ def chromosomes_of_table(table: pa.Table, background: Background) -> tuple[Chrom
     return chromosomes, found.problems
 
 
+def names_of_table(table: pa.Table) -> tuple[list[str | None], list[str | None]]:
+    """Return the case and the name of the chromosome of each row, without a spreadsheet's apostrophes."""
+    cases, names = (
+        [None if name is None else plain(name) for name in _texts(table, column)]
+        for column in ("case", "chromosome")
+    )
+    return cases, names
+
+
 def _texts(table: pa.Table, name: str) -> list[str | None]:
     if name not in table.column_names:
         return [None] * table.num_rows
     return [None if value is None else str(value) for value in table.column(name).to_pylist()]
+
+
+def _require_files(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        if entry.case is not None and isinstance(entry.image, Path) and not entry.image.is_file():
+            raise DataError(
+                f"{entry.place}: no such file.",
+                hint="Correct the path, which is relative to the file that names it, or leave the case out.",
+            )
 
 
 def _label(name: str | None) -> int:

@@ -46,6 +46,8 @@ def list_manifest(path: Path, data: DataConfig) -> Listing:
         raise DataError(f"{path.name}: no rows.", hint="Expected at least one row below the column names.")
     reader = _Reader(path, columns, data)
     entries = [reader.entry(number, row) for number, row in enumerate(rows, start=1)]
+    if _is_corrected(columns) and "specimen" not in columns:
+        entries = _with_specimens(entries)
     _require_whole_split(path, entries)
     named = [bool(row.get("chromosome")) for row in rows]
     return Listing(_with_names(entries, named), reader.notes(entries))
@@ -63,7 +65,7 @@ class _Reader:
     def __init__(self, path: Path, columns: Sequence[str], data: DataConfig) -> None:
         self._path = path
         self._image = "path" if "path" in columns else "image"
-        self._corrected = {"fixed_type", "probability"} <= set(columns)
+        self._corrected = _is_corrected(columns)
         self._usual = None if "polarity" in columns else (1 if data.polarity == "q-down" else 0)
         self._seen: dict[Path, int] = {}
         self._numbered_sex = False
@@ -107,7 +109,10 @@ class _Reader:
     def _file(self, number: int, row: Row) -> Path:
         given = row[self._image]
         if not given:
-            raise DataError(f"{self._place(number, self._image)}: the path is missing.", hint="Fill it in.")
+            hint = "Fill it in."
+            if self._corrected:
+                hint = "Images of an npz, COCO or a request have no path: save each as a file and name it."
+            raise DataError(f"{self._place(number, self._image)}: the path is missing.", hint=hint)
         file = Path(os.path.normpath(self._path.parent / given))
         first = self._seen.setdefault(file, number)
         if first != number:
@@ -142,6 +147,17 @@ class _Reader:
 
     def _place(self, number: int, column: str) -> str:
         return f"{self._path.name}, column '{column}', row {number}"
+
+
+def _is_corrected(columns: Collection[str]) -> bool:
+    return {"fixed_type", "probability"} <= set(columns)
+
+
+def _with_specimens(entries: Sequence[Entry]) -> list[Entry]:
+    """Take specimens from cases that all are SPECIMEN/CASE, as those of nested folders are called."""
+    if not all(entry.case and entry.case.count("/") == 1 for entry in entries):
+        return list(entries)
+    return [replace(entry, specimen=str(entry.case).partition("/")[0]) for entry in entries]
 
 
 def _with_names(entries: Sequence[Entry], named: Sequence[bool]) -> list[Entry]:
@@ -218,4 +234,6 @@ def _text(value: object) -> str:
 
 def _missing_hint(columns: Sequence[str]) -> str:
     hint = did_you_mean("path", columns)
-    return hint if hint.startswith("Did") else f"Found {', '.join(columns)}; expected {', '.join(_COLUMNS)}."
+    if hint.startswith("Did"):
+        return f"{hint} Call it 'path'."
+    return f"Found {', '.join(columns)}; expected {', '.join(_COLUMNS)}."
