@@ -38,9 +38,9 @@ ROWS: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...] = (
 CAVEAT = "research use, not a diagnosis"
 SYNTHETIC = "the model has learned from simulated images only"
 DISPATCH = {
-    "assignment": "types made consistent over the cell by cost",
-    "paper": "types made consistent over the cell by Algorithm 1 of the paper",
-    "none": "types as predicted, each chromosome on its own",
+    "assignment": "types chosen together, for the cell as a whole",
+    "paper": "types made consistent within the cell by Algorithm 1 of the paper",
+    "none": "types as predicted, each chromosome by itself",
 }
 
 _LONGEST = 340  # pixels that the longest side of a chromosome may take when drawn
