@@ -6,6 +6,9 @@ What is compared with reference values (dispatch, boxes, crops, gradients, metri
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
 
 from benchmarks.acceptance_case import Case, Check, Measured, Settings, printed_by
 
@@ -100,6 +103,29 @@ def _other_crop(runs: Runs, metric: str) -> float:
     return measured.of(name, metric)
 
 
+def _transferred(what: str) -> Figure:
+    """Return how many types, or polarities, of CIR-Net the model of the run has right; scale by patient."""
+
+    def found(runs: Runs) -> float:
+        from appliedpapers.core.bundle import load_bundle
+        from appliedpapers.core.sources import load_dataset
+        from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
+        from appliedpapers.plugins.varifocal_net.data import DATASETS
+        from appliedpapers.plugins.varifocal_net.scoring import judged
+
+        model, _ = load_bundle(runs["run"].report.parent / "model", "cpu")
+        dataset = load_dataset(DATASETS, "varifocal-net", KaryotypeConfig(), dataset="cirnet")
+        right: list[np.ndarray] = []
+        for split in (dataset.train, dataset.valid, dataset.test):
+            own = judged(split)  # type: ignore[arg-type]
+            reading = model.read(replace(own, cases=own.specimens))  # type: ignore[attr-defined]
+            said = reading.types.argmax(axis=1) if what == "types" else reading.q_down >= 0.5
+            right.append(said == (own.labels if what == "types" else own.polarity))
+        return float(np.concatenate(right).mean())
+
+    return found
+
+
 _CROPS = (
     Check("mean distance of boxes from the middle, share", _box_offset, low=0.02),
     Check("chosen crop: type accuracy", _ours("type_accuracy")),
@@ -117,7 +143,7 @@ _CROPS = (
 )
 _PKI3 = Case(
     "pki3",
-    (2, 3, 4),
+    (2, 3, 4, 5),
     {"run": Settings("default", "pki3")},
     (
         Check("training, s", _seconds(), high=_ASKED_S),
@@ -139,6 +165,8 @@ _PKI3 = Case(
         Check("goal: aneuploid cells named, share", _ours("aneuploid_recall"), low=1.0, stretch=True),
         Check("goal: false alarms", _ours("false_alarm_rate"), high=0.0, stretch=True),
         *_CROPS,
+        Check("CIR-Net, never learned from: type accuracy", _transferred("types")),
+        Check("CIR-Net, never learned from: polarity accuracy", _transferred("polarity")),
         *(
             Check(f"{name}: type accuracy", _of(name, "type_accuracy"))
             for name in ("profile-lightgbm", "profile-logistic", "length")

@@ -84,6 +84,7 @@ def resolve(
     written = values
     for assignment in assignments:
         values = merge(values, parse_assignment(assignment))
+    values = _over_defaults(config_class, values)
     try:
         return validate(config_class, values)
     except ConfigError:
@@ -203,6 +204,19 @@ def option_paths(config_class: type[TaskConfig]) -> list[str]:
 def commented_yaml(config: TaskConfig) -> str:
     """Return the configuration as YAML with each option's description beside it."""
     return "\n".join(_comment_lines(config, 0)) + "\n"
+
+
+def _over_defaults(config_class: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values`` over what sections' own defaults state: one option of a section leaves the others."""
+    whole = dict(values)
+    for name, info in config_class.model_fields.items():
+        given, default = whole.get(name), info.default
+        # of a union, another member may be meant
+        plain = isinstance(info.annotation, type) and isinstance(default, BaseModel)
+        if plain and isinstance(given, Mapping):
+            stated = default.model_dump(exclude_unset=True)
+            whole[name] = _over_defaults(type(default), merge(stated, given))
+    return whole
 
 
 def _validate_file(config_class: type[BaseModel], values: Mapping[str, Any], file: Path) -> None:

@@ -232,7 +232,7 @@ class BatchScorer:
                 continue
             cells = table.column(name).to_pylist()
             named = {cell for cell in cells if cell is not None}
-            if not named or not all(cell and (files / cell).is_file() for cell in named):
+            if not named or not all(cell and _is_file(files / cell) for cell in named):
                 continue
             for cell in named:
                 stored[cell] = StoredFile.of(files / cell, self.output)
@@ -300,3 +300,11 @@ def _disk_refuses(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def _is_file(path: Path) -> bool:
+    # a long sentence is no file name
+    try:
+        return path.is_file()
+    except OSError:
+        return False

@@ -30,6 +30,11 @@ class Network(configs.Section):
     head: str = "mlp"
 
 
+class Stated(configs.TaskConfig):
+    network: Network = Network(depth=6, head="kan")
+    optimiser: Adam | Descent = Field(Adam(rate=0.5), discriminator="name")
+
+
 class Empty(configs.Section):
     pass
 
@@ -61,6 +66,13 @@ def test_precedence_is_default_preset_file_assignment(tmp_path):
     assert resolve(preset="published", file=path).network.depth == 7
     config = resolve("network.depth=8", "network.depth=9", preset="published", file=path)
     assert (config.network.depth, config.network.width) == (9, 32)
+
+
+def test_one_option_of_a_section_leaves_what_its_default_states():
+    found = configs.resolve(Stated, assignments=["network.width=8"])
+    assert found.network == Network(depth=6, head="kan", width=8)
+    assert configs.resolve(Stated, assignments=["network.depth=3"]).network.head == "kan"
+    assert configs.resolve(Stated, assignments=["optimiser.name=descent"]).optimiser == Descent()
 
 
 def test_a_date_stays_the_text_that_was_written(tmp_path):

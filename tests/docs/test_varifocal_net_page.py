@@ -122,7 +122,6 @@ def test_cells_become_lists_and_karyograms_and_corrections_are_kept(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="scoring takes a long text of warnings for the name of a file")
 def test_scoring_lays_karyograms_where_the_page_says(folder):
     assert "552 in, 552 out" in apps(folder, command("apps score run")).stdout
     assert len(list(folder.glob("scores/files/*/karyograms/*.html"))) == 12

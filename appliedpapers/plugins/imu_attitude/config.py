@@ -221,6 +221,7 @@ class AttitudeConfig(TaskConfig):
                 "lr": 2e-3,
                 "lr_decay": 0.8,
                 "weight_decay": 0.0,
+                "gradient_clip": None,
             },
         },
         "published": {

@@ -88,8 +88,10 @@ class ChromosomeClassifier(Model):
         return answers.OUTPUT
 
     def read_as(self, config: TaskConfig) -> None:
-        """Take over background and scale of ``config``."""
-        self._data = cast("KaryotypeConfig", config).data
+        """Take over how images are read and what becomes of probabilities: ``data`` and ``review``."""
+        other = cast("KaryotypeConfig", config)
+        self._data = other.data
+        self.config = self.config.model_copy(update={"review": other.review})
 
     def fit(self, train: Split, valid: Split, run: FitContext, *, init: Model | None = None) -> Self:
         """Train the networks in the paper's steps, choose where L-Net looks, and calibrate on ``valid``.
