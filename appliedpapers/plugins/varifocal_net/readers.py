@@ -76,8 +76,8 @@ def input_table(listing: Listing, background: Background) -> pa.Table:
     import pyarrow as pa
 
     entries = listing.entries
-    _require_files(entries)
     if all(isinstance(entry.image, Path) for entry in entries):
+        _require_files(entries)
         images = pa.array([str(Path(str(entry.image)).resolve()) for entry in entries], pa.string())
     else:
         images = pa.array([_bytes(entry, background) for entry in entries], pa.binary())
