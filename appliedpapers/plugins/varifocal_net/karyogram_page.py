@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _PACKAGE = "appliedpapers.plugins.varifocal_net"
-_PRINTED = Fraction(1, 2)  # of the size on screen: all types of a usual cell stand on one sheet of A4
+_WIDE = 1048  # pixels between the margins of the page on a large screen
+_COPY_GAP, _TYPE_GAP, _GROUP_GAP, _TYPE = 4, 16, 32, 32  # as in the template
+_PRINTED = Fraction(5, 8)  # of the size on screen: all types of a usual cell stand on one sheet of A4
 _ON_PHONE = Fraction(2, 3)
-_LISTED = Fraction(1, 3)
+_LISTED = Fraction(1, 2)
 
 
 def karyogram_page(cell: Cell) -> str:
@@ -51,7 +54,7 @@ def karyogram_page(cell: Cell) -> str:
         cell: The case, with one chromosome at least.
     """
     crops = [upright(one) for one in cell.chromosomes]
-    scale = factor(crops)
+    scale = _fitting(crops)
     lines = [csv_line(line.fields()[:-1]) for line in corrections(cell)]
     ones = [_one(number, crop, scale, lines[number]) for number, crop in enumerate(crops)]
     script, script_hash = _script()
@@ -79,6 +82,25 @@ def karyogram_page(cell: Cell) -> str:
         script=script,
         script_hash=script_hash,
     )
+
+
+def _fitting(crops: Sequence[Crop]) -> Fraction:
+    """Return the largest scale at which no row is broken on a large screen, else the largest."""
+    largest = factor(crops)
+    for times in range(int(largest), 0, -1):
+        if all(_row_width(row, crops, times) <= _WIDE for row in ROWS):
+            return Fraction(times)
+    return largest
+
+
+def _row_width(row: Sequence[tuple[str, Sequence[str]]], crops: Sequence[Crop], times: int) -> int:
+    widths = _GROUP_GAP * (len(row) - 1)
+    for _, names in row:
+        for name in names:
+            copies = [times * crop.pixels.shape[1] for crop in crops if crop.placed.type == name]
+            widths += max(_TYPE, sum(copies) + _COPY_GAP * (len(copies) - 1))
+        widths += _TYPE_GAP * (len(names) - 1)
+    return widths
 
 
 def _one(number: int, crop: Crop, scale: Fraction, line: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -67,18 +67,7 @@ def draw_karyogram(cell: Cell) -> bytes:
     from PIL import ImageDraw
 
     crops = {id(one): upright(one) for one in cell.chromosomes}
-    scale = factor(list(crops.values()))
-    lines = [
-        line
-        for row in ROWS
-        for line in _flow(
-            [
-                _slot(name, letter or "sex", [crops[id(one)] for one in cell.of_type(name)], scale)
-                for letter, names in row
-                for name in names
-            ]
-        )
-    ]
+    scale, lines = _lines(cell, crops)
     wide = max(_NARROWEST, *(_width(line) for line in lines))
     head = _header(cell, scale)
     legend = _legend(cell, list(crops.values()))
@@ -103,6 +92,30 @@ def draw_karyogram(cell: Cell) -> bytes:
     return file.getvalue()
 
 
+def _lines(cell: Cell, crops: Mapping[int, Crop]) -> tuple[Fraction, list[list[_Slot]]]:
+    """Return the largest scale at which no line of a karyogram is broken, else the largest, and its lines."""
+    largest = factor(list(crops.values()))
+    for scale in [Fraction(times) for times in range(int(largest), 0, -1)]:
+        lines = _lines_at(cell, crops, scale)
+        if len(lines) == len(ROWS) and all(len(slot.lines) < 2 for line in lines for slot in line):
+            return scale, lines
+    return largest, _lines_at(cell, crops, largest)
+
+
+def _lines_at(cell: Cell, crops: Mapping[int, Crop], scale: Fraction) -> list[list[_Slot]]:
+    return [
+        line
+        for row in ROWS
+        for line in _flow(
+            [
+                _slot(name, letter or "sex", [crops[id(one)] for one in cell.of_type(name)], scale)
+                for letter, names in row
+                for name in names
+            ]
+        )
+    ]
+
+
 def _header(cell: Cell, scale: Fraction) -> list[tuple[str, int, bool, str]]:
     count = len(cell.chromosomes)
     found = f"{count} chromosome{'' if count == 1 else 's'}"
@@ -125,9 +138,12 @@ def _legend(cell: Cell, crops: Sequence[Crop]) -> list[tuple[str, str, str]]:
         ),
         (
             any(one.needs_review for one in ones),
-            ("?", text_colour(FLAGGED), "less probable than was asked for: needs review"),
+            ("?", text_colour(FLAGGED), "not probable enough: check the type by eye"),
         ),
-        (any(one.moved for one in ones), ("← n", INK, "moved here by dispatch; type n was more probable")),
+        (
+            any(one.moved for one in ones),
+            ("← n", INK, "alone it looked more like n; put here to make the cell consistent"),
+        ),
         (any(one.fixed for one in ones), ("✓", INK, "settled by a person")),
     ]
     return [line for wanted, line in shown if wanted]

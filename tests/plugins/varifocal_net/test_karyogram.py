@@ -134,6 +134,20 @@ def test_one_factor_holds_for_a_whole_case(sizes):
         assert abs(drawn.width - crop.pixels.shape[1] * scale) < 1
 
 
+def test_a_usual_cell_is_enlarged_only_as_far_as_no_line_is_broken():
+    ones = whole_cell().chromosomes
+    wider = [chromosome(one.name, one.type, height=90, width=28) for one in ones]
+    few = cell(*(chromosome(one.name, one.type, height=40, width=10) for one in ones))
+
+    page = karyogram_page(cell(*wider))
+    high = size(draw_karyogram(cell(*wider)))[1]
+
+    assert factor([upright(one) for one in wider]) == 3
+    assert 'class="karyogram" style="--k:2"' in page
+    assert high < 4 * (2 * 94 + 22 + 76) + 300
+    assert 'class="karyogram" style="--k:4"' in karyogram_page(few)
+
+
 def test_a_picture_is_the_same_twice():
     assert draw_karyogram(whole_cell()) == draw_karyogram(whole_cell())
 
