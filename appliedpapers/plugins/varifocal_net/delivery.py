@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 KARYOGRAMS, CASES, CORRECTIONS = "karyograms", "cases.csv", "corrections.csv"
 
+_ALONE = "its cell is not known: read by itself, nothing made consistent"
 _TOP = 3
 _LONGEST_NAME = 80  # bytes: file systems take 255, of which a file that is being written needs 30
 _HASHED = re.compile(r"-[0-9a-f]{8}\Z")
@@ -87,7 +88,7 @@ def deliver(order: Order, files: Path | None) -> pa.Table:
             {
                 **_told(one, order.reading.boxes[row]),
                 "karyotype": None if karyotype is None else karyotype.text,
-                "warnings": None if karyotype is None else "; ".join(karyotype.warnings),
+                "warnings": _ALONE if karyotype is None else "; ".join(karyotype.warnings),
                 "karyogram_path": path,
                 "karyogram_sha256": sha256,
             }

@@ -210,6 +210,8 @@ def _reliability(scene: _Scene) -> Figure:
 
 def _cells(scene: _Scene) -> Figure:
     """Draw how many cells have how many wrong chromosomes, by the ways of making cells consistent."""
+    from matplotlib.ticker import MaxNLocator
+
     cases = list(scene.chromosomes.rows_by_case().values())
     fig, axes = drawing.start(height=2.8)
     words = []
@@ -224,7 +226,8 @@ def _cells(scene: _Scene) -> Figure:
     ticks = [*map(str, range(_MOST_ERRORS)), f"{_MOST_ERRORS} or more"]
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set(xlabel="wrong chromosomes in a cell", ylabel="cells")
-    axes.legend(fontsize=8.5)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8.5, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
     about = f"Cells without an error, of {len(cases)}: {', '.join(words)}"
     return drawing.finish(
         fig,
