@@ -57,15 +57,23 @@ def _dispatch(name: str) -> Figure:
     return lambda _: float(printed_by("varifocal_dispatch")["seconds"][name])
 
 
-_NETWORKS = tuple(
-    Check(f"networks without trees: {words}", _of("networks", metric), low=low)
-    for metric, words, low in (
-        ("type_accuracy", "type accuracy", 0.925),
-        ("macro_f1", "macro-F1 of the types", 0.92),
-        ("polarity_accuracy", "polarity accuracy", 0.978),
-        ("case_accuracy_assignment", "accuracy by case after assignment", 0.968),
-        ("cells_right_assignment", "cells all right after assignment", 0.52),
-    )
+# the paper's own pipeline: four steps and joint classifiers, without what we add
+_PIPELINE = (
+    *(
+        Check(f"joint classifiers: {words}", _of("joint", metric), low=low)
+        for metric, words, low in (
+            ("type_accuracy", "type accuracy", 0.925),
+            ("macro_f1", "macro-F1 of the types", 0.92),
+            ("polarity_accuracy", "polarity accuracy", 0.978),
+            ("case_accuracy_assignment", "accuracy by case after assignment", 0.968),
+            ("cells_right_assignment", "cells all right after assignment", 0.52),
+        )
+    ),
+    Check(
+        "joint classifiers: accuracy by case, Algorithm 1 less argmax",
+        _less(_of("joint", "case_accuracy_dispatch"), _of("joint", "case_accuracy_argmax")),
+        low=0.015,
+    ),
 )
 _ACCURACY = (
     Check("type accuracy", _ours("type_accuracy"), low=0.925),
@@ -74,7 +82,6 @@ _ACCURACY = (
     Check(
         "accuracy by case: Algorithm 1 less argmax",
         _less(_ours("case_accuracy_dispatch"), _ours("case_accuracy_argmax")),
-        low=0.015,
     ),
     Check("accuracy by case after assignment", _ours("case_accuracy_assignment"), low=0.968),
     Check("cells all right after assignment", _ours("cells_right_assignment"), low=0.52),
@@ -154,11 +161,11 @@ _PKI3 = Case(
     (
         Check("training, s", _seconds(), high=_ASKED_S),
         *_ACCURACY,
-        *_NETWORKS,
+        *_PIPELINE,
+        Check("networks without trees: type accuracy", _of("networks", "type_accuracy")),
         Check("joint classifiers less the better of G-Net and L-Net", _fusion_over_parts, low=-0.003),
         Check("G-Net alone: type accuracy", _of("g-net", "type_accuracy")),
         Check("L-Net alone: type accuracy", _of("l-net", "type_accuracy")),
-        Check("joint classifiers alone: type accuracy", _of("joint", "type_accuracy")),
         Check("boosted trees alone: type accuracy", _of("profile-trees", "type_accuracy")),
         Check("accuracy by case, argmax", _ours("case_accuracy_argmax")),
         Check("accuracy by case, Algorithm 1", _ours("case_accuracy_dispatch")),
