@@ -98,7 +98,7 @@ class StepsConfig(Section):
     g: TrainingConfig = TrainingConfig(epochs=9, batch_size=32, lr=3e-3, weight_decay=0.01)
     localiser: TrainingConfig = TrainingConfig(epochs=1, batch_size=32, lr=1e-3)
     l: TrainingConfig = TrainingConfig(epochs=6, batch_size=32, lr=3e-3, weight_decay=0.01)  # noqa: E741
-    follow: TrainingConfig = TrainingConfig(epochs=1, batch_size=64, lr=1e-3)
+    follow: TrainingConfig = TrainingConfig(epochs=1, batch_size=32, lr=1e-3)
     again: TrainingConfig = TrainingConfig(epochs=1, batch_size=32, lr=1e-3, weight_decay=0.01)
     fusion: TrainingConfig = TrainingConfig(epochs=6, batch_size=256, lr=1e-3, weight_decay=0.01)
     alternations: int = Field(
