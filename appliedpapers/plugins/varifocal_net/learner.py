@@ -35,12 +35,10 @@ class Seen:
     Attributes:
         features: Of both networks, ``(B, 32 c3)``.
         corners: The local box in pixels of the input, ``(B, 4)``.
-        u: What the localiser says, ``(B, 3)``; None where the crop is the chromosome's own box.
     """
 
     features: Tensor
     corners: Tensor
-    u: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -100,9 +98,9 @@ class Looker:
         """Return features and box of images ``(B, S, S)`` in 0 to 255."""
         inputs = normalise(images)
         last_map = self.g.backbone(inputs)
-        local, corners, u = self.look(images, inputs, last_map)
+        local, corners, _ = self.look(images, inputs, last_map)
         features = torch.cat([pooled(last_map, POOLED), self.local.features(local)], dim=1)
-        return Seen(features, corners, u)
+        return Seen(features, corners)
 
 
 @dataclass(frozen=True)

@@ -167,8 +167,8 @@ class BranchTask(ImageTask):
         return branch_logits(self._branch, self._branch.features(seen))
 
 
-class FirstTargetTask(ImageTask):
-    """Step 3: the localiser learns to look at the middle, as closely as the chromosome is large."""
+class LocaliserTask(ImageTask):
+    """A step in which the localiser learns, and all else stands still."""
 
     def __init__(
         self,
@@ -181,6 +181,10 @@ class FirstTargetTask(ImageTask):
     ) -> None:
         super().__init__(looker.localiser, train, valid, settings, plan, devices)
         self._looker = looker
+
+
+class FirstTargetTask(LocaliserTask):
+    """Step 3: the localiser learns to look at the middle, as closely as the chromosome is large."""
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return the distance to the first target."""
@@ -200,20 +204,8 @@ class FirstTargetTask(ImageTask):
         return target_loss(self._looker.localiser(last_map), images)
 
 
-class FollowTask(ImageTask):
+class FollowTask(LocaliserTask):
     """Step 4b: the localiser follows what L-Net makes of its crops; all else stands still."""
-
-    def __init__(
-        self,
-        looker: Looker,
-        train: Examples,
-        valid: Examples,
-        settings: TrainingConfig,
-        plan: StepsConfig,
-        devices: int = 1,
-    ) -> None:
-        super().__init__(looker.localiser, train, valid, settings, plan, devices)
-        self._looker = looker
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return L-Net's loss and a little of the distance to the first target."""
