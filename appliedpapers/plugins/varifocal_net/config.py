@@ -116,6 +116,14 @@ class StepsConfig(Section):
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="of the types")
     polarity_weight: float = Field(0.5, ge=0, description="of the polarity in the loss")
     box_weight: float = Field(0.01, ge=0, description="of the first target while the localiser follows L-Net")
+    shift: float = Field(
+        0.06,
+        ge=0,
+        le=0.5,
+        description="largest random shift of the box while L-Net first learns, as a share of half the side: "
+        "what lies beside the middle must mean something to L-Net before the localiser can follow it; the "
+        "paper: 0",
+    )
     rotation: float = Field(10.0, ge=0, le=180, description="largest random turn in degrees; the paper: 45")
     stretch: float = Field(0.05, ge=0, le=0.5, description="largest random change of scale; the paper: 0")
 
@@ -187,7 +195,7 @@ class KaryotypeConfig(TaskConfig):
                 **{name: _PAPER_STEP | {"epochs": 30} for name in ("g", "l", "localiser")},
                 **{name: _PAPER_STEP | {"epochs": 10} for name in ("follow", "again")},
                 **{"fusion": _PAPER_STEP | {"epochs": 20}, "schedule": "steps"},
-                **{"label_smoothing": 0.0, "rotation": 45.0, "stretch": 0.0},
+                **{"label_smoothing": 0.0, "shift": 0.0, "rotation": 45.0, "stretch": 0.0},
             },
             "review": {"dispatch": "paper", "missing": 0.0},
         },

@@ -67,7 +67,7 @@ class Looker:
         self._size, self._grid = options.input_size, options.crop_grad == "grid"
 
     def look(
-        self, images: Tensor, inputs: Tensor, last_map: Tensor | None
+        self, images: Tensor, inputs: Tensor, last_map: Tensor | None, shift: float = 0.0
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return L-Net's input ``(B, 1, S / 2, S / 2)``, the box's corners, and ``u``.
 
@@ -75,6 +75,7 @@ class Looker:
             images: ``(B, S, S)`` in 0 to 255.
             inputs: The same, normalised, ``(B, 1, S, S)``.
             last_map: Of G-Net; not needed for the simple crop.
+            shift: Largest random shift of the localiser's box, in ``u``.
         """
         half = self._size // 2
         if self.crop == "simple":
@@ -82,17 +83,20 @@ class Looker:
             return crop_integer(inputs, corners, half), corners.to(inputs.dtype), None
         assert last_map is not None
         u = self.localiser(last_map)
+        if shift:
+            moved = u[:, :2] + shift * (2 * torch.rand(len(u), 2).to(u) - 1)
+            u = torch.cat([moved.clamp(0, 1), u[:, 2:]], dim=1)
         box = box_of(u, self._size)
         if self._grid:
             return crop_float(inputs, box, half), box.corners(), u
         corners = integer_box(box, self._size)
         return crop_integer(inputs, corners, half), corners.to(inputs.dtype), u
 
-    def local_inputs(self, images: Tensor, inputs: Tensor) -> Tensor:
-        """Return what L-Net sees while all but L-Net stand still."""
+    def local_inputs(self, images: Tensor, inputs: Tensor, shift: float = 0.0) -> Tensor:
+        """Return what L-Net sees while all but L-Net stand still; arguments as those of :meth:`look`."""
         with torch.no_grad():
             last_map = None if self.crop == "simple" else self.g.backbone(inputs)
-            return self.look(images, inputs, last_map)[0]
+            return self.look(images, inputs, last_map, shift)[0]
 
     def see(self, images: Tensor) -> Seen:
         """Return features and box of images ``(B, S, S)`` in 0 to 255."""

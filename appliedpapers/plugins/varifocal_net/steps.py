@@ -128,7 +128,7 @@ class _Trainer:
         plan, offset = self._plan, 0.0
         first = FirstTargetTask(looker, *self._data, plan.localiser, plan, self._run.devices)
         self._fit(first, plan.localiser, "localiser")
-        self._branch(looker.local, looker, plan.l, "l-net")
+        self._branch(looker.local, looker, plan.l, "l-net", plan.shift)
         for number in range(1, plan.alternations + 1):
             stand_still(looker.local)
             follow = FollowTask(looker, *self._data, plan.follow, plan, self._run.devices)
@@ -137,9 +137,11 @@ class _Trainer:
         stand_still(looker.localiser)
         return offset
 
-    def _branch(self, branch: Branch, looker: Looker | None, settings: TrainingConfig, name: str) -> None:
+    def _branch(
+        self, branch: Branch, looker: Looker | None, settings: TrainingConfig, name: str, shift: float = 0.0
+    ) -> None:
         branch.requires_grad_(True)
-        task = BranchTask(branch, looker, *self._data, settings, self._plan, self._run.devices)
+        task = BranchTask(branch, looker, *self._data, settings, self._plan, self._run.devices, shift)
         self._fit(task, settings, name)
 
     def _variant(self, looker: Looker, joint: Joint, offset: float, name: str) -> Variant:

@@ -137,6 +137,7 @@ class BranchTask(ImageTask):
         settings: Of this step.
         plan: Of all steps.
         devices: Processes that train together.
+        shift: Largest random shift of L-Net's box while it learns, in ``u``.
     """
 
     def __init__(
@@ -148,22 +149,23 @@ class BranchTask(ImageTask):
         settings: TrainingConfig,
         plan: StepsConfig,
         devices: int = 1,
+        shift: float = 0.0,
     ) -> None:
         super().__init__(branch, train, valid, settings, plan, devices)
-        self._branch, self._looker = branch, looker
+        self._branch, self._looker, self._shift = branch, looker, shift
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return the classification loss of varied images."""
         examples, inputs = self.varied(batch)
-        return classification_loss(self._answer(examples, inputs), examples, self.plan)
+        return classification_loss(self._answer(examples, inputs, self._shift), examples, self.plan)
 
     def validate(self) -> Mapping[str, float]:
         """Return loss and accuracies on the validation part."""
         found = [(self._answer(part, normalise(part.images)), part) for part in self.judged()]
         return judge(found, self.plan)
 
-    def _answer(self, examples: Examples, inputs: Tensor) -> Logits:
-        seen = inputs if self._looker is None else self._looker.local_inputs(examples.images, inputs)
+    def _answer(self, examples: Examples, inputs: Tensor, shift: float = 0.0) -> Logits:
+        seen = inputs if self._looker is None else self._looker.local_inputs(examples.images, inputs, shift)
         return branch_logits(self._branch, self._branch.features(seen))
 
 

@@ -170,6 +170,21 @@ def test_a_blank_image_has_a_simple_crop_inside_the_image():
     assert corners.max() <= 32
 
 
+def test_shifted_boxes_keep_their_size_and_go_no_further_than_asked():
+    looker, images = looker_of(new_network(SMALL, 1).eval()), striped().images.float()
+    inputs = normalise(images)
+    with torch.no_grad():
+        last_map = looker.g.backbone(inputs)
+        _, still, u = looker.look(images, inputs, last_map)
+        torch.manual_seed(0)
+        _, moved, shifted = looker.look(images, inputs, last_map, shift=0.1)
+    assert torch.allclose(u[:, 2], shifted[:, 2])
+    assert torch.allclose(moved[:, 2] - moved[:, 0], still[:, 2] - still[:, 0], atol=1e-4)
+    distance = (shifted - u)[:, :2].abs()
+    assert 0.05 < distance.max() <= 0.1 + 1e-6
+    assert len(torch.unique(distance)) == distance.numel()
+
+
 @pytest.mark.parametrize("gradient", ["grid", "paper"])
 def test_while_the_localiser_follows_all_else_stands_still(tmp_path, gradient):
     options = SMALL.model_copy(update={"crop_grad": gradient})
