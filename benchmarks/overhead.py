@@ -6,8 +6,8 @@
 Every line is a fresh process on the embedded dataset, one thread. Bare means: import the plugin, make the
 data, fit the model and the baselines, predict the test part, write the weights; then read the weights,
 predict a file, write the answers. It leaves out what the suite adds: audit, fingerprints, checks,
-intervals, figures, report, MLflow, registration, manifests. Asked of ``apps run`` is at most 10 % and 8 s more
-than bare. Memory is the largest resident size of a process.
+intervals, figures, report, MLflow, registration, manifests. Asked of ``apps run`` is at most 10 % and 8 s
+more than bare. Memory is the largest resident size of a process.
 """
 
 from __future__ import annotations
