@@ -117,7 +117,7 @@ class StepsConfig(Section):
     polarity_weight: float = Field(0.5, ge=0, description="of the polarity in the loss")
     box_weight: float = Field(0.01, ge=0, description="of the first target while the localiser follows L-Net")
     shift: float = Field(
-        0.06,
+        0.08,
         ge=0,
         le=0.5,
         description="largest random shift of the box while L-Net first learns, as a share of half the side: "
