@@ -141,7 +141,7 @@ def train_weak(block: str, config: FinalMlpConfig, prepared: Prepared, run: FitC
         config.training,
         shuffle_buffer=config.data.shuffle_buffer,
     )
-    fit(task, config.training, run, name="weak")
+    fit(task, run, name="weak")
     return network
 
 
@@ -166,7 +166,7 @@ def _train(
         oov_dropout=rate,
         shuffle_buffer=config.data.shuffle_buffer,
     )
-    fit(task, config.training, run, name=name)
+    fit(task, run, name=name)
     return network
 
 

@@ -156,7 +156,7 @@ class FretsForecaster(Model):
             task = WindowTask(
                 network, learn, judge, self.config.training, mixes_series=options.channel_mixing
             )
-            fit(task, self.config.training, run, name=f"network-{number}")
+            fit(task, run, name=f"network-{number}")
             if ridge is not None:
                 self.shares.append(shrink_correction(network, judge, mixes_series=options.channel_mixing))
             self.networks.append(network)

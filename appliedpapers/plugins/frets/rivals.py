@@ -110,7 +110,7 @@ class LinearNetwork(Baseline):
             update={"lr": _LINEAR_LR, "lr_decay": 0.5, "batch_size": 32}
         )
         learn, judge = cast("ForecastSplit", train).windows, cast("ForecastSplit", valid).windows
-        fit(WindowTask(self.network, learn, judge, settings), settings, run, name=self.name)
+        fit(WindowTask(self.network, learn, judge, settings), run, name=self.name)
         return self
 
     def predict(self, split: Split) -> Forecast:

@@ -294,7 +294,7 @@ class AttitudeEstimator(Model):
                 )
             parts.append(PaperWindows(known, options))
         network = self._new_network(run.seed)
-        fit(PaperTask(network, parts[0], parts[1], self.config.training, options), self.config.training, run)
+        fit(PaperTask(network, parts[0], parts[1], self.config.training, options), run)
 
     def _corrected(self, gravity: GravityFilter, corrector: Corrector) -> ResidualFilter:
         length, every = network_pace(self.config)

@@ -126,41 +126,31 @@ class _Trainer:
     def _alternate(self, looker: Looker) -> float:
         """Train localiser and L-Net in turn, and return how far boxes are from the middle."""
         plan, offset = self._plan, 0.0
-        first = FirstTargetTask(looker, *self._data, plan.localiser, plan, self._run.devices)
-        self._fit(first, plan.localiser, "localiser")
+        self._fit(FirstTargetTask(looker, *self._data, plan.localiser, plan), "localiser")
         self._branch(looker.local, looker, plan.l, "l-net")
         for number in range(1, plan.alternations + 1):
             stand_still(looker.local)
-            follow = FollowTask(looker, *self._data, plan.follow, plan, self._run.devices)
-            offset = self._fit(follow, plan.follow, f"localiser-{number}")["box_offset"]
+            follow = FollowTask(looker, *self._data, plan.follow, plan)
+            offset = self._fit(follow, f"localiser-{number}")["box_offset"]
             self._branch(looker.local, looker, plan.again, f"l-net-{number}")
         stand_still(looker.localiser)
         return offset
 
     def _branch(self, branch: Branch, looker: Looker | None, settings: TrainingConfig, name: str) -> None:
         branch.requires_grad_(True)
-        task = BranchTask(branch, looker, *self._data, settings, self._plan, self._run.devices)
-        self._fit(task, settings, name)
+        self._fit(BranchTask(branch, looker, *self._data, settings, self._plan), name)
 
     def _variant(self, looker: Looker, joint: Joint, offset: float, name: str) -> Variant:
         """Train the joint classifiers on what both networks, now standing still, make of varied images."""
         stand_still(looker.local)
-        settings = self._plan.fusion
-        task = JointTask(
-            joint,
-            self._varied_features(looker),
-            self._valid_features(looker),
-            settings,
-            self._plan,
-            self._run.devices,
-        )
-        self._fit(task, settings, name)
+        features = self._varied_features(looker), self._valid_features(looker)
+        self._fit(JointTask(joint, *features, self._plan.fusion, self._plan), name)
         stand_still(joint)
         return Variant(looker.crop, looker, joint, offset)
 
-    def _fit(self, task: TrainTask, settings: TrainingConfig, name: str) -> dict[str, float]:
+    def _fit(self, task: TrainTask, name: str) -> dict[str, float]:
         """Train one step, and return what its kept epoch gave on the validation part."""
-        history = fit(task, settings, self._run, name)
+        history = fit(task, self._run, name)
         return history.epochs[history.best_epoch - 1]
 
     def _varied_features(self, looker: Looker) -> Examples:
