@@ -15,6 +15,7 @@ from appliedpapers.core.data import Split
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.model import FitContext, GroupProblem, Model, Stream
 from appliedpapers.core.schema import OutputSchema, TableSchema
+from appliedpapers.core.weights import load_network, save_network
 from appliedpapers.plugins.imu_attitude import answers
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, FilterConfig
 from appliedpapers.plugins.imu_attitude.embedded import WEIGHTS, is_plain, single_corrector
@@ -202,12 +203,7 @@ class AttitudeEstimator(Model):
         """Write the network as safetensors and, if asked for, as ONNX."""
         network = self._paper or self._residual
         if network is not None:
-            from safetensors.torch import save_file
-
-            tensors = {
-                name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-            }
-            save_file(tensors, folder / WEIGHTS)
+            save_network(network, folder / WEIGHTS)
         if self._residual is not None and self.config.model.onnx:
             from appliedpapers.plugins.imu_attitude.onnx import export_residual
 
@@ -230,11 +226,7 @@ class AttitudeEstimator(Model):
         model._held_out = {float(share): float(error) for share, error in state["held_out"]}
         model.calibration = Calibration.from_json(state["calibration"])
         if state["network"]:
-            from safetensors.torch import load_file
-
-            network = model._new_network(seed=0)
-            network.load_state_dict(load_file(folder / WEIGHTS))
-            network.to(device).eval()
+            load_network(model._new_network(seed=0), folder / WEIGHTS, device)
         return model
 
     def _uncalibrated(self, recording: Recording) -> Estimate:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.training import TrainTask, fit
 from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.core.weights import drawn_by
 from appliedpapers.plugins.varifocal_net.augment import vary
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig, NetworkConfig
 from appliedpapers.plugins.varifocal_net.learner import Crop, Looker
@@ -55,8 +56,7 @@ class Variant:
 
 def new_network(options: NetworkConfig, seed: int) -> VarifocalNet:
     """Return untrained networks; the global generator is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_by(seed):
         network = VarifocalNet.of(options)
         initialise(network)
     # a fifth faster on a CPU; with fewer channels oneDNN (torch 2.13) writes where it may not
