@@ -1,4 +1,4 @@
-"""LightGBM in one way: the trees are those of a call by hand, and files that hold none are refused by name."""
+"""LightGBM in one way: trees are those of a call by hand, and files that hold none are refused by name."""
 
 import lightgbm
 import numpy as np
