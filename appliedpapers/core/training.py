@@ -19,7 +19,7 @@ from appliedpapers.core.distributed import start_fabric, started_ranks
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.progress import SilentProgress
 from appliedpapers.core.training_config import TrainingConfig
-from appliedpapers.core.training_loop import FitLoop, History
+from appliedpapers.core.training_loop import ONLY, FitLoop, History
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -91,20 +91,21 @@ class TrainTask(ABC):
         """Return metrics of the validation data; called in eval mode, no gradients, 32 bits."""
 
 
-def fit(task: TrainTask, context: FitContext, name: str = "network") -> History:
+def fit(task: TrainTask, context: FitContext, name: str = ONLY) -> History:
     """Train ``task.network`` and leave it on its device, in eval mode, with the weights of the best epoch.
 
     The same seed gives the same weights on the same machine, also when training is interrupted at any step
     and resumed. Checkpoints go to ``context.folder / name`` (:mod:`appliedpapers.core.checkpoint`); Ctrl-C
     finishes the step, writes one and raises ``KeyboardInterrupt``, a second Ctrl-C stops at once.
-    ``context.log_metrics`` receives every epoch of the history once a call; on resume the earlier epochs are
-    replayed first. With several processes each takes every n-th batch and gradients are averaged, so a step
-    covers n batches; in a shorter last step some processes repeat a batch.
+    ``context.log_metrics`` receives every epoch of the history once a call, with keys such as
+    ``encoder/train_loss`` where the network has a name; on resume the earlier epochs are replayed first.
+    With several processes each takes every n-th batch and gradients are averaged, so a step covers n batches;
+    in a shorter last step some processes repeat a batch.
 
     Args:
         task: What to train, and how.
         context: Seed, device, precision, folder, progress and metric sink of the run.
-        name: Names this network among those of the run: its folder and its random streams.
+        name: Names this network among those of the run: its folder, its random streams and its metrics.
 
     Raises:
         RunError: The loss or the monitored metric is not finite (the message names the step), a checkpoint

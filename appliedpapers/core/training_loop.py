@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from appliedpapers.core.training import TrainTask
 
+ONLY = "network"  # name of the network of a run that has but one
+
 _SETTLE_EVERY = 25  # steps between transfers of the losses: the device need not wait for each one
 _SHOW_EVERY_S = 0.1
 _WRITING_SHARE = 0.05  # of the time may go into checkpoints
@@ -112,7 +114,7 @@ class FitLoop:
     def run(self) -> History:
         """Start or continue, train to the end, and put the best weights into the network."""
         self._open()
-        title = "training" if self.name == "network" else self.name
+        title = "training" if self.name == ONLY else self.name
         total = self.settings.epochs * self.num_steps
         with Interrupt() as interrupt, self.context.progress.task(title, total=total) as bar:
             if not self.finished:
@@ -186,11 +188,16 @@ class FitLoop:
         self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0
         self._judge(value)
         self.history.epochs.append(record)
-        self.context.log_metrics(record, self.epoch)
+        self._log(record, self.epoch)
         said = f"{self.task.monitor.replace('_', ' ')} {value:.4g}"
         said += "" if self.task.keeps_last else f" (best {self.history.best_epoch})"
         bar.advance(self.unshown, note=f"epoch {self.epoch}/{self.settings.epochs}  {said}")
         self.unshown = 0
+
+    def _log(self, record: Mapping[str, float], epoch: int) -> None:
+        if self.name != ONLY:
+            record = {f"{self.name}/{key}": value for key, value in record.items()}
+        self.context.log_metrics(record, epoch)
 
     def _judge(self, value: float) -> None:
         if self._is_better(value):
@@ -289,7 +296,7 @@ class FitLoop:
         self.total, self.finished = state["total"], state["finished"]
         self.generators = {key: value[self.fabric.global_rank] for key, value in state["generators"].items()}
         for epoch, record in enumerate(self.history.epochs, start=1):
-            self.context.log_metrics(record, epoch)
+            self._log(record, epoch)
 
     def _write(self) -> None:
         started = time.monotonic()

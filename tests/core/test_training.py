@@ -423,10 +423,13 @@ def test_bf16_computes_in_bf16_and_leaves_weights_batches_and_validation_alone(t
     assert {value.dtype for value in task.network.state_dict().values()} == {torch.float32}
 
 
-def test_networks_of_one_run_keep_their_checkpoints_and_random_streams_apart(tmp_path):
-    first, second = Regression(dropout=0.5), Regression(dropout=0.5)
-    fit(first, TrainingConfig(epochs=1), FitContext(tmp_path), name="encoder")
-    fit(second, TrainingConfig(epochs=1), FitContext(tmp_path), name="decoder")
+def test_networks_of_one_run_keep_their_checkpoints_random_streams_and_metrics_apart(tmp_path):
+    first, second, logged = Regression(dropout=0.5), Regression(dropout=0.5), []
+    context = FitContext(tmp_path, log_metrics=lambda metrics, step: logged.append((step, set(metrics))))
+    fit(first, TrainingConfig(epochs=1), context, name="encoder")
+    fit(second, TrainingConfig(epochs=1), context, name="decoder")
+    keys = ("train_loss", "valid_mse", "lr")
+    assert logged == [(1, {f"{name}/{key}" for key in keys}) for name in ("encoder", "decoder")]
     assert {path.name for path in tmp_path.iterdir()} == {"encoder", "decoder"}
     assert not same(weights_of(first), weights_of(second))
 
