@@ -13,7 +13,7 @@ from appliedpapers.core.figures import FLAGGED, MUTED, OURS, TRUTH, Figure
 from appliedpapers.plugins.imu_attitude.phases import PHASES, phases
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.rotations import Floats, angle_between, roll_pitch
-from appliedpapers.plugins.imu_attitude.scoring import Answers, inclination_deg
+from appliedpapers.plugins.imu_attitude.scoring import Answers, has_reference, inclination_deg
 
 if TYPE_CHECKING:
     from appliedpapers.core.evaluation import Material
@@ -62,7 +62,7 @@ class _Scene(NamedTuple):
 def draw(material: Material) -> list[Figure]:
     """Draw all figures of a run; without a reference only where ours and the strongest rival differ most."""
     scene = _scene(material)
-    if not any(recording.judged.any() for recording in scene.recordings):
+    if not has_reference(scene.recordings):
         strip = _disagreement(scene)
         return [] if strip is None else [strip]
     errors = scene.errors(scene.ours)

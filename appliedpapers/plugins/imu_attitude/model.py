@@ -22,7 +22,7 @@ from appliedpapers.plugins.imu_attitude.embedded import WEIGHTS, is_plain, singl
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.heading import MagneticHeading
-from appliedpapers.plugins.imu_attitude.recording import Recording
+from appliedpapers.plugins.imu_attitude.recording import Recording, with_reference
 from appliedpapers.plugins.imu_attitude.residual import Corrector, ResidualFilter, network_pace
 from appliedpapers.plugins.imu_attitude.samples import problems_of, read_samples
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit
@@ -97,14 +97,14 @@ class AttitudeEstimator(Model):
         """
         learned = cast("AttitudeSplit", train).recordings
         chosen = cast("AttitudeSplit", valid).recordings
-        known = [recording for recording in (*learned, *chosen) if recording.judged.any()]
+        known = with_reference((*learned, *chosen))
         if self.is_paper:
             self._fit_paper(learned, chosen, run)
         elif known:
             self._fit_residual(known, run)
         # errors on trials that a network has learned from would promise too much
         if self.is_paper:
-            known = [recording for recording in chosen if recording.judged.any()]
+            known = with_reference(chosen)
         answer = self._uncalibrated if self.is_paper else self._by_filter
         self.calibration = Calibration.fit([answer(recording) for recording in known], known)
         return self

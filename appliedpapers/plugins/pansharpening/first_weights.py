@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -16,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.fingerprint import arrays_sha256
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.training import TrainTask, fit, shuffled_slices
 from appliedpapers.core.training_config import TrainingConfig
@@ -44,17 +44,9 @@ def shipped_weights() -> tuple[Weights, dict[str, str]]:
     with safe_open(str(path), framework="numpy") as file:
         provenance = dict(file.metadata() or {})
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if weights_sha256(weights) != provenance.get("sha256"):
+    if arrays_sha256(weights) != provenance.get("sha256"):
         raise DataError(f"{_SHIPPED}: the weights do not match their checksum.", hint="Install anew.")
     return weights, provenance
-
-
-def weights_sha256(weights: Mapping[str, NDArray[np.float32]]) -> str:
-    """Return the sha256 over names and values, in the order of names."""
-    digest = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()
 
 
 def train_first_weights(
@@ -100,7 +92,7 @@ def train_first_weights(
         "train_fingerprint": train.fingerprint(),
         "epochs": str(len(history.epochs)),
         "licence": "Apache-2.0",
-        "sha256": weights_sha256(weights),
+        "sha256": arrays_sha256(weights),
     }
     return weights, provenance
 
