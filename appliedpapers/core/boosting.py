@@ -23,6 +23,7 @@ from appliedpapers.core.errors import BundleError, DataError
 from appliedpapers.core.features.encoded import EncodedRows
 from appliedpapers.core.features.tree_table import TreeTable, tree_table
 from appliedpapers.core.files import whole_file
+from appliedpapers.core.lightgbm_trees import best_rounds, grow, read_booster, write_booster
 from appliedpapers.core.metrics import auc
 from appliedpapers.core.progress import SilentProgress
 
@@ -177,12 +178,7 @@ class BoostedTrees(ABC):
             BundleError: The file is absent or broken.
         """
         made = cls()
-        try:
-            if not path.is_file():
-                raise FileNotFoundError(path)
-            made._load(path)
-        except Exception as error:  # the libraries raise errors of their own without a common base
-            raise BundleError(f"{path}: cannot be read by {cls.name}.", hint="Restore the bundle.") from error
+        made._load(path)
         return made
 
     def describe(self) -> Iterable[tuple[str, str]]:
@@ -238,33 +234,24 @@ class LightGbm(BoostedTrees):
         threads: int,
         grown: Callable[[int, float], None],
     ) -> None:
-        import lightgbm
-
-        fixed = {
-            "objective": "binary",
-            "metric": "auc",
-            "deterministic": True,
-            "force_row_wise": True,
-            "verbosity": -1,
-            "seed": seed,
-            "num_threads": threads,
-        }
-        fitted = self._dataset(train, {**fixed, **self.parameters}, None)
-        checked = self._dataset(valid, {**fixed, **self.parameters}, fitted)
+        fitted = self._dataset(train, None)
 
         def report(state: Any) -> None:
             grown(state.iteration + 1, state.evaluation_result_list[0][2])
 
-        self._booster = lightgbm.train(
-            {**fixed, **self.parameters},
+        self._booster = grow(
+            {"objective": "binary", "metric": "auc", **self.parameters},
             fitted,
-            self.max_trees,
-            valid_sets=[checked],
-            callbacks=[lightgbm.early_stopping(self.patience, verbose=False), report],
+            self._dataset(valid, fitted),
+            rounds=self.max_trees,
+            patience=self.patience,
+            seed=seed,
+            threads=threads,
+            told=[report],
         )
-        self.trees_ = int(self._booster.best_iteration or self._booster.current_iteration())
+        self.trees_ = best_rounds(self._booster)
 
-    def _dataset(self, rows: EncodedRows, parameters: Parameters, reference: Any) -> Any:
+    def _dataset(self, rows: EncodedRows, reference: Any) -> Any:
         import lightgbm
 
         table = tree_table(rows)
@@ -274,7 +261,6 @@ class LightGbm(BoostedTrees):
             weight=rows.weight,
             reference=reference,
             categorical_feature=np.flatnonzero(table.categorical).tolist(),
-            params=dict(parameters),
         )
 
     def _margins(self, table: TreeTable, threads: int) -> NDArray[Any]:
@@ -285,13 +271,11 @@ class LightGbm(BoostedTrees):
         )
 
     def _save(self, path: Path) -> None:
-        self._booster.save_model(str(path), num_iteration=self.trees_)
+        write_booster(self._booster, path)
 
     def _load(self, path: Path) -> None:
-        import lightgbm
-
-        self._booster = lightgbm.Booster(model_file=str(path))
-        self.trees_ = int(self._booster.current_iteration())
+        self._booster = read_booster(path)
+        self.trees_ = best_rounds(self._booster)
 
 
 class XgBoost(BoostedTrees):
@@ -385,8 +369,11 @@ class XgBoost(BoostedTrees):
         import xgboost
 
         self._booster = xgboost.Booster({"nthread": 1})
-        # by path: an empty buffer would end the process
-        self._booster.load_model(str(path))
+        try:
+            # by path: an empty buffer would end the process
+            self._booster.load_model(str(path))
+        except (xgboost.core.XGBoostError, OSError, ValueError) as error:
+            raise BundleError(f"{path}: cannot be read by xgboost.", hint="Restore the bundle.") from error
         self.trees_ = int(self._booster.num_boosted_rounds())
 
 

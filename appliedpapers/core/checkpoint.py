@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliedpapers.core.errors import RunError
+from appliedpapers.core.weights import stored
 
 if TYPE_CHECKING:
     import torch
@@ -227,10 +228,7 @@ def restore_generators(states: Mapping[str, Tensor], device: str) -> None:
 def _serialise(tensors: Mapping[str, torch.Tensor]) -> bytes:
     from safetensors.torch import save
 
-    # Clones, because safetensors refuses tensors that share memory (tied weights, expanded buffers).
-    content: bytes = save(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    )
+    content: bytes = save(stored(tensors))
     return content
 
 

@@ -31,13 +31,12 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
-def start_fabric(device: str, precision: str, *, routes: bool = False) -> Fabric:
+def start_fabric(device: str, precision: str) -> Fabric:
     """Return a launched Fabric for this process.
 
     Args:
         device: A resolved device; with several processes each takes the CUDA device of its local rank.
         precision: ``"32"``, ``"bf16"`` or ``"16"``.
-        routes: Some steps leave some parameters unused.
 
     Raises:
         ConfigError: There are fewer CUDA devices than processes.
@@ -59,7 +58,7 @@ def start_fabric(device: str, precision: str, *, routes: bool = False) -> Fabric
         accelerator="cuda" if cuda else "cpu",
         devices=local if world > 1 else alone,
         num_nodes=world // local,
-        strategy=DDPStrategy(find_unused_parameters=routes) if world > 1 else "auto",
+        strategy=DDPStrategy() if world > 1 else "auto",
         precision=_PLUGIN_PRECISION[precision],
         plugins=[environment],
     )

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from appliedpapers.core.figures import OURS, STRONGEST
 from appliedpapers.core.metrics import Metric
+from appliedpapers.core.verdict import strongest_baseline
 
 if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
@@ -323,6 +325,22 @@ class Material:
     results: dict[str, Any]
     histories: dict[str, list[dict[str, float]]]
     config: TaskConfig
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data are synthetic, which every figure says."""
+        return self.dataset.provenance.synthetic
+
+    @property
+    def rival(self) -> str | None:
+        """Name of the strongest baseline, beside which ours is drawn; None without one."""
+        test = strongest_baseline(self.results)
+        return None if test is None else str(test["b"])
+
+    def compared(self) -> list[tuple[Any, str, str]]:
+        """Return prediction, name and colour of the strongest baseline, and of ours to be drawn over it."""
+        shown = [(self.rival, STRONGEST), (self.model_name, OURS)]
+        return [(self.predictions[name], name, color) for name, color in shown if name is not None]
 
 
 class Evaluation(ABC):

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,11 +35,14 @@ MANY_POINTS = 5_000
 _READABLE = {STRONGEST: "#B04E00", BASELINE: "#666666", TRUTH: "#007556", FLAGGED: "#A14580"}
 _DPI = 144
 _MARK_INCHES = 0.18
+_NAME_STEP = 0.11
+_MOST_STEPS = 12
 
 # the salt that makes SVG ids repeatable is global in matplotlib: it is set by one thread at a time
 _SALT_LOCK = threading.Lock()
 
 Media = Literal["image/svg+xml", "image/png"]
+_Epochs = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -162,40 +166,87 @@ def label_end(axes: Any, x: float, y: float, text: str, color: str) -> None:
     )
 
 
+def label_ends(axes: Any, x: Any, ends: Sequence[tuple[float, str, str]], gap: float = 0.075) -> None:
+    """Label lines at their ends, pushed apart where they would overlap, inside the axes.
+
+    Args:
+        axes: Whose limits are set.
+        x: Where the lines end.
+        ends: Last value, label and colour of each.
+        gap: Between labels, as a share of the height; low axes need more.
+    """
+    from scipy.optimize import isotonic_regression
+
+    if not ends:
+        return
+    bottom, top = axes.get_ylim()
+    inside = sorted((min(max(value, bottom), top), name, color) for value, name, color in ends)
+    # the nearest places that are a gap apart: monotonic regression once the gaps are taken off
+    gaps = gap * (top - bottom) * np.arange(len(inside))
+    places = isotonic_regression(np.array([value for value, _, _ in inside]) - gaps).x
+    places = np.clip(places, bottom, top - gaps[-1]) + gaps
+    for y, (_, name, color) in zip(places, inside, strict=True):
+        label_end(axes, x, float(y), name, color)
+
+
+def name_lines(axes: Any, lines: Sequence[tuple[str, str]], place: tuple[float, float]) -> None:
+    """Write the names of lines below one another into the axes, in the lines' colours.
+
+    Args:
+        axes: Where there is room for them.
+        lines: Name and colour, top first.
+        place: Left upper corner, as shares of the axes.
+    """
+    for number, (name, color) in enumerate(lines):
+        axes.annotate(
+            name,
+            (place[0], place[1] - _NAME_STEP * number),
+            xycoords="axes fraction",
+            va="top",
+            color=text_colour(color),
+            fontsize=9,
+        )
+
+
 def learning_curves(
     history: Sequence[Mapping[str, float]], model: str, *, metric: str, synthetic: bool
 ) -> Figure | None:
     """Draw the training and the validation metric of each epoch; None with fewer than two epochs.
 
-    The two share their axes when they are the same quantity, otherwise each has its own.
+    The two share their axes when they are the same quantity, otherwise each has its own. A model that is
+    trained in several steps has axes for each of them.
 
     Args:
-        history: Metrics of each epoch; keys such as ``train_loss`` and ``valid_mse``.
+        history: Metrics of each epoch; keys such as ``train_loss`` and ``valid_mse``, those of a step with a
+            name such as ``encoder/valid_mse``.
         model: Whose they are.
         metric: The metric that is shown where several were recorded.
         synthetic: Whether the data are synthetic.
     """
-    names = [name for part in ("train", "valid") if (name := _recorded(history, part, metric))]
-    if len(history) < 2 or not names:
+    steps = {}
+    for step, epochs in _by_step(history).items():
+        names = [name for part in ("train", "valid") if (name := _recorded(epochs, part, metric))]
+        if len(epochs) > 1 and names:
+            steps[step or model] = epochs, names
+    if not steps:
         return None
+    if len(steps) > 1:
+        return _curves_by_step(steps, model, synthetic)
+    [(epochs, names)] = steps.values()
+    return _curves_of_one(epochs, names, model, synthetic)
+
+
+def _curves_of_one(epochs: _Epochs, names: list[str], model: str, synthetic: bool) -> Figure:
     apart = len({_quantity(name) for name in names}) > 1
-    canvas, drawn = start(height=2.6, columns=2 if apart else 1, squeeze=False)
+    panels = [[name] for name in names] if apart else [names]
+    canvas, drawn = start(height=2.6, columns=len(panels), squeeze=False)
     ending = ""
-    for name, axes in zip(names, drawn[0] if apart else [drawn[0][0]] * len(names), strict=True):
-        points = [(number, epoch[name]) for number, epoch in enumerate(history, 1) if name in epoch]
-        epochs, values = zip(*points, strict=True)
-        valid = name.startswith("valid")
-        axes.plot(epochs, values, color=OURS, linestyle="-" if valid else ":", marker=".", ms=4)
-        label_end(axes, epochs[-1], values[-1], name.partition("_")[0], OURS)
-        axes.set(xlabel="epoch", ylabel=_quantity(name))
-        axes.margins(x=0.08, y=0.18)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if valid:
-            best = _best(points, _quantity(name))
-            axes.plot(*best, marker="o", ms=8, mfc="none", mec=OURS)
+    for axes, together in zip(drawn[0], panels, strict=True):
+        best = _draw_curves(axes, epochs, together)
+        if best is not None:
             axes.annotate("best", best, xytext=(0, 9), textcoords="offset points", ha="center", color=MUTED)
-            ending = f"; the best {name.replace('_', ' ')} is at epoch {best[0]} of {len(history)}"
-    shown = " and ".join(name.replace("_", " ") for name in names)
+            ending = f"; the best {_words(together[-1])} is at epoch {best[0]} of {len(epochs)}"
+    shown = " and ".join(map(_words, names))
     return finish(
         canvas,
         name="learning-curves",
@@ -204,6 +255,68 @@ def learning_curves(
         alt=f"Training of {model}: {shown} by epoch{ending}.",
         synthetic=synthetic,
     )
+
+
+def _curves_by_step(steps: Mapping[str, tuple[_Epochs, list[str]]], model: str, synthetic: bool) -> Figure:
+    shown = dict(islice(steps.items(), _MOST_STEPS))
+    columns = min(len(shown), 3)
+    rows = -(-len(shown) // columns)
+    canvas, drawn = start(height=0.5 + 1.6 * rows, rows=rows, columns=columns, squeeze=False)
+    findings = []
+    for axes, (step, (epochs, names)) in zip_longest(drawn.flat, shown.items(), fillvalue=("", ([], []))):
+        if not epochs:
+            axes.set_axis_off()
+            continue
+        # beside one another there is room for one quantity a step
+        together = [name for name in names if _quantity(name) == _quantity(names[-1])]
+        best = _draw_curves(axes, epochs, together, gap=0.16)
+        axes.set_title(step)
+        if best is not None:
+            about = f"best {_words(together[-1])} of {step} {best[1]:.3g}"
+            findings.append(f"{about} at epoch {best[0]} of {len(epochs)}")
+    more = f" {len(steps) - len(shown)} further steps are not shown." if len(steps) > len(shown) else ""
+    return finish(
+        canvas,
+        name="learning-curves",
+        title="Learning curves",
+        caption="The steps of training in their order. Dotted: training. Solid: validation, with its best "
+        f"epoch.{more}",
+        alt=f"Training of {model} in {len(steps)} steps: {'; '.join(findings) or 'no validation'}.",
+        synthetic=synthetic,
+    )
+
+
+def _draw_curves(
+    axes: Any, epochs: _Epochs, names: Sequence[str], gap: float = 0.1
+) -> tuple[int, float] | None:
+    """Draw metrics of one quantity over epochs, and return the best epoch of the validation."""
+    ends, best = [], None
+    for name in names:
+        points = [(number, epoch[name]) for number, epoch in enumerate(epochs, 1) if name in epoch]
+        valid = name.startswith("valid")
+        axes.plot(*zip(*points, strict=True), color=OURS, ls="-" if valid else ":", marker=".", ms=4)
+        ends.append((points[-1][1], name.partition("_")[0], OURS))
+        if valid:
+            best = _best(points, _quantity(name))
+            axes.plot(*best, marker="o", ms=8, mfc="none", mec=OURS)
+    axes.set(xlabel="epoch", ylabel=_quantity(names[-1]).replace("_", " "))
+    axes.margins(x=0.08, y=0.18)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    label_ends(axes, len(epochs), ends, gap)
+    return best
+
+
+def _by_step(history: _Epochs) -> dict[str, list[dict[str, float]]]:
+    """Return the epochs of each step by its name, in their order; "" for those without a name."""
+    steps: dict[str, list[dict[str, float]]] = {}
+    for epoch in history:
+        step = next((key.rpartition("/")[0] for key in epoch if "/" in key), "")
+        steps.setdefault(step, []).append({key.rpartition("/")[2]: value for key, value in epoch.items()})
+    return steps
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _finish_axes(axes: Any) -> None:
@@ -227,7 +340,7 @@ def _mark_synthetic(fig: Canvas) -> None:
     fig.text(0.995, 0.99, "synthetic data", ha="right", va="top", color=MUTED, fontsize=8, style="italic")
 
 
-def _recorded(history: Sequence[Mapping[str, float]], part: str, metric: str) -> str | None:
+def _recorded(history: _Epochs, part: str, metric: str) -> str | None:
     known = dict.fromkeys(name for epoch in history for name in epoch if name.split("_")[0] == part)
     wanted = (f"{part}_{metric}", f"{part}_loss")
     return next((name for name in (*wanted, *known) if name in known), None)

@@ -1,14 +1,16 @@
-"""Fingerprints: of tables, equal for equal values however they are held in memory, and of files."""
+"""Fingerprints: of tables, equal for equal values however they are held in memory, of arrays and of files."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
 
@@ -27,6 +29,14 @@ def table_fingerprint(table: pa.Table) -> str:
     for name, column in zip(table.column_names, table.columns, strict=True):
         _feed_text(digest, name)
         _feed_array(digest, _joined(column))
+    return digest.hexdigest()
+
+
+def arrays_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return the sha256 over names and values of arrays, in the order of names."""
+    digest = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 

@@ -41,7 +41,7 @@ class FitContext:
         devices: Number of processes that train together.
         resume: Continue from the checkpoint in ``folder`` if there is one.
         progress: Where progress is shown.
-        log_metrics: Receives metrics once an epoch.
+        log_metrics: Receives metrics once an epoch; keys of a step of training begin with its name and ``/``.
     """
 
     folder: Path

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from appliedpapers.core.config import Section
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Section):
     """How :func:`appliedpapers.core.training.fit` trains one network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(10, ge=1, le=100_000, description="passes over the training data, at most")
     batch_size: int = Field(32, ge=1, le=1_000_000, description="training examples a step (per process)")

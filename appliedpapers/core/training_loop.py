@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,14 +22,16 @@ from appliedpapers.core.checkpoint import (
 )
 from appliedpapers.core.device import derive_seed, seed_everything
 from appliedpapers.core.errors import ConfigError, RunError
+from appliedpapers.core.interrupt import Interrupt
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.progress import Task
-from appliedpapers.core.training_config import TrainingConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from appliedpapers.core.training import TrainTask
+
+ONLY = "network"  # name of the network of a run that has but one
 
 _SETTLE_EVERY = 25  # steps between transfers of the losses: the device need not wait for each one
 _SHOW_EVERY_S = 0.1
@@ -81,50 +80,25 @@ class _Held:
         self.batch = batch
 
 
-class _Interrupt:
-    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; the second acts at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> _Interrupt:
-        self._before = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is threading.main_thread() and callable(self._before):
-            signal.signal(signal.SIGINT, self._note)
-        else:
-            self._before = None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            self._before(number, frame)
-        self.asked = True
-
-
 class FitLoop:
     """One fit in one process: where it stands, and the steps that move it on."""
 
-    def __init__(
-        self, task: TrainTask, settings: TrainingConfig, context: FitContext, name: str, fabric: Fabric
-    ) -> None:
-        self.task, self.settings, self.context, self.name, self.fabric = task, settings, context, name, fabric
+    def __init__(self, task: TrainTask, context: FitContext, name: str, fabric: Fabric) -> None:
+        self.task, self.context, self.name, self.fabric = task, context, name, fabric
+        self.settings = settings = task.settings
         self.store = CheckpointStore(context.folder / name)
         self.network = task.network.to(fabric.device)
         self.device = str(fabric.device)
         seed_everything(derive_seed(context.seed, "fit", name, fabric.global_rank))
         self.optimizer = task.optimizer()
-        given = task.scheduler(self.optimizer)
+        self.num_steps = math.ceil(task.num_steps() / fabric.world_size)
+        steps = settings.epochs * (self.num_steps if task.schedules_steps else 1)
+        given = task.scheduler(self.optimizer, steps)
         self.scheduler = given or torch.optim.lr_scheduler.ExponentialLR(self.optimizer, settings.lr_decay)
         self.schedules_steps = task.schedules_steps and given is not None
         step = _Step(task)
         self.forward = fabric.setup_module(step) if fabric.world_size > 1 else step
         self.stepper = fabric.setup_optimizers(self.optimizer)
-        self.num_steps = math.ceil(task.num_steps() / fabric.world_size)
         self.history = History(best_value=-math.inf if task.higher_is_better else math.inf)
         self.best: dict[str, Tensor] | None = None
         self.best_is_stored = False
@@ -140,9 +114,9 @@ class FitLoop:
     def run(self) -> History:
         """Start or continue, train to the end, and put the best weights into the network."""
         self._open()
-        title = "training" if self.name == "network" else self.name
+        title = "training" if self.name == ONLY else self.name
         total = self.settings.epochs * self.num_steps
-        with _Interrupt() as interrupt, self.context.progress.task(title, total=total) as bar:
+        with Interrupt() as interrupt, self.context.progress.task(title, total=total) as bar:
             if not self.finished:
                 bar.advance(self.epoch * self.num_steps + self.step)
             while not self.finished:
@@ -156,7 +130,7 @@ class FitLoop:
         self.network.eval()
         return self.history
 
-    def _train_epoch(self, bar: Task, interrupt: _Interrupt) -> None:
+    def _train_epoch(self, bar: Task, interrupt: Interrupt) -> None:
         batches = self._remaining_batches()
         if self.generators is not None:
             restore_generators(self.generators, self.device)
@@ -214,16 +188,23 @@ class FitLoop:
         self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0
         self._judge(value)
         self.history.epochs.append(record)
-        self.context.log_metrics(record, self.epoch)
+        self._log(record, self.epoch)
         said = f"{self.task.monitor.replace('_', ' ')} {value:.4g}"
         said += "" if self.task.keeps_last else f" (best {self.history.best_epoch})"
         bar.advance(self.unshown, note=f"epoch {self.epoch}/{self.settings.epochs}  {said}")
         self.unshown = 0
 
+    def _log(self, record: Mapping[str, float], epoch: int) -> None:
+        if self.name != ONLY:
+            record = {f"{self.name}/{key}": value for key, value in record.items()}
+        self.context.log_metrics(record, epoch)
+
     def _judge(self, value: float) -> None:
         if self._is_better(value):
-            self.history.best_value, self.history.best_epoch = value, self.epoch
-            self.best, self.best_is_stored, self.waiting = _copy_weights(self.network), False, 0
+            self.history.best_value, self.history.best_epoch, self.waiting = value, self.epoch, 0
+            # the last weights are those that the network holds at the end
+            if not self.task.keeps_last:
+                self.best, self.best_is_stored = _copy_weights(self.network), False
         else:
             self.waiting += 1
         patience = self.settings.patience
@@ -276,7 +257,7 @@ class FitLoop:
             self.total += loss
         self.losses.clear()
 
-    def _leave_if_asked(self, interrupt: _Interrupt) -> None:
+    def _leave_if_asked(self, interrupt: Interrupt) -> None:
         if not self._agree([float(interrupt.asked)])[0]:
             return
         if not self.finished:
@@ -307,13 +288,15 @@ class FitLoop:
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
         self.seconds_before = self.history.seconds
-        self.best = dict(checkpoint.best) if checkpoint.best is not None else None
+        # earlier versions stored the last weights as best ones, too
+        best = None if self.task.keeps_last else checkpoint.best
+        self.best = None if best is None else dict(best)
         self.best_is_stored = self.best is not None
         self.epoch, self.step, self.waiting = state["epoch"], state["step"], state["waiting"]
         self.total, self.finished = state["total"], state["finished"]
         self.generators = {key: value[self.fabric.global_rank] for key, value in state["generators"].items()}
         for epoch, record in enumerate(self.history.epochs, start=1):
-            self.context.log_metrics(record, epoch)
+            self._log(record, epoch)
 
     def _write(self) -> None:
         started = time.monotonic()

@@ -74,6 +74,40 @@ def test_different_quantities_get_axes_of_their_own():
     assert b"axes_2" in figure.data
 
 
+def test_steps_of_training_have_axes_of_their_own(monkeypatch):
+    """Each counts its epochs from 1: one line through all of them would say that training went back."""
+    history = [
+        *({"step": k, "one/train_loss": 4.0 / k, "one/valid_loss": 5.0 / k} for k in (1, 2, 3)),
+        *({"step": k, "two/train_loss": 9.0 / k, "two/valid_mse": 1.0 + k, "two/lr": 0.1} for k in (1, 2)),
+        {"step": 1, "short/valid_loss": 7.0},
+    ]
+    figure = curves(history)
+    assert figure.alt == (
+        "Training of ours in 2 steps: best valid loss of one 1.67 at epoch 3 of 3; "
+        "best valid mse of two 2 at epoch 1 of 2."
+    )
+    monkeypatch.setattr(f, "finish", lambda canvas, **_: canvas)
+    drawn = curves(history).axes
+    assert [axes.get_title() for axes in drawn] == ["one", "two"]
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in drawn] == [("epoch", "loss"), ("epoch", "mse")]
+    lines = [[list(line.get_xdata()) for line in axes.lines] for axes in drawn]
+    # training, validation and its best epoch; of two quantities the validation alone
+    assert lines == [[[1, 2, 3], [1, 2, 3], [3]], [[1, 2], [1]]]
+
+
+def test_one_step_with_a_name_is_drawn_as_one_without():
+    plain = [{"train_loss": 2.0 / k, "valid_mse": 3.0 / k} for k in (1, 2)]
+    named = [{f"network-0/{key}": value for key, value in epoch.items()} for epoch in plain]
+    assert curves(named) == curves(plain)
+
+
+def test_of_very_many_steps_the_first_are_drawn():
+    history = [{f"step-{k}/valid_loss": 1.0 / e} for k in range(15) for e in (1, 2)]
+    figure = curves(history)
+    assert "3 further steps are not shown" in figure.caption
+    assert figure.data.decode().count("<!-- epoch -->") == 12
+
+
 def test_one_epoch_or_nothing_recorded_gives_no_curve():
     assert curves([{"train_loss": 1.0}]) is None
     assert curves([{"lr": 1.0}, {"lr": 0.5}]) is None
@@ -85,3 +119,13 @@ def test_labels_can_be_read_on_white(color):
     channels = np.array(to_rgb(f.text_colour(color)))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.5
+
+
+def test_labels_stay_near_their_lines_and_apart():
+    _, axes = f.start()
+    axes.set_ylim(0, 10)
+    f.label_ends(axes, 1.0, [(5.0, "a", "k"), (5.0, "b", "k"), (5.1, "c", "k"), (99.0, "d", "k")])
+    places = sorted(text.xy[1] for text in axes.texts)
+    assert np.diff(places).min() >= 0.75 - 1e-9
+    assert places[-1] == pytest.approx(10)
+    assert places[1] == pytest.approx(5.03, abs=0.05)

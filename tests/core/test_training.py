@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from appliedpapers.core import training_loop
+from appliedpapers.core import training, training_loop
 from appliedpapers.core.errors import ConfigError, RunError
 from appliedpapers.core.model import FitContext
-from appliedpapers.core.training import TrainingConfig, TrainTask, fit, shuffled_slices
+from appliedpapers.core.training import TrainingConfig, TrainTask, shuffled_slices
+from appliedpapers.core.training_loop import FitLoop
 
 
 class Regression(TrainTask):
@@ -61,6 +63,11 @@ class Scripted(Regression):
     def validate(self):
         self.weights.append(weights_of(self))
         return {"valid_mse": self.values[len(self.weights) - 1]}
+
+
+def fit(task, settings, context, **named):
+    task.settings = settings
+    return training.fit(task, context, **named)
 
 
 def weights_of(task):
@@ -171,6 +178,26 @@ def test_the_last_epoch_is_kept_where_a_task_says_so_and_patience_never_stops_it
         fit(Scripted([1.0]), TrainingConfig(epochs=4, patience=1), FitContext(tmp_path, resume=True))
 
 
+def test_where_the_last_epoch_is_kept_no_other_weights_are(tmp_path, monkeypatch):
+    class Last(Regression):
+        keeps_last = True
+
+    monkeypatch.setattr(training_loop, "_WRITING_SHARE", math.inf)
+    monkeypatch.setattr(training_loop, "_copy_weights", lambda network: pytest.fail("copied"))
+    settings = TrainingConfig(epochs=3, checkpoint_every_steps=2)
+    whole = Last(dropout=0.3)
+    fit(whole, settings, FitContext(tmp_path / "whole"))
+    with pytest.raises(RunError):
+        fit(Last(dropout=0.3, poison_step=11), settings, FitContext(tmp_path))
+    [checkpoint] = (tmp_path / "network").iterdir()
+    assert not (checkpoint / "best.safetensors").exists()
+    # as earlier versions left it there
+    shutil.copy(checkpoint / "last.safetensors", checkpoint / "best.safetensors")
+    resumed = Last(dropout=0.3)
+    fit(resumed, settings, FitContext(tmp_path, resume=True))
+    assert same(weights_of(resumed), weights_of(whole))
+
+
 def test_patience_counts_epochs_without_improvement(tmp_path):
     task = Scripted([3.0, 2.0, 2.0, 2.5, 1.0])
     history = fit(task, TrainingConfig(epochs=5, patience=2), FitContext(tmp_path))
@@ -248,7 +275,7 @@ def test_lr_decay_multiplies_the_rate_after_every_epoch(tmp_path):
 
 def test_a_plateau_scheduler_sees_the_monitored_metric(tmp_path):
     class Plateau(Scripted):
-        def scheduler(self, optimizer):
+        def scheduler(self, optimizer, steps):
             return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=0)
 
     history = fit(Plateau([1.0, 2.0, 0.5]), TrainingConfig(epochs=3), FitContext(tmp_path))
@@ -258,7 +285,7 @@ def test_a_plateau_scheduler_sees_the_monitored_metric(tmp_path):
 class Stepwise(Regression):
     schedules_steps = True
 
-    def scheduler(self, optimizer):
+    def scheduler(self, optimizer, steps):
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
 
 
@@ -276,6 +303,39 @@ def test_a_schedule_by_steps_moves_within_an_epoch_and_survives_an_interruption(
     resumed = Stepwise(lr=0.08)
     fit(resumed, settings, FitContext(tmp_path, resume=True))
     assert same(weights_of(resumed), weights_of(whole))
+
+
+class Together:
+    """What the loop asks of Fabric before it begins, as one of some processes."""
+
+    device, global_rank = torch.device("cpu"), 0
+
+    def __init__(self, world_size):
+        self.world_size = world_size
+
+    def setup_module(self, module):
+        return module
+
+    def setup_optimizers(self, optimizer):
+        return optimizer
+
+
+@pytest.mark.parametrize(
+    ("by_steps", "processes", "told"),
+    [(False, 1, 3), (False, 4, 3), (True, 1, 18), (True, 2, 9), (True, 4, 6)],
+)
+def test_a_schedule_is_told_how_often_it_is_stepped(tmp_path, by_steps, processes, told):
+    class Told(Regression):
+        schedules_steps = by_steps
+
+        def scheduler(self, optimizer, steps):
+            self.told = steps
+
+    task = Told()
+    task.settings = TrainingConfig(epochs=3)
+    loop = FitLoop(task, FitContext(tmp_path), "network", Together(processes))
+    assert task.told == told
+    assert loop.num_steps == math.ceil(6 / processes)
 
 
 def test_clipping_bounds_the_norm_of_every_step(tmp_path):
@@ -363,10 +423,13 @@ def test_bf16_computes_in_bf16_and_leaves_weights_batches_and_validation_alone(t
     assert {value.dtype for value in task.network.state_dict().values()} == {torch.float32}
 
 
-def test_networks_of_one_run_keep_their_checkpoints_and_random_streams_apart(tmp_path):
-    first, second = Regression(dropout=0.5), Regression(dropout=0.5)
-    fit(first, TrainingConfig(epochs=1), FitContext(tmp_path), name="encoder")
-    fit(second, TrainingConfig(epochs=1), FitContext(tmp_path), name="decoder")
+def test_networks_of_one_run_keep_their_checkpoints_random_streams_and_metrics_apart(tmp_path):
+    first, second, logged = Regression(dropout=0.5), Regression(dropout=0.5), []
+    context = FitContext(tmp_path, log_metrics=lambda metrics, step: logged.append((step, set(metrics))))
+    fit(first, TrainingConfig(epochs=1), context, name="encoder")
+    fit(second, TrainingConfig(epochs=1), context, name="decoder")
+    keys = ("train_loss", "valid_mse", "lr")
+    assert logged == [(1, {f"{name}/{key}" for key in keys}) for name in ("encoder", "decoder")]
     assert {path.name for path in tmp_path.iterdir()} == {"encoder", "decoder"}
     assert not same(weights_of(first), weights_of(second))
 

@@ -33,8 +33,9 @@ class Noisy(TrainTask):
 
     monitor = "valid_mse"
 
-    def __init__(self, at_step=None):
+    def __init__(self, at_step=None, config=SETTINGS):
         torch.manual_seed(0)
+        self.settings = config
         self.network = nn.Sequential(
             nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Dropout(0.4), nn.Linear(6, 1)
         )
@@ -63,8 +64,8 @@ class Noisy(TrainTask):
 
 
 def train(folder, *, resume, at_step=None, config=SETTINGS, seed=3):
-    task = Noisy(at_step)
-    history = fit(task, config, FitContext(folder, seed=seed, resume=resume))
+    task = Noisy(at_step, config)
+    history = fit(task, FitContext(folder, seed=seed, resume=resume))
     return {key: value.clone() for key, value in task.network.state_dict().items()}, history, task
 
 
@@ -147,7 +148,7 @@ def test_earlier_epochs_are_replayed_to_the_metric_sink(tmp_path, uninterrupted)
     context = FitContext(
         tmp_path, seed=3, resume=True, log_metrics=lambda m, step: seen.append((step, dict(m)))
     )
-    fit(Noisy(), SETTINGS, context)
+    fit(Noisy(), context)
     assert seen == list(enumerate(uninterrupted[1].epochs, start=1))
 
 
@@ -203,7 +204,7 @@ def test_a_checkpoint_of_another_seed_or_network_is_refused(tmp_path):
     other = Noisy()
     other.network[0] = nn.Linear(3, 6, bias=False)
     with pytest.raises(ConfigError, match="shapes"):
-        fit(other, SETTINGS, FitContext(tmp_path, seed=3, resume=True))
+        fit(other, FitContext(tmp_path, seed=3, resume=True))
 
 
 @pytest.mark.parametrize("file", ["last.safetensors", "best.safetensors", "state.safetensors", "state.json"])

@@ -77,7 +77,7 @@ def poisoned(wanted, batch, end):
     """Return ``fit`` that calls ``end`` at a batch of one step."""
     real = steps.fit
 
-    def fit(task, settings, run, name):
+    def fit(task, run, name):
         count, loss = 0, task.loss
 
         def deadly(rows):
@@ -89,7 +89,7 @@ def poisoned(wanted, batch, end):
 
         if name == wanted:
             task.loss = deadly
-        return real(task, settings, run, name)
+        return real(task, run, name)
 
     return fit
 
@@ -137,11 +137,11 @@ def test_killed_and_resumed_it_is_the_same_model(tmp_path, calm):
 def test_training_that_diverges_names_where(tmp_path, step, monkeypatch):
     real = steps.fit
 
-    def fit(task, settings, run, name):
+    def fit(task, run, name):
         if name == step:
             loss = task.loss
             task.loss = lambda rows: loss(rows) * float("nan")
-        return real(task, settings, run, name)
+        return real(task, run, name)
 
     monkeypatch.setattr(steps, "fit", fit)
     with pytest.raises(RunError, match="step") as caught:

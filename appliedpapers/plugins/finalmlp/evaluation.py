@@ -37,7 +37,6 @@ class ClickEvaluation(Evaluation):
     """AUC first; logloss, Brier score and calibration before and after calibrating."""
 
     primary = "auc"
-    paired_test = "paired-bootstrap"
     baseline_names = BASELINES
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:

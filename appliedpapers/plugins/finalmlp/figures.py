@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from appliedpapers.core import figures as drawing
 from appliedpapers.core import metrics
 from appliedpapers.core.figures import BASELINE, INK, MUTED, OURS, STRONGEST, TRUTH, Figure
-from appliedpapers.core.verdict import strongest_baseline
 from appliedpapers.plugins.finalmlp.importance import (
     CAUTION,
     MOST_ROWS,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.finalmlp.splits import ClickSplit
 
 Floats = NDArray[np.float64]
+_End = tuple[float, str, str]
 
 _BINS = 15
 _COUNT_BINS = 30
@@ -74,10 +74,9 @@ def _calibration(material: Material) -> Figure:
     ours = cast("ClickPrediction", material.predictions[material.model_name])
     shown = [(f"{material.model_name}, calibrated", ours.probability, OURS, "-", True)]
     shown.append((f"{material.model_name}, before", ours.uncalibrated, OURS, ":", False))
-    rival = strongest_baseline(material.results)
-    if rival is not None:
-        theirs = cast("ClickPrediction", material.predictions[rival["b"]])
-        shown.append((f"{rival['b']}, calibrated", theirs.probability, STRONGEST, "-", False))
+    if (rival := material.rival) is not None:
+        theirs = cast("ClickPrediction", material.predictions[rival])
+        shown.append((f"{rival}, calibrated", theirs.probability, STRONGEST, "-", False))
     curves = {name: _Curve.of(chance, split.labels) for name, chance, *_ in shown}
     top = min(1.0, 1.1 * max(max(one.said.max(), one.happened.max()) for one in curves.values()))
     fig, (axes, below) = drawing.start(
@@ -107,7 +106,7 @@ def _calibration(material: Material) -> Figure:
         alt=f"Share of clicks against predicted probability on {split.num_rows:,} test rows: {words}.",
         caption=f"{_BINS} bins of equally many test rows; the band is the 95 % interval of the share, dashed "
         f"is perfect. Below: rows by our calibrated probability. {material.model_name}: {words}.",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )
 
 
@@ -119,7 +118,7 @@ def _importance(material: Material) -> Figure:
     valid = cast("ClickSplit", material.dataset.valid)
     rows = encode_split(model.encoder, valid, most=MOST_ROWS, seed=seed)
     found = importance(rows, model.logits, model.networks, seed=seed)
-    return importance_figure(found, synthetic=material.dataset.provenance.synthetic)
+    return importance_figure(found, synthetic=material.synthetic)
 
 
 def importance_figure(found: Sequence[Importance], *, synthetic: bool) -> Figure:
@@ -191,13 +190,11 @@ def _drift(material: Material) -> Figure | None:
     number = moments // length
     times = (np.array(periods) * length).astype("datetime64[us]")
     fig, (above, below) = drawing.start(height=4.4, rows=2, sharex=True)
-    rival = strongest_baseline(material.results)
-    named = [(material.model_name, OURS)] + ([(rival["b"], STRONGEST)] if rival is not None else [])
     chosen = [number == one for one in periods]
     ends: tuple[list[_End], list[_End]] = ([], [])
     areas: dict[str, list[float]] = {}
-    for name, color in named:
-        chance = cast("ClickPrediction", material.predictions[name]).probability
+    for prediction, name, color in material.compared():
+        chance = cast("ClickPrediction", prediction).probability
         areas[name] = [metrics.auc(split.labels[rows], chance[rows]) for rows in chosen]
         said = [float(chance[rows].mean()) for rows in chosen]
         above.plot(times, areas[name], color=color, marker=".", lw=1.4)
@@ -212,7 +209,7 @@ def _drift(material: Material) -> Figure | None:
     below.set_ylim(bottom=0, top=1.2 * below.get_ylim()[1])
     for axes, these in zip((above, below), ends, strict=True):
         axes.margins(x=0.02)
-        _label_ends(axes, times[-1], these)
+        drawing.label_ends(axes, times[-1], these, gap=0.12)
     locator = AutoDateLocator(minticks=3, maxticks=7)
     below.xaxis.set_major_locator(locator)
     below.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -225,23 +222,8 @@ def _drift(material: Material) -> Figure | None:
         f"and {mine[-1]:.3f} in the last.",
         caption=f"Above: AUC. Below: mean predicted probability, and the share that clicked (green). "
         f"{len(periods)} {unit}s with at least 50 rows.",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )
-
-
-_End = tuple[float, str, str]
-
-
-def _label_ends(axes: Any, x: Any, ends: Sequence[_End]) -> None:
-    """Label lines at their ends, pushed apart up and down where they would overlap."""
-    low, high = axes.get_ylim()
-    ordered = sorted(ends)
-    values = np.array([value for value, _, _ in ordered])
-    steps = np.arange(len(ordered)) * (high - low) * 0.12
-    apart = np.maximum.accumulate(values - steps) + steps
-    apart -= (apart - values).mean()
-    for y, (_, name, color) in zip(apart, ordered, strict=True):
-        drawing.label_end(axes, x, float(y), name, color)
 
 
 def _cascade(material: Material) -> Figure | None:
@@ -250,7 +232,7 @@ def _cascade(material: Material) -> Figure | None:
     if cascade is None or len(cascade.curve) < 2:
         return None
     weak = material.config.model_dump()["cascade"]["weak"]
-    return cascade_figure(cascade.curve, cascade.share, weak, synthetic=material.dataset.provenance.synthetic)
+    return cascade_figure(cascade.curve, cascade.share, weak, synthetic=material.synthetic)
 
 
 def cascade_figure(

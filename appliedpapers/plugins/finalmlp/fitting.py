@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from appliedpapers.core import metrics
+from appliedpapers.core import metrics, weights
 from appliedpapers.core.calibration import fit_calibrator
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.errors import ConfigError, did_you_mean
@@ -37,8 +37,7 @@ def new_network(fields: Sequence[EncodedField], options: ModelConfig, seed: int)
     Raises:
         ConfigError: A context names a field that is not there.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with weights.drawn_by(seed):
         return FinalMLP(
             fields,
             dim=options.dim,
@@ -53,8 +52,7 @@ def new_network(fields: Sequence[EncodedField], options: ModelConfig, seed: int)
 
 def new_weak_network(fields: Sequence[EncodedField], block: str, seed: int) -> FinalMLP:
     """Make the small network of a cascade: narrow embeddings, one shared module, no gates, no products."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with weights.drawn_by(seed):
         stream = StreamOptions((16,), 0.0, True, block)
         return FinalMLP(fields, dim=4, streams=(stream, stream), use_gate=False, fusion="sum")
 
@@ -141,7 +139,7 @@ def train_weak(block: str, config: FinalMlpConfig, prepared: Prepared, run: FitC
         config.training,
         shuffle_buffer=config.data.shuffle_buffer,
     )
-    fit(task, config.training, run, name="weak")
+    fit(task, run, name="weak")
     return network
 
 
@@ -166,7 +164,7 @@ def _train(
         oov_dropout=rate,
         shuffle_buffer=config.data.shuffle_buffer,
     )
-    fit(task, config.training, run, name=name)
+    fit(task, run, name=name)
     return network
 
 
@@ -198,7 +196,6 @@ def start_from(network: FinalMLP, encoder: Encoder, earlier: Earlier, number: in
         rows = encoder.rows_from(earlier.encoder)
     except ValueError as error:
         raise _differs(str(error)) from None
-    state = network.state_dict()
     tables = {
         name: (module, before.get_submodule(name))
         for name, module in network.named_modules()
@@ -209,13 +206,7 @@ def start_from(network: FinalMLP, encoder: Encoder, earlier: Earlier, number: in
         for name, (ours, theirs) in tables.items()
         if isinstance(theirs, FieldTables)
     }
-    for name, value in before.state_dict().items():
-        if name not in state or grown.get(name, value).shape != state[name].shape:
-            raise _differs(f"'{name}' has another size than in that model")
-        state[name] = grown.get(name, value)
-    if set(state) != set(before.state_dict()):
-        raise _differs("that model has other layers")
-    network.load_state_dict(state)
+    weights.start_from(network, before.state_dict() | grown)
 
 
 def _has(network: FinalMLP, name: str) -> bool:

@@ -48,7 +48,7 @@ class ClickTask(TrainTask):
         network: What is trained.
         train: Rows with labels, in memory or streamed.
         valid: Rows with labels.
-        settings: Batch size, penalties, schedule.
+        settings: How it is trained: batch size, penalties, schedule.
         oov_dropout: Share of tokens that are trained as if never seen.
         shuffle_buffer: Rows that are shuffled at a time where they are streamed.
     """
@@ -69,7 +69,8 @@ class ClickTask(TrainTask):
     ) -> None:
         assert valid.label is not None
         self.network: FinalMLP = network
-        self._valid, self._settings = valid, settings
+        self.settings: FinalMlpTraining = settings
+        self._valid = valid
         self._oov_dropout, self._buffer = oov_dropout, shuffle_buffer
         self._rows = len(train)
         self._stream = None if isinstance(train, EncodedRows) else train
@@ -83,17 +84,17 @@ class ClickTask(TrainTask):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return Adam with the paper's constants."""
-        settings = self._settings
+        settings = self.settings
         return torch.optim.Adam(
             self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
 
-    def scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
         """Return what lowers the rate after each epoch that is no better; it is essential (see README)."""
         return torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer,
             mode="max",
-            factor=self._settings.lr_decay,
+            factor=self.settings.lr_decay,
             patience=0,
             threshold=_BETTER_BY,
             threshold_mode="abs",
@@ -102,12 +103,12 @@ class ClickTask(TrainTask):
 
     def num_steps(self) -> int:
         """Return the batches of an epoch; a rest of one row is left out, which has no batch statistics."""
-        whole, rest = divmod(self._rows, self._settings.batch_size)
+        whole, rest = divmod(self._rows, self.settings.batch_size)
         return max(whole + (rest > 1), 1)
 
     def batches(self, order: torch.Generator) -> Iterator[Any]:
         """Yield row numbers, or encoded rows where they are streamed."""
-        size = self._settings.batch_size
+        size = self.settings.batch_size
         if self._stream is None:
             found: Iterator[Any] = shuffled_slices(self._rows, size, order)
         else:
@@ -119,16 +120,15 @@ class ClickTask(TrainTask):
 
     def loss(self, batch: Any) -> Tensor:
         """Return the weighted mean cross-entropy of a batch plus the penalties."""
-        device = self.network.tables.table.device
         rows = self._memory.take(batch) if self._memory is not None else _Tensors(batch)
-        inputs = rows.batch(device)
+        inputs = rows.batch(self.device)
         if self._oov_dropout > 0:
             inputs = self._forget(inputs)
-        label = rows.label.to(device)
+        label = rows.label.to(self.device)
         losses = F.binary_cross_entropy_with_logits(
-            self.network(inputs).float(), label, reduction="none", pos_weight=self._positive(device)
+            self.network(inputs).float(), label, reduction="none", pos_weight=self._positive()
         )
-        mean = losses.mean() if rows.weight is None else _weighted(losses, rows.weight.to(device))
+        mean = losses.mean() if rows.weight is None else _weighted(losses, rows.weight.to(self.device))
         extra = self.network.aux_loss()
         total = mean + self._penalty(inputs)
         return total if extra is None else total + extra
@@ -150,15 +150,15 @@ class ClickTask(TrainTask):
         return Batch(torch.where(forgotten, unseen, batch.ids), batch.numbers, batch.sequences)
 
     def _penalty(self, batch: Batch) -> Tensor:
-        settings = self._settings
+        settings = self.settings
         if not self._batch_rows_only:
             return self.network.penalty(settings.embedding_l2, settings.net_l2)
         whole = self.network.penalty(0.0, settings.net_l2)
         return whole + settings.embedding_l2 * self.network.batch_penalty(batch)
 
-    def _positive(self, device: torch.device) -> Tensor | None:
-        weight = self._settings.positive_weight
-        return None if weight == 1.0 else torch.tensor(weight, device=device)
+    def _positive(self) -> Tensor | None:
+        weight = self.settings.positive_weight
+        return None if weight == 1.0 else torch.tensor(weight, device=self.device)
 
 
 def _weighted(losses: Tensor, weights: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from appliedpapers.core.boosting import LightGbm
 from appliedpapers.core.calibration import Calibrator, fit_calibrator
@@ -19,6 +18,7 @@ from appliedpapers.core.features.fields import INPUTS, Fields
 from appliedpapers.core.model import FitContext, Model
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.core.sparse_logistic import SparseLogistic
+from appliedpapers.core.weights import load_network, parameter_count, save_network
 from appliedpapers.plugins.finalmlp.combine import Blend, Cascade, fit_blend, fit_cascade
 from appliedpapers.plugins.finalmlp.config import FinalMlpConfig
 from appliedpapers.plugins.finalmlp.fitting import (
@@ -179,7 +179,7 @@ class FinalMlpModel(Model):
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield the facts of the model card."""
         yield "networks", str(len(self.networks))
-        yield "parameters", f"{sum(p.numel() for net in self.networks for p in net.parameters()):,}"
+        yield "parameters", parameter_count(*self.networks)
         yield "calibration", f"{self.calibrator.method}, fitted on the valid rows"
         yield "tokens trained as never seen", f"{self.oov_dropout:g} of each batch"
         if self.blend is not None:
@@ -196,7 +196,7 @@ class FinalMlpModel(Model):
         """Write weights, vocabularies and trees; numbers of calibration and routing are returned."""
         assert self.encoder is not None
         for number, network in enumerate(self.networks):
-            _save(network, folder / _WEIGHTS.format(number))
+            save_network(network, folder / _WEIGHTS.format(number))
         if self.trees is not None:
             self.trees.write(folder / _TREES)
         if self.config.model.onnx:
@@ -228,7 +228,7 @@ class FinalMlpModel(Model):
         model.calibrator = Calibrator.from_json(state["calibration"])
         for number in range(int(state["networks"])):
             network = new_network(model.encoder.fields, config.model, seed=0)
-            model.networks.append(_load(network, folder / _WEIGHTS.format(number), device))
+            model.networks.append(load_network(network, folder / _WEIGHTS.format(number), device))
         model._scorers = [Scorer(network) for network in model.networks]
         if (folder / _TREES).is_file():
             model.trees = LightGbm.read(folder / _TREES)
@@ -289,7 +289,7 @@ class FinalMlpModel(Model):
 
     def _write_weak(self, folder: Path) -> dict[str, Any]:
         if isinstance(self.weak, FinalMLP):
-            _save(self.weak, folder / f"{_WEAK}.safetensors")
+            save_network(self.weak, folder / f"{_WEAK}.safetensors")
             return {"kind": "network"}
         if isinstance(self.weak, SparseLogistic):
             return {"kind": "logistic-regression", "state": self.weak.write(folder / _WEAK)}
@@ -303,7 +303,7 @@ class FinalMlpModel(Model):
             self.weak = SparseLogistic.read(state["state"], folder / _WEAK)
         else:
             network = new_weak_network(self.encoder.fields, self.config.cascade.weak, seed=0)
-            self.weak = _load(network, folder / f"{_WEAK}.safetensors", self._device)
+            self.weak = load_network(network, folder / f"{_WEAK}.safetensors", self._device)
             self._weak_scorer = Scorer(self.weak)
 
     def _answers(self, split: ClickSplit) -> Iterator[ClickPrediction]:
@@ -350,13 +350,3 @@ def _joined(parts: list[ClickPrediction]) -> ClickPrediction:
         np.concatenate([part.uncalibrated for part in parts]),
         np.concatenate([part.unseen for part in parts]),
     )
-
-
-def _save(network: FinalMLP, path: Path) -> None:
-    state = network.state_dict()
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, path)
-
-
-def _load(network: FinalMLP, path: Path, device: str) -> FinalMLP:
-    network.load_state_dict(load_file(path))
-    return network.to(device).eval()

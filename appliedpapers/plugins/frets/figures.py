@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core import figures as drawing
 from appliedpapers.core.figures import BASELINE, MUTED, OURS, STRONGEST, TRUTH, Figure
-from appliedpapers.core.verdict import strongest_baseline
 from appliedpapers.plugins.frets.scoring import Forecast
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _fans(material: Material) -> Figure:
         title="The last test window, series by series",
         alt=f"Forecasts of {shown} series{intervals} against what was observed.{outer}",
         caption=f"Blue: forecast{intervals}. Green: what was observed. Grey: the past.",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )
 
 
@@ -79,20 +78,20 @@ def _by_horizon(material: Material) -> Figure | None:
     split = cast("ForecastSplit", material.dataset.test)
     if split.horizon == 1:
         return None
-    rival = strongest_baseline(material.results)
-    rival_name = rival["b"] if rival is not None else None
+    rival = material.rival
     steps = np.arange(1, split.horizon + 1)
     curves = {name: _curve(forecast, split) for name, forecast in material.predictions.items()}
     fig, axes = drawing.start()
     ends = []
     for name, curve in curves.items():
-        ours, strong = name == material.model_name, name == rival_name
+        ours, strong = name == material.model_name, name == rival
         color = OURS if ours else STRONGEST if strong else TRUTH if name == "oracle" else BASELINE
         axes.plot(steps, curve, color=color, lw=1.8 if ours or strong else 1.0, zorder=3 if ours else 2)
         ends.append((float(curve[-1]), name, color))
-    axes.set_ylim(bottom=0, top=_top(curves, material.model_name, rival_name))
+    top = _top(curves, material.model_name, rival)
+    axes.set_ylim(bottom=0, top=top)
     axes.set_xlim(1, split.horizon * 1.22)
-    _label_ends(axes, split.horizon, ends)
+    drawing.label_ends(axes, split.horizon, [end for end in ends if end[0] <= top])
     axes.set_xlabel("steps ahead")
     axes.set_ylabel("mean squared error, scaled")
     mine = curves[material.model_name]
@@ -102,7 +101,7 @@ def _by_horizon(material: Material) -> Figure | None:
         title="Error by horizon",
         alt=f"Our error is {mine[0]:.3g} at the first step and {mine[-1]:.3g} at step {split.horizon}.",
         caption="Mean over all test windows and series. Lines that leave the figure are weak baselines.",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )
 
 
@@ -116,17 +115,6 @@ def _curve(forecast: Forecast, split: ForecastSplit) -> Floats:
 def _top(curves: dict[str, Floats], ours: str, rival: str | None) -> float:
     interesting = [curve.max() for name, curve in curves.items() if name in (ours, rival)]
     return float(min(max(curve.max() for curve in curves.values()), 2.2 * max(interesting)))
-
-
-def _label_ends(axes: Any, x: int, ends: list[tuple[float, str, str]]) -> None:
-    """Label lines at their ends, pushed apart where they would overlap."""
-    top = axes.get_ylim()[1]
-    gap, lowest = top * 0.062, -np.inf
-    for value, name, color in sorted(ends):
-        y = max(value, lowest + gap)
-        if y <= top:
-            drawing.label_end(axes, x, y, name, color)
-            lowest = y
 
 
 def _coverage(material: Material) -> Figure | None:
@@ -158,7 +146,7 @@ def _coverage(material: Material) -> Figure | None:
         title="Do the intervals hold what they promise?",
         alt=f"On the test windows {words}.",
         caption=f"Dashed: the promise. On {count:,} test points {words}.",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )
 
 
@@ -196,5 +184,5 @@ def _spectrum(material: Material) -> Figure | None:
         alt=f"The learned spectrum is strongest at a period of {period:.3g} steps.",
         caption="Mean amplitude over test inputs, before (grey) and after (blue) the frequency-domain MLP. "
         f"It is strongest at a period of {period:.3g} steps.",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )

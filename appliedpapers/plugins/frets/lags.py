@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.lightgbm_trees import best_rounds, grow
 from appliedpapers.plugins.frets.windows import Floats, Ints, WindowArrays
 
 LAGS = (*range(1, 25), 48, 72, 168)
@@ -25,9 +26,6 @@ _PARAMETERS: dict[str, Any] = {
     "feature_fraction": 0.8,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
 }
 
 
@@ -80,14 +78,16 @@ class LagsLightGBM:
         fitted = lightgbm.Dataset(features, target, **categorical)
         features, target = _sample(valid, self.valid_rows, rng)
         checked = lightgbm.Dataset(features, target, reference=fitted, **categorical)
-        self.booster_ = lightgbm.train(
-            {**_PARAMETERS, "seed": seed, "num_threads": self.threads},
+        self.booster_ = grow(
+            _PARAMETERS,
             fitted,
-            self.max_trees,
-            valid_sets=[checked],
-            callbacks=[lightgbm.early_stopping(self.patience, verbose=False)],
+            checked,
+            rounds=self.max_trees,
+            patience=self.patience,
+            seed=seed,
+            threads=self.threads,
         )
-        self.rounds_ = int(self.booster_.best_iteration)
+        self.rounds_ = best_rounds(self.booster_)
         return self
 
     def forecast(self, windows: WindowArrays) -> Floats:

@@ -34,7 +34,7 @@ class WindowTask(TrainTask):
         network: Maps ``(batch, lookback, series)`` to ``(batch, horizon, series)``.
         train: Windows to learn from.
         valid: Windows to judge on.
-        settings: Learning rate, decay and batch size.
+        settings: How it is trained.
         mixes_series: Whether the network needs whole windows.
     """
 
@@ -52,18 +52,18 @@ class WindowTask(TrainTask):
         self.network = network
         self._train = WindowTensors(train, mixes_series)
         self._valid = WindowTensors(valid, mixes_series)
-        self._settings = settings
+        self.settings = settings
 
     def optimizer(self) -> Optimizer:
         """Return Adam on the parameters that require gradients."""
         parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        decay = self._settings.weight_decay
+        decay = self.settings.weight_decay
         # one pass over the weights: a third of the time of the default on CPU
-        return torch.optim.Adam(parameters, lr=self._settings.lr, weight_decay=decay, fused=True)
+        return torch.optim.Adam(parameters, lr=self.settings.lr, weight_decay=decay, fused=True)
 
     def num_steps(self) -> int:
         """Return the number of whole batches, at least 1."""
-        return max(len(self._train) // self._settings.batch_size, 1)
+        return max(len(self._train) // self.settings.batch_size, 1)
 
     def batches(self, order: torch.Generator) -> Iterator[Tensor]:
         """Yield indices of windows; those left over from whole batches wait for the next epoch.
@@ -71,23 +71,21 @@ class WindowTask(TrainTask):
         On ETTh1 one window would be left over, and Adam takes as large a step on one window as on 32: the
         level of all forecasts then jumps at the end of every epoch, just where the epoch is judged.
         """
-        return islice(shuffled_slices(len(self._train), self._settings.batch_size, order), self.num_steps())
+        return islice(shuffled_slices(len(self._train), self.settings.batch_size, order), self.num_steps())
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return the mean squared error over all observed targets of the batch, and what the head adds."""
         inputs, targets = self._train.gather(batch)
-        device = next(self.network.parameters()).device
-        error = F.mse_loss(self.network(inputs.to(device)), targets.to(device))
+        error = F.mse_loss(self.network(inputs.to(self.device)), targets.to(self.device))
         return error + self.network.aux_loss() if isinstance(self.network, FreTS) else error
 
     def validate(self) -> Mapping[str, float]:
         """Return mean squared and absolute error over all validation windows."""
         squared = absolute = 0.0
         count = 0
-        device = next(self.network.parameters()).device
         for indices in torch.split(torch.arange(len(self._valid)), _WINDOWS_A_BLOCK):
             inputs, targets = self._valid.gather(indices)
-            error = self.network(inputs.to(device)).double() - targets.to(device).double()
+            error = self.network(inputs.to(self.device)).double() - targets.to(self.device).double()
             squared += float(error.square().sum())
             absolute += float(error.abs().sum())
             count += error.numel()

@@ -13,10 +13,17 @@ from safetensors.torch import load_file, save_file
 
 from appliedpapers.core.data import Split
 from appliedpapers.core.device import derive_seed
-from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.errors import DataError
 from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.core.training import fit
+from appliedpapers.core.weights import (
+    drawn_by,
+    load_network,
+    parameter_count,
+    save_network,
+    start_from,
+)
 from appliedpapers.plugins.frets.baselines import RidgeNLinear
 from appliedpapers.plugins.frets.config import FretsConfig
 from appliedpapers.plugins.frets.conformal import ConformalIntervals
@@ -151,12 +158,13 @@ class FretsForecaster(Model):
                 # trained along, the map would forget the penalty that was chosen for it
                 cast("nn.Linear", network.linear_skip).requires_grad_(False)
             if init is not None:
-                _start_from(network, cast("FretsForecaster", init), number)
+                earlier = cast("FretsForecaster", init).networks
+                start_from(network, earlier[min(number, len(earlier) - 1)].state_dict())
             network.to(run.device)
             task = WindowTask(
                 network, learn, judge, self.config.training, mixes_series=options.channel_mixing
             )
-            fit(task, self.config.training, run, name=f"network-{number}")
+            fit(task, run, name=f"network-{number}")
             if ridge is not None:
                 self.shares.append(shrink_correction(network, judge, mixes_series=options.channel_mixing))
             self.networks.append(network)
@@ -200,7 +208,7 @@ class FretsForecaster(Model):
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield the facts of the model card."""
         yield "networks", str(len(self.networks))
-        yield "parameters", f"{sum(p.numel() for net in self.networks for p in net.parameters()):,}"
+        yield "parameters", parameter_count(*self.networks)
         if self.shares:
             shares = ", ".join(f"{share:.2f}" for share in self.shares)
             yield "share of the network's correction kept by the valid windows", shares
@@ -210,10 +218,7 @@ class FretsForecaster(Model):
     def write_parts(self, folder: Path) -> dict[str, Any]:
         """Write one safetensors file a network and one with scaling and intervals."""
         for number, network in enumerate(self.networks):
-            tensors = {
-                name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-            }
-            save_file(tensors, folder / _WEIGHTS.format(number))
+            save_network(network, folder / _WEIGHTS.format(number))
         intervals, arrays = self.intervals.to_parts()
         constants = {"shift": self.scaler.shift, "scale": self.scaler.scale, **arrays}
         save_file(
@@ -238,15 +243,13 @@ class FretsForecaster(Model):
         model.scaler = Scaler(state["scaler"], constants.pop("shift"), constants.pop("scale"))
         model.intervals = ConformalIntervals.from_parts(state["intervals"], constants)
         for number in range(config.model.ensemble):
-            network = model._new_network(seed=0)
-            network.load_state_dict(load_file(folder / _WEIGHTS.format(number)))
-            model.networks.append(network.to(device).eval())
+            path = folder / _WEIGHTS.format(number)
+            model.networks.append(load_network(model._new_network(seed=0), path, device))
         return model
 
     def _new_network(self, seed: int) -> FreTS:
         options = self.config.model
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawn_by(seed):
             return FreTS(
                 lookback=options.lookback,
                 horizon=options.horizon,
@@ -398,15 +401,3 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_floating(kind):
         return pa.array(joined, kind, from_pandas=True)
     return pa.array(joined, kind)
-
-
-def _start_from(network: FreTS, init: FretsForecaster, number: int) -> None:
-    earlier = init.networks[min(number, len(init.networks) - 1)].state_dict()
-    own = network.state_dict()
-    differing = [name for name in own if name not in earlier or own[name].shape != earlier[name].shape]
-    if differing:
-        raise ConfigError(
-            f"--init-from: '{differing[0]}' has another size than in that model.",
-            hint="Use the same model.* options as the model to start from; apps registry diff compares two.",
-        )
-    network.load_state_dict(earlier)

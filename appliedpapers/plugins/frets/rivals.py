@@ -96,21 +96,20 @@ class LinearNetwork(Baseline):
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
         """Train with Adam at 5e-3, halved every epoch, best epoch on the valid windows."""
-        import torch
-
         from appliedpapers.core.training import fit
+        from appliedpapers.core.weights import drawn_by
         from appliedpapers.plugins.frets.learner import WindowTask
         from appliedpapers.plugins.frets.network import DLinear, NLinear
 
         options = self.config.model
-        torch.manual_seed(run.seed)
         make = NLinear if self.name == "nlinear" else DLinear
-        self.network = make(options.lookback, options.horizon).to(run.device)
+        with drawn_by(run.seed):
+            self.network = make(options.lookback, options.horizon).to(run.device)
         settings = self.config.training.model_copy(
             update={"lr": _LINEAR_LR, "lr_decay": 0.5, "batch_size": 32}
         )
         learn, judge = cast("ForecastSplit", train).windows, cast("ForecastSplit", valid).windows
-        fit(WindowTask(self.network, learn, judge, settings), settings, run, name=self.name)
+        fit(WindowTask(self.network, learn, judge, settings), run, name=self.name)
         return self
 
     def predict(self, split: Split) -> Forecast:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import ConfigError, PluginError
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
-from appliedpapers.plugins.imu_attitude.recording import Recording
+from appliedpapers.plugins.imu_attitude.recording import Recording, with_reference
 from appliedpapers.plugins.imu_attitude.rotations import (
     angle_between,
     conjugate,
@@ -122,11 +122,10 @@ def tune(name: str, train: Sequence[Recording]) -> Estimator:
     """
     plain = _named(name)
     method = _METHODS[plain.method]
-    judged = [recording for recording in train if recording.judged.any()]
+    judged = with_reference(train)
     if method.slow:
         few = judged[:: -(-len(judged) // _MOST_EXCERPTS) or 1]
-        parts = [_excerpt(recording, _SLOW_BUDGET // len(few)) for recording in few]
-        judged = [part for part in parts if part.judged.any()]
+        judged = with_reference(_excerpt(recording, _SLOW_BUDGET // len(few)) for recording in few)
     if not method.grid or not judged:
         return plain
     tried = [

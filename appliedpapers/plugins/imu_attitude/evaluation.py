@@ -22,7 +22,7 @@ from appliedpapers.plugins.imu_attitude.delay import carry_on, fit_delay
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.phases import PHASES, phases
-from appliedpapers.plugins.imu_attitude.recording import Recording
+from appliedpapers.plugins.imu_attitude.recording import Recording, with_reference
 from appliedpapers.plugins.imu_attitude.scoring import (
     BLOCK_S,
     PRIMARY,
@@ -105,7 +105,7 @@ class DelayedVqf(PackageBaseline):
 
         Without references, or where the package fails, it stays as it is published.
         """
-        known = [one for one in (*_recordings(train), *_recordings(valid)) if one.judged.any()]
+        known = with_reference((*_recordings(train), *_recordings(valid)))
         if not known:
             return self
         try:
@@ -152,7 +152,7 @@ class FilterBaseline(Baseline):
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
         """Fit what ours fits, and the expected error."""
-        known = [one for one in (*_recordings(train), *_recordings(valid)) if one.judged.any()]
+        known = with_reference((*_recordings(train), *_recordings(valid)))
         if known:
             self._options, self._delay = fit_filter(self._options, known, run.progress)
         plain = [self._plain(recording) for recording in known]
@@ -208,7 +208,6 @@ class AttitudeEvaluation(Evaluation):
     """Inclination RMSE over moving samples and trials; without a reference, residuals of gravity ahead."""
 
     primary = PRIMARY
-    paired_test = "paired-bootstrap"
     baseline_names = BASELINES
 
     def primary_for(self, dataset: Dataset) -> str:

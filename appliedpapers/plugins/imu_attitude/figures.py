@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core import figures as drawing
-from appliedpapers.core.figures import FLAGGED, MUTED, OURS, STRONGEST, TRUTH, Figure
-from appliedpapers.core.verdict import strongest_baseline
+from appliedpapers.core.figures import FLAGGED, MUTED, OURS, TRUTH, Figure
 from appliedpapers.plugins.imu_attitude.phases import PHASES, phases
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.rotations import Floats, angle_between, roll_pitch
-from appliedpapers.plugins.imu_attitude.scoring import Answers, inclination_deg
+from appliedpapers.plugins.imu_attitude.scoring import Answers, has_reference, inclination_deg
 
 if TYPE_CHECKING:
     from appliedpapers.core.evaluation import Material
@@ -33,13 +32,20 @@ _LONGEST_NAME = 22
 
 
 class _Scene(NamedTuple):
-    """What every figure draws: test trials with the answers of ours and, where there is one, of a rival."""
+    """What every figure draws: test trials with the answers of ours and, where there is one, of a rival.
+
+    Attributes:
+        recordings: The test trials.
+        ours: Our answers.
+        name: Of our model.
+        models: Answers, name and colour of all that are drawn, ours last.
+        synthetic: Whether the data are.
+    """
 
     recordings: tuple[Recording, ...]
     ours: Answers
     name: str
-    rival: Answers | None
-    rival_name: str
+    models: list[tuple[Answers, str, str]]
     synthetic: bool
 
     def errors(self, answers: Answers) -> list[Floats]:
@@ -56,7 +62,7 @@ class _Scene(NamedTuple):
 def draw(material: Material) -> list[Figure]:
     """Draw all figures of a run; without a reference only where ours and the strongest rival differ most."""
     scene = _scene(material)
-    if not any(recording.judged.any() for recording in scene.recordings):
+    if not has_reference(scene.recordings):
         strip = _disagreement(scene)
         return [] if strip is None else [strip]
     errors = scene.errors(scene.ours)
@@ -67,15 +73,12 @@ def draw(material: Material) -> list[Figure]:
 
 
 def _scene(material: Material) -> _Scene:
-    rival = strongest_baseline(material.results)
-    name = "" if rival is None else str(rival["b"])
     return _Scene(
         cast("AttitudeSplit", material.dataset.test).recordings,
         material.predictions[material.model_name],
         material.model_name,
-        material.predictions.get(name),
-        name,
-        material.dataset.provenance.synthetic,
+        material.compared(),
+        material.synthetic,
     )
 
 
@@ -87,7 +90,7 @@ def _over_time(scene: _Scene, worst: int) -> Figure:
     fig, axes = drawing.start(height=3.0)
     shown = _shade(axes, time, phases(recording))
     words, ends = [], []
-    for answers, name, color in _pair(scene):
+    for answers, name, color in scene.models:
         error = scene.errors(answers)[worst]
         at, values = _binned(time, error)
         axes.plot(at, values, color=color, lw=1.4 if color == OURS else 1.0, zorder=3 if color == OURS else 2)
@@ -102,7 +105,7 @@ def _over_time(scene: _Scene, worst: int) -> Figure:
         shown = f"Dotted: what 95 % of our errors are said to stay below. {shown}"
     first, last = max(counted[0] - _MARGIN_S, 0.0), min(counted[1] + _MARGIN_S, float(time[-1]))
     axes.set_xlim(first, last + 0.16 * (last - first))
-    _label_apart(axes, last, ends)
+    drawing.label_ends(axes, last, ends)
     axes.set(xlabel="time, s", ylabel="inclination error, °")
     about = f"Worst test trial {recording.trial}: root mean squared error {', '.join(words)}"
     return drawing.finish(
@@ -122,8 +125,7 @@ def _by_motion(scene: _Scene) -> Figure:
     fig, grid = drawing.start(
         height=3.8, rows=2, columns=2, sharex="col", sharey="row", gridspec_kw={"height_ratios": [3, 1]}
     )
-    pairs = _pair(scene)
-    errors = {name: np.concatenate(scene.errors(answers)) for answers, name, _ in pairs}
+    errors = {name: np.concatenate(scene.errors(answers)) for answers, name, _ in scene.models}
     words = []
     for column, (values, edges, label) in enumerate(
         (
@@ -135,7 +137,7 @@ def _by_motion(scene: _Scene) -> Figure:
         judged = np.isfinite(errors[scene.name])
         counts = np.bincount(place[judged], minlength=len(edges) - 1)
         bins = [number for number, count in enumerate(counts) if count >= _FEWEST]
-        for _, name, color in pairs:
+        for _, name, color in scene.models:
             quartiles = np.array(
                 [
                     np.nanquantile(errors[name][judged & (place == number)], (0.25, 0.5, 0.75))
@@ -155,7 +157,7 @@ def _by_motion(scene: _Scene) -> Figure:
     grid[0, 0].set_ylim(bottom=0)
     grid[0, 0].set_ylabel("inclination error, °")
     grid[1, 0].set_ylabel("samples, %")
-    _name_lines(grid[0, 0], pairs)
+    drawing.name_lines(grid[0, 0], [line[1:] for line in scene.models], (0.03, 0.95))
     return drawing.finish(
         fig,
         name="error-by-motion",
@@ -195,23 +197,22 @@ def _strip(scene: _Scene, worst: int, error: Floats) -> Figure:
 
 def _disagreement(scene: _Scene) -> Figure | None:
     """Draw roll and pitch where two estimators differ most; None without a second one."""
-    if scene.rival is None:
+    if len(scene.models) < 2:
         return None
+    (other, other_name, color), _ = scene.models
     apart = [
         np.zeros(1) if ours is None or rival is None else np.rad2deg(angle_between(ours.up, rival.up))
-        for ours, rival in zip(scene.ours.estimates, scene.rival.estimates, strict=True)
+        for ours, rival in zip(scene.ours.estimates, other.estimates, strict=True)
     ]
     trial = int(np.argmax([part.max() for part in apart]))
     recording = scene.recordings[trial]
-    ours, rival = scene.ours.estimates[trial], scene.rival.estimates[trial]
+    ours, rival = scene.ours.estimates[trial], other.estimates[trial]
     if ours is None or rival is None:
         return None
     part = _around(recording, int(np.argmax(apart[trial])))
-    lines = [(rival.quaternion, scene.rival_name, STRONGEST), (ours.quaternion, scene.name, OURS)]
+    lines = [(rival.quaternion, other_name, color), (ours.quaternion, scene.name, OURS)]
     fig = _roll_and_pitch(recording, part, lines, apart[trial])
-    about = (
-        f"{scene.name} and {scene.rival_name} differ most in {recording.trial}, by {apart[trial].max():.2f}°"
-    )
+    about = f"{scene.name} and {other_name} differ most in {recording.trial}, by {apart[trial].max():.2f}°"
     return drawing.finish(
         fig,
         name="disagreement",
@@ -300,12 +301,6 @@ def _levels(expected: Floats, observed: Floats) -> tuple[Floats, Floats]:
     return np.array(said), np.array(was)
 
 
-def _pair(scene: _Scene) -> list[tuple[Answers, str, str]]:
-    """Return ours last, so that it is drawn on top."""
-    found = [(scene.ours, scene.name, OURS)]
-    return found if scene.rival is None else [(scene.rival, scene.rival_name, STRONGEST), *found]
-
-
 def _shade(axes: Any, time: Floats, phase: NDArray[np.int8]) -> str:
     """Shade slow and fast motion and taps, and return in words which shade is which."""
     found = []
@@ -337,26 +332,6 @@ def _around(recording: Recording, sample: int) -> NDArray[np.intp]:
     first, last = np.searchsorted(recording.time, [centre - _STRIP_S / 2, centre + _STRIP_S / 2])
     every = max(1, -(-(int(last) - int(first)) // _POINTS))
     return np.arange(first, last, every)
-
-
-def _label_apart(axes: Any, x: float, ends: Sequence[tuple[float, str, str]]) -> None:
-    gap, lowest = 0.075 * axes.get_ylim()[1], -np.inf
-    for value, name, color in sorted(ends):
-        y = max(value, lowest + gap)
-        drawing.label_end(axes, x, y, name, color)
-        lowest = y
-
-
-def _name_lines(axes: Any, pairs: Sequence[tuple[Answers, str, str]]) -> None:
-    for number, (_, name, color) in enumerate(pairs):
-        axes.annotate(
-            name,
-            (0.03, 0.95 - 0.1 * number),
-            xycoords="axes fraction",
-            va="top",
-            color=drawing.text_colour(color),
-            fontsize=9,
-        )
 
 
 def _range(edges: Sequence[float], number: int) -> str:

@@ -15,13 +15,14 @@ from appliedpapers.core.data import Split
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.model import FitContext, GroupProblem, Model, Stream
 from appliedpapers.core.schema import OutputSchema, TableSchema
+from appliedpapers.core.weights import load_network, save_network
 from appliedpapers.plugins.imu_attitude import answers
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, FilterConfig
 from appliedpapers.plugins.imu_attitude.embedded import WEIGHTS, is_plain, single_corrector
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.heading import MagneticHeading
-from appliedpapers.plugins.imu_attitude.recording import Recording
+from appliedpapers.plugins.imu_attitude.recording import Recording, with_reference
 from appliedpapers.plugins.imu_attitude.residual import Corrector, ResidualFilter, network_pace
 from appliedpapers.plugins.imu_attitude.samples import problems_of, read_samples
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit
@@ -96,14 +97,14 @@ class AttitudeEstimator(Model):
         """
         learned = cast("AttitudeSplit", train).recordings
         chosen = cast("AttitudeSplit", valid).recordings
-        known = [recording for recording in (*learned, *chosen) if recording.judged.any()]
+        known = with_reference((*learned, *chosen))
         if self.is_paper:
             self._fit_paper(learned, chosen, run)
         elif known:
             self._fit_residual(known, run)
         # errors on trials that a network has learned from would promise too much
         if self.is_paper:
-            known = [recording for recording in chosen if recording.judged.any()]
+            known = with_reference(chosen)
         answer = self._uncalibrated if self.is_paper else self._by_filter
         self.calibration = Calibration.fit([answer(recording) for recording in known], known)
         return self
@@ -202,12 +203,7 @@ class AttitudeEstimator(Model):
         """Write the network as safetensors and, if asked for, as ONNX."""
         network = self._paper or self._residual
         if network is not None:
-            from safetensors.torch import save_file
-
-            tensors = {
-                name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-            }
-            save_file(tensors, folder / WEIGHTS)
+            save_network(network, folder / WEIGHTS)
         if self._residual is not None and self.config.model.onnx:
             from appliedpapers.plugins.imu_attitude.onnx import export_residual
 
@@ -230,11 +226,7 @@ class AttitudeEstimator(Model):
         model._held_out = {float(share): float(error) for share, error in state["held_out"]}
         model.calibration = Calibration.from_json(state["calibration"])
         if state["network"]:
-            from safetensors.torch import load_file
-
-            network = model._new_network(seed=0)
-            network.load_state_dict(load_file(folder / WEIGHTS))
-            network.to(device).eval()
+            load_network(model._new_network(seed=0), folder / WEIGHTS, device)
         return model
 
     def _uncalibrated(self, recording: Recording) -> Estimate:
@@ -294,7 +286,7 @@ class AttitudeEstimator(Model):
                 )
             parts.append(PaperWindows(known, options))
         network = self._new_network(run.seed)
-        fit(PaperTask(network, parts[0], parts[1], self.config.training, options), self.config.training, run)
+        fit(PaperTask(network, parts[0], parts[1], self.config.training, options), run)
 
     def _corrected(self, gravity: GravityFilter, corrector: Corrector) -> ResidualFilter:
         length, every = network_pace(self.config)

@@ -68,7 +68,7 @@ class PaperTask(TrainTask):
         network: Model A or B.
         train: Windows to learn from.
         valid: Windows to judge on.
-        settings: Learning rate, decay and batch size.
+        settings: How it is trained.
         config: The loss, and whether windows are turned at random.
     """
 
@@ -82,26 +82,26 @@ class PaperTask(TrainTask):
     ) -> None:
         self.network: AttitudeNetwork = network
         self._train, self._valid = train, valid
-        self._settings, self._config = settings, config
+        self.settings, self._config = settings, config
 
     def optimizer(self) -> Optimizer:
         """Return Adam on the parameters that are trained, its weight decay apart from the gradient."""
         parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(parameters, lr=self._settings.lr, weight_decay=self._settings.weight_decay)
+        return torch.optim.AdamW(parameters, lr=self.settings.lr, weight_decay=self.settings.weight_decay)
 
-    def scheduler(self, optimizer: Optimizer) -> LRScheduler | None:
+    def scheduler(self, optimizer: Optimizer, steps: int) -> LRScheduler | None:
         """Return the paper's: .7 times the rate after 20 epochs without a better one, unless it decays."""
-        if self._settings.lr_decay < 1:
+        if self.settings.lr_decay < 1:
             return None
         return ReduceLROnPlateau(optimizer, factor=0.7, patience=20)
 
     def num_steps(self) -> int:
         """Return the number of batches."""
-        return -(-len(self._train) // self._settings.batch_size)
+        return -(-len(self._train) // self.settings.batch_size)
 
     def batches(self, order: torch.Generator) -> Iterator[Tensor]:
         """Yield indices of windows in random order."""
-        return shuffled_slices(len(self._train), self._settings.batch_size, order)
+        return shuffled_slices(len(self._train), self.settings.batch_size, order)
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return the mean loss of some windows."""
@@ -127,8 +127,7 @@ class PaperTask(TrainTask):
         }
 
     def _gather(self, windows: PaperWindows, indices: Tensor) -> Batch:
-        device = next(self.network.parameters()).device
-        return windows.gather(indices.cpu()).to(device)
+        return windows.gather(indices.cpu()).to(self.device)
 
     def _answers(self, windows: Batch) -> Tensor:
         answers: Tensor = self.network(windows.acc, windows.gyr, windows.fs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,3 +50,8 @@ class Recording:
             return np.zeros(len(self), dtype=bool)
         known = np.asarray(np.isfinite(self.reference).all(axis=1))
         return known if self.movement is None else known & self.movement
+
+
+def with_reference(recordings: Iterable[Recording]) -> list[Recording]:
+    """Return the recordings in which errors count anywhere."""
+    return [recording for recording in recordings if recording.judged.any()]

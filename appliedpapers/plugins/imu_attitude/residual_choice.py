@@ -90,7 +90,7 @@ def _trained(
     task = ResidualTask(network, train, _joined(held) if held else _none_of(train), config.training)
     # only the network that is kept is followed by whoever watches the run
     watched = run if name == "network" else replace(run, log_metrics=lambda metrics, step: None)
-    fit(task, config.training, watched, name=name)
+    fit(task, watched, name=name)
     return task
 
 

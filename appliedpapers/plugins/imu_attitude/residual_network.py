@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from appliedpapers.core.weights import drawn_by
 from appliedpapers.nn import build
 from appliedpapers.plugins.imu_attitude.residual_windows import CHANNELS, STATICS
 
@@ -34,8 +35,7 @@ class ResidualNetwork(nn.Module):
         super().__init__()
         self.limit = limit
         # other threads draw from the global generator, too: it is put back, and nothing else reads it here
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawn_by(seed):
             self.first = nn.Conv1d(CHANNELS, FIRST, KERNELS[0], stride=STRIDE)
             self.second = nn.Conv1d(FIRST, SECOND, KERNELS[1], stride=STRIDE)
             self.recurrent = nn.GRU(SECOND, HIDDEN, batch_first=True)

@@ -92,7 +92,7 @@ class ResidualTask(TrainTask):
         network: The untrained network.
         train: Windows to learn from.
         valid: Windows to judge on.
-        settings: Epochs, batch size and the peak of the learning rate.
+        settings: How it is trained; its rate is the peak of the cycle.
     """
 
     monitor = "inclination_deg"
@@ -103,25 +103,23 @@ class ResidualTask(TrainTask):
         self, network: ResidualNetwork, train: Examples, valid: Examples, settings: TrainingConfig
     ) -> None:
         self.network: ResidualNetwork = network
-        self._train, self._valid, self._settings = train, valid, settings
+        self._train, self._valid, self.settings = train, valid, settings
 
     def optimizer(self) -> Optimizer:
         """Return AdamW."""
-        return AdamW(
-            self.network.parameters(), lr=self._settings.lr, weight_decay=self._settings.weight_decay
-        )
+        return AdamW(self.network.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay)
 
-    def scheduler(self, optimizer: Optimizer) -> LRScheduler | None:
+    def scheduler(self, optimizer: Optimizer, steps: int) -> LRScheduler | None:
         """Return one cycle over all epochs."""
-        return OneCycleLR(optimizer, self._settings.lr, total_steps=self._settings.epochs + 1)
+        return OneCycleLR(optimizer, self.settings.lr, total_steps=steps + 1)
 
     def num_steps(self) -> int:
         """Return the number of batches."""
-        return -(-len(self._train) // self._settings.batch_size)
+        return -(-len(self._train) // self.settings.batch_size)
 
     def batches(self, order: torch.Generator) -> Iterator[Any]:
         """Yield indices in random order, each batch with the angles that it is turned by."""
-        for rows in shuffled_slices(len(self._train), self._settings.batch_size, order):
+        for rows in shuffled_slices(len(self._train), self.settings.batch_size, order):
             yield rows, 2 * torch.pi * torch.rand(len(rows), generator=order)
 
     def loss(self, batch: Any) -> Tensor:
@@ -151,12 +149,11 @@ class ResidualTask(TrainTask):
 
     def remaining(self, examples: Examples, shares: Sequence[float]) -> list[Tensor]:
         """Return the errors in radians, ``(M,)``, that each share of the network's rotation leaves."""
-        device = self.network.gain.device
         found = []
         with torch.inference_mode():
             for rows in torch.split(torch.arange(len(examples)), _ROWS_A_BLOCK):
-                rotation = self.network(examples.series[rows].to(device), examples.statics[rows].to(device))
-                found.append(rotation.cpu())
+                series, statics = examples.series[rows], examples.statics[rows]
+                found.append(self.network(series.to(self.device), statics.to(self.device)).cpu())
             whole = torch.cat(found)
             return [remaining_angle(share * whole, examples.truth) for share in shares]
 

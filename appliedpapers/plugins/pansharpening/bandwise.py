@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from appliedpapers.core.errors import RunError
 from appliedpapers.core.rasters.tiles import Window, tiles
+from appliedpapers.core.weights import stored
 from appliedpapers.plugins.pansharpening.config import AdaptationConfig
 from appliedpapers.plugins.pansharpening.inputs import BandPatches, NetworkInputs, propagation_order
 from appliedpapers.plugins.pansharpening.network import BandNetwork
@@ -155,7 +156,7 @@ class BandAdapter(ABC):
         found = {f"weights.{name}": value for name, value in self.network.state_dict().items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             found |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-        return {name: value.detach().cpu().contiguous().clone() for name, value in found.items()}
+        return stored(found)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from :meth:`state`."""

@@ -148,7 +148,6 @@ class PansharpeningEvaluation(Evaluation):
     """ERGAS, SAM and Q2n beside a truth; D_lambda, D_sR, QNR and D_rho without one; a unit is a block."""
 
     primary = "ergas"
-    paired_test = "paired-bootstrap"
     baseline_names = CLASSICAL
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:

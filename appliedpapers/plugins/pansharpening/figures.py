@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from appliedpapers.core import figures as drawing
 from appliedpapers.core.figures import BASELINE, INK, MUTED, OURS, TRUTH, Figure
-from appliedpapers.core.verdict import strongest_baseline
 from appliedpapers.plugins.pansharpening.pictures import (
     Spectra,
     band_name,
@@ -43,7 +42,7 @@ def _scene(material: Material) -> Figure | None:
     if ours is None:
         return None
     panels = {"as the sensor saw it": ours.coarse, material.model_name: ours.fused}
-    name = _rival(material)
+    name = material.rival
     if rival is not None and name is not None:
         panels[name] = rival.fused
     panels["truth"] = ours.truth
@@ -70,7 +69,7 @@ def _scene(material: Material) -> Figure | None:
         alt=f"{one.scene_id} in {colours}, {ratio} times finer than the sensor saw it.{better}",
         caption=f"{colours.capitalize()} ({bands}), one stretch for all: percentiles 2 to 98 of the truth. "
         f"The bar counts pixels of the fine grid; white was not judged.{_protocol(one)}",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )
 
 
@@ -80,7 +79,7 @@ def _errors(material: Material) -> Figure | None:
     if ours is None:
         return None
     maps = {material.model_name: ours.error}
-    name = _rival(material)
+    name = material.rival
     if rival is not None and name is not None:
         maps[name] = rival.error
     plain = _preview(material, "exp")
@@ -104,7 +103,7 @@ def _errors(material: Material) -> Figure | None:
         alt=f"Median over pixels of the error in {one.scene_id}: {words}.",
         caption="Root mean square over bands, relative to each band's mean; one scale for all maps, which "
         f"ends at the 98th percentile of the worst.{_protocol(one)}",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )
 
 
@@ -112,7 +111,7 @@ def _by_band(material: Material) -> Figure | None:
     """Draw relative RMSE and correlation of each band."""
     curves = {name: _curves(judged) for name, judged in material.predictions.items()}
     rmse, cc = ({name: pair[place] for name, pair in curves.items()} for place in (0, 1))
-    mine, name = material.model_name, _rival(material)
+    mine, name = material.model_name, material.rival
     if np.isfinite(rmse[mine]).sum() < 2:
         return None
     wavelengths = _first(material).reduced.wavelengths
@@ -125,7 +124,7 @@ def _by_band(material: Material) -> Figure | None:
         alt=finding,
         caption=f"{finding} Mean over {_scenes(len(material.predictions[mine]))}; gaps are dead bands; "
         "lines that leave the figure are weak methods or bands.",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )
 
 
@@ -153,17 +152,12 @@ def _spectra(material: Material) -> Figure | None:
         "than the interpolated one.",
         caption=f"Scene {one.scene_id}, values as in the file. At {closer} of {count} pixels "
         f"{material.model_name} is closer to the truth than interpolation (exp).{_protocol(one)}",
-        synthetic=material.dataset.provenance.synthetic,
+        synthetic=material.synthetic,
     )
 
 
 def _first(material: Material) -> Judged:
     return cast("list[Judged]", material.predictions[material.model_name])[0]
-
-
-def _rival(material: Material) -> str | None:
-    test = strongest_baseline(material.results)
-    return None if test is None else str(test["b"])
 
 
 def _preview(material: Material, name: str | None) -> Preview | None:
@@ -173,7 +167,7 @@ def _preview(material: Material, name: str | None) -> Preview | None:
 
 
 def _previews(material: Material) -> tuple[Preview | None, Preview | None]:
-    return _preview(material, material.model_name), _preview(material, _rival(material))
+    return _preview(material, material.model_name), _preview(material, material.rival)
 
 
 def _ergas(material: Material, name: str) -> float:

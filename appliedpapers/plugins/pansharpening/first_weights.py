@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -16,10 +15,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.fingerprint import arrays_sha256
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.training import TrainTask, fit, shuffled_slices
 from appliedpapers.core.training_config import TrainingConfig
-from appliedpapers.plugins.pansharpening.config import InitConfig, PansharpeningConfig
+from appliedpapers.plugins.pansharpening.config import PansharpeningConfig
 from appliedpapers.plugins.pansharpening.inputs import BandPatches, NetworkInputs, Normalisation
 from appliedpapers.plugins.pansharpening.network import RPnn
 from appliedpapers.plugins.pansharpening.rhopnn import first_windows
@@ -44,17 +44,9 @@ def shipped_weights() -> tuple[Weights, dict[str, str]]:
     with safe_open(str(path), framework="numpy") as file:
         provenance = dict(file.metadata() or {})
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if weights_sha256(weights) != provenance.get("sha256"):
+    if arrays_sha256(weights) != provenance.get("sha256"):
         raise DataError(f"{_SHIPPED}: the weights do not match their checksum.", hint="Install anew.")
     return weights, provenance
-
-
-def weights_sha256(weights: Mapping[str, NDArray[np.float32]]) -> str:
-    """Return the sha256 over names and values, in the order of names."""
-    digest = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()
 
 
 def train_first_weights(
@@ -82,7 +74,6 @@ def train_first_weights(
         )
     options = config.initial
     network = RPnn.seeded(derive_seed(run.seed, "network"))
-    task = _FirstWeights(network, train, valid, config, run)
     settings = TrainingConfig(
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -90,7 +81,8 @@ def train_first_weights(
         patience=options.patience,
         checkpoint_every_steps=0,
     )
-    history = fit(task, settings, run, name="first-weights")
+    task = _FirstWeights(network, train, valid, settings, config, run)
+    history = fit(task, run, name="first-weights")
     weights = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
     provenance = {
         "network": "R-PNN, 2-48-32-1 channels, kernels 7-5-3",
@@ -100,7 +92,7 @@ def train_first_weights(
         "train_fingerprint": train.fingerprint(),
         "epochs": str(len(history.epochs)),
         "licence": "Apache-2.0",
-        "sha256": weights_sha256(weights),
+        "sha256": arrays_sha256(weights),
     }
     return weights, provenance
 
@@ -111,29 +103,28 @@ class _FirstWeights(TrainTask):
         network: RPnn,
         train: SceneSplit,
         valid: SceneSplit,
+        settings: TrainingConfig,
         config: PansharpeningConfig,
         run: FitContext,
     ) -> None:
-        self.network = network
-        self._options: InitConfig = config.initial
-        self._weight = config.adaptation.r.struct_visible
+        self.network, self.settings = network, settings
+        self._weight, patch = config.adaptation.r.struct_visible, config.initial.patch
         with run.progress.task("patches", train.num_rows + valid.num_rows) as progress:
-            self._learn = _examples(train, self._options.patch, run.device, progress.advance)
-            self._judge = _examples(valid, self._options.patch, run.device, progress.advance)
+            self._learn = _examples(train, patch, run.device, progress.advance)
+            self._judge = _examples(valid, patch, run.device, progress.advance)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.network.parameters(), lr=self._options.lr)
+        return torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
 
-    def scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
-        last = self._options.lr * _LAST_LR_SHARE
-        return CosineAnnealingLR(optimizer, self._options.epochs, eta_min=last)
+    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+        return CosineAnnealingLR(optimizer, steps, eta_min=self.settings.lr * _LAST_LR_SHARE)
 
     def num_steps(self) -> int:
-        return -(-len(self._learn) // self._options.batch_size)
+        return -(-len(self._learn) // self.settings.batch_size)
 
     def batches(self, order: torch.Generator) -> Iterator[Any]:
         """Yield patches in a random order, each with one of its bands."""
-        for places in shuffled_slices(len(self._learn), self._options.batch_size, order):
+        for places in shuffled_slices(len(self._learn), self.settings.batch_size, order):
             drawn = torch.rand(len(places), generator=order)
             yield [
                 self._learn[int(place)][int(share * len(self._learn[int(place)]))]
@@ -145,7 +136,7 @@ class _FirstWeights(TrainTask):
 
     def validate(self) -> Mapping[str, float]:
         firsts = [bands[0] for bands in self._judge]
-        size = self._options.batch_size
+        size = self.settings.batch_size
         parts = [firsts[start : start + size] for start in range(0, len(firsts), size)]
         sums = [self._loss(part).item() * len(part) for part in parts]
         return {"valid_loss": sum(sums) / len(firsts)}

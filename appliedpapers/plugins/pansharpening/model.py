@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Split
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.fingerprint import arrays_sha256
 from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
@@ -185,12 +185,7 @@ class Pansharpener(Model):
 
     def weights_digest(self) -> str:
         """Return the sha256 of the first weights; empty where there are none."""
-        if self.weights is None:
-            return ""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.weights.items()):
-            digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
-        return digest.hexdigest()
+        return "" if self.weights is None else arrays_sha256(self.weights)
 
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield the facts of the model card."""

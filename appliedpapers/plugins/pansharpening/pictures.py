@@ -133,7 +133,7 @@ def draw_band_curves(
         axes.set_ylim(*_limits(table, scale, mine, rival))
         span = float(centres.max() - centres.min())
         axes.set_xlim(centres.min(), centres.max() + 0.16 * span)
-        label_ends(axes, float(centres.max()), ends)
+        drawing.label_ends(axes, float(centres.max()), ends)
     upper.set_ylabel("RMSE, % of the band's mean")
     lower.set_ylabel("correlation with the truth")
     lower.set_xlabel(band_axis(wavelengths))
@@ -176,29 +176,6 @@ def draw_spectra(lines: Sequence[Spectra], wavelengths: Floats | None, titles: S
     for text, line in zip(legend.get_texts(), lines, strict=True):
         text.set_color(drawing.text_colour(line.color))
     return fig
-
-
-def label_ends(axes: Any, x: float, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Label lines at their ends, pushed apart where they would overlap.
-
-    Args:
-        axes: Whose limits are set.
-        x: Where the lines end.
-        ends: Last value, label and colour of each.
-    """
-    from scipy.optimize import isotonic_regression
-
-    if not ends:
-        return
-    bottom, top = axes.get_ylim()
-    gap = 0.075 * (top - bottom)
-    inside = sorted((min(max(value, bottom), top), name, color) for value, name, color in ends)
-    # the nearest places that are a gap apart: monotonic regression once the gaps are taken off
-    gaps = gap * np.arange(len(inside))
-    places = isotonic_regression(np.array([value for value, _, _ in inside]) - gaps).x
-    places = np.clip(places, bottom, top - gaps[-1]) + gaps
-    for y, (_, name, color) in zip(places, inside, strict=True):
-        drawing.label_end(axes, x, float(y), name, color)
 
 
 def finding_of_bands(

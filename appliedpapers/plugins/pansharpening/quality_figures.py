@@ -16,7 +16,6 @@ from appliedpapers.plugins.pansharpening.pictures import (
     draw_band_curves,
     draw_spectra,
     finding_of_bands,
-    label_ends,
     scale_bar,
     show,
     start_pictures,
@@ -120,7 +119,7 @@ def _targets(quality: Quality) -> Figure | None:
     if aims:
         axes.hlines(float(np.median(aims)), at[0], at[-1], color=TRUTH, lw=1.2, ls="--")
         ends.append((float(np.median(aims)), "target", TRUTH))
-    label_ends(axes, float(at[-1]), ends)
+    drawing.label_ends(axes, float(at[-1]), ends)
     aim = "above the target" if aims else "above EXP's"
     worst, unit = int(share.argmax()), "" if quality.wavelengths is None else " nm"
     finding = (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core import figures as drawing
-from appliedpapers.core.figures import MUTED, OURS, STRONGEST, Figure
-from appliedpapers.core.verdict import strongest_baseline
+from appliedpapers.core.figures import MUTED, OURS, Figure
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, Chromosomes, X, Y
 from appliedpapers.plugins.varifocal_net.dispatch import PLOIDY, counts_of
 from appliedpapers.plugins.varifocal_net.scoring import Answers, cell_kind, is_aneuploid
@@ -35,20 +34,21 @@ _WAYS = (
 
 
 class _Scene(NamedTuple):
-    """What every figure draws: the test chromosomes with the answers of ours and of the strongest rival."""
+    """What every figure draws: the test chromosomes with the answers of ours and of the strongest rival.
+
+    Attributes:
+        chromosomes: The test chromosomes.
+        ours: Our answers.
+        models: Answers, name and colour of all that are drawn, ours last.
+        synthetic: Whether the data are.
+        confidence: Below it a person looks at a chromosome.
+    """
 
     chromosomes: Chromosomes
     ours: Answers
-    name: str
-    rival: Answers | None
-    rival_name: str
+    models: list[tuple[Answers, str, str]]
     synthetic: bool
     confidence: float
-
-    def models(self) -> list[tuple[Answers, str, str]]:
-        """Return answers, name and colour, the rival's first so that ours is drawn over it."""
-        ours = [(self.ours, self.name, OURS)]
-        return ours if self.rival is None else [(self.rival, self.rival_name, STRONGEST), *ours]
 
 
 def draw(material: Material) -> list[Figure]:
@@ -65,15 +65,11 @@ def failures(material: Material) -> list[str]:
 
 
 def _scene(material: Material) -> _Scene:
-    rival = strongest_baseline(material.results)
-    name = "" if rival is None else str(rival["b"])
     return _Scene(
         cast("ChromosomeSplit", material.dataset.test).chromosomes,
         material.predictions[material.model_name],
-        material.model_name,
-        material.predictions.get(name),
-        name,
-        material.dataset.provenance.synthetic,
+        material.compared(),
+        material.synthetic,
         cast("KaryotypeConfig", material.config).review.confidence,
     )
 
@@ -128,10 +124,10 @@ def _review(scene: _Scene) -> Figure:
     """Draw how right the rest is when a person looks at the least certain chromosomes."""
     truth = scene.chromosomes.labels
     fig, axes = drawing.start(height=3.1)
-    for answers, _, color in scene.models():
+    for answers, _, color in scene.models:
         looked_at, right = _review_curve(answers, truth)
         axes.plot(100 * looked_at, 100 * right, color=color, lw=1.6)
-    _name_lines(axes, scene, (0.78, 0.25))
+    drawing.name_lines(axes, _names(scene), (0.78, 0.25))
     kept = scene.ours.types.max(axis=1) >= scene.confidence
     cost = 1 - float(kept.mean())
     about = f"Below a probability of {scene.confidence:g} are {100 * cost:.1f} % of chromosomes"
@@ -152,16 +148,8 @@ def _review(scene: _Scene) -> Figure:
     )
 
 
-def _name_lines(axes: Any, scene: _Scene, place: tuple[float, float]) -> None:
-    for number, (_, name, color) in enumerate(reversed(scene.models())):
-        axes.annotate(
-            name,
-            (place[0], place[1] - 0.11 * number),
-            xycoords="axes fraction",
-            va="top",
-            color=drawing.text_colour(color),
-            fontsize=9,
-        )
+def _names(scene: _Scene) -> list[tuple[str, str]]:
+    return [(name, color) for _, name, color in reversed(scene.models)]
 
 
 def _review_curve(answers: Answers, truth: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -181,7 +169,7 @@ def _reliability(scene: _Scene) -> Figure:
     fig, (top, low) = drawing.start(height=4.2, rows=2, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     top.plot([0, 100], [0, 100], color=MUTED, lw=0.9, ls=":")
     words = []
-    for answers, name, color in scene.models():
+    for answers, name, color in scene.models:
         chance, right = answers.types.max(axis=1), answers.argmax == truth
         place = np.minimum((chance * _BINS).astype(np.intp), _BINS - 1)
         rows = np.bincount(place, minlength=_BINS)
@@ -192,7 +180,7 @@ def _reliability(scene: _Scene) -> Figure:
         low.stairs(counts, edges, color=color, lw=1.4)
         average = f"{100 * chance.mean():.1f} % on average"
         words.append(f"{name} says {average} and is right in {100 * right.mean():.1f} %")
-    _name_lines(top, scene, (0.03, 0.94))
+    drawing.name_lines(top, _names(scene), (0.03, 0.94))
     top.set(ylabel="right, %", ylim=(0, 102))
     low.set(xlabel="probability of the most probable type, %", ylabel="chromosomes", xlim=(0, 102))
     low.set_yscale("symlog", linthresh=1)

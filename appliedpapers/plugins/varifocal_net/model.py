@@ -15,6 +15,7 @@ from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.metrics import logloss
 from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.schema import OutputSchema, TableSchema
+from appliedpapers.core.weights import load_network, parameter_count, save_network
 from appliedpapers.plugins.varifocal_net import answers
 from appliedpapers.plugins.varifocal_net.band_profile import usual_sizes
 from appliedpapers.plugins.varifocal_net.blend import SOURCES, Blend
@@ -208,7 +209,7 @@ class ChromosomeClassifier(Model):
         yield "input", f"{options.input_size} px, of a canvas of {options.canvas} px"
         yield "channels", " ".join(map(str, options.width))
         if self.network is not None:
-            yield "parameters", f"{sum(one.numel() for one in self.network.parameters()):,}"
+            yield "parameters", parameter_count(self.network)
         if self.reference is not None:
             yield "median area that cells are scaled to", f"{self.reference:.0f} px"
         yield "crop", self.crop
@@ -225,12 +226,9 @@ class ChromosomeClassifier(Model):
 
     def write_parts(self, folder: Path) -> dict[str, Any]:
         """Write the networks as safetensors, and trees in LightGBM's own text format."""
-        from safetensors.torch import save_file
-
         assert self.network is not None
         assert self.blend is not None
-        weights = {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
+        save_network(self.network, folder / WEIGHTS)
         if self.trees is not None:
             self.trees.write(folder / TREES)
         trees = self.trees and {"usual": self.trees.usual.tolist(), "facts": self.trees.facts}
@@ -248,8 +246,6 @@ class ChromosomeClassifier(Model):
     @classmethod
     def read_parts(cls, config: Any, state: Mapping[str, Any], folder: Path, device: str) -> Self:
         """Rebuild the model from verified parts."""
-        from safetensors.torch import load_file
-
         from appliedpapers.plugins.varifocal_net.steps import new_network, stand_still
 
         model = cls(config)
@@ -261,9 +257,8 @@ class ChromosomeClassifier(Model):
             from appliedpapers.plugins.varifocal_net.profile_trees import ProfileTrees
 
             model.trees = ProfileTrees.read(folder / TREES, state["trees"]["usual"], state["trees"]["facts"])
-        model.network = new_network(config.network, seed=0)
-        model.network.load_state_dict(load_file(folder / WEIGHTS))
-        stand_still(model.network.to(device))
+        model.network = load_network(new_network(config.network, seed=0), folder / WEIGHTS, device)
+        stand_still(model.network)
         return model
 
     def _going_on_from(self, init: ChromosomeClassifier) -> tuple[KaryotypeConfig, VarifocalNet | None]:

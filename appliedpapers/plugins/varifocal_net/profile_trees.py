@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.lightgbm_trees import best_rounds, grow, read_booster, write_booster
 from appliedpapers.plugins.varifocal_net.band_profile import Floats, band_features, upside_down
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chromosomes
 
@@ -76,7 +77,7 @@ class ProfileTrees:
         booster, setting = min(
             tried, key=lambda one: type_loss(_chances(one[0], valid.features), valid.labels)
         )
-        facts = {"rounds": f"{booster.best_iteration} of at most {_MOST_ROUNDS}"}
+        facts = {"rounds": f"{best_rounds(booster)} of at most {_MOST_ROUNDS}"}
         facts |= {name.replace("_", " "): f"{value:g}" for name, value in setting.items()}
         return cls(booster, usual, facts)
 
@@ -95,14 +96,16 @@ class ProfileTrees:
 
     def write(self, path: Path) -> None:
         """Write LightGBM's own text format."""
-        self._booster.save_model(str(path), num_iteration=self._booster.best_iteration)
+        write_booster(self._booster, path)
 
     @classmethod
     def read(cls, path: Path, usual: Sequence[float], facts: Mapping[str, str]) -> Self:
-        """Read what :meth:`write` wrote."""
-        import lightgbm
+        """Read what :meth:`write` wrote.
 
-        return cls(lightgbm.Booster(model_file=str(path)), np.asarray(usual, dtype=np.float64), facts)
+        Raises:
+            BundleError: The file is absent or broken.
+        """
+        return cls(read_booster(path), np.asarray(usual, dtype=np.float64), facts)
 
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield what was chosen."""
@@ -123,33 +126,27 @@ def _boost(train: Profiles, valid: Profiles, setting: Mapping[str, float], seed:
         "metric": "none",
         "num_class": 2 * len(TYPES),
         "max_bin": 63,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-        "seed": seed,
-        "num_threads": torch.get_num_threads(),  # torch follows --threads and OMP_NUM_THREADS
         **setting,
     }
 
     def loss_of_types(chances: Floats, _: Any) -> tuple[str, float, bool]:
         return "logloss", type_loss(chances.reshape(-1, len(TYPES), 2), valid.labels), False
 
-    fitted = lightgbm.Dataset(train.features, train.classes, params=dict(parameters))
-    checked = lightgbm.Dataset(valid.features, valid.classes, reference=fitted)
-    return lightgbm.train(
+    fitted = lightgbm.Dataset(train.features, train.classes)
+    return grow(
         parameters,
         fitted,
-        _MOST_ROUNDS,
-        valid_sets=[checked],
-        feval=loss_of_types,
-        callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
+        lightgbm.Dataset(valid.features, valid.classes, reference=fitted),
+        rounds=_MOST_ROUNDS,
+        patience=_PATIENCE,
+        seed=seed,
+        threads=torch.get_num_threads(),  # torch follows --threads and OMP_NUM_THREADS
+        judge=loss_of_types,
     )
 
 
 def _chances(booster: Any, features: Floats) -> Floats:
-    # a booster that was read from a file holds the best rounds alone
-    rounds = booster.best_iteration if booster.best_iteration > 0 else None
-    found = np.asarray(booster.predict(features, num_iteration=rounds))
+    found = np.asarray(booster.predict(features, num_iteration=best_rounds(booster)))
     return found.reshape(-1, len(TYPES), 2)
 
 

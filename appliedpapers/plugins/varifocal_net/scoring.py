@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.counted import auc_scores, ece_scores
 from appliedpapers.core.evaluation import Counted, Counts, Indices, MetricScores, Scored, Slices
-from appliedpapers.core.metrics import register_metric
+from appliedpapers.core.metrics import log_losses, register_metric
 from appliedpapers.plugins.varifocal_net.assignment import MOST, CellCosts, Penalties, assign
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chromosomes, X
 from appliedpapers.plugins.varifocal_net.dispatch import counts_of, paper_dispatch
@@ -32,7 +32,6 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Labels = NDArray[np.int16]
 
-_LEAST = 1e-15
 _NORMAL_SEX = ((2, 0), (1, 1))
 _BY = {"argmax": "each chromosome by itself", "dispatch": "Algorithm 1", "assignment": "assignment"}
 
@@ -189,7 +188,6 @@ def macro_f1_of(confusion: NDArray[np.int64]) -> float:
 
 def _by_chromosome(answers: Answers, chromosomes: Chromosomes, units: _Units) -> dict[str, MetricScores]:
     truth = chromosomes.labels.astype(np.int64)
-    rows = np.arange(len(truth))
     right = answers.argmax == truth
     aucs = [auc_scores(truth == kind, answers.types[:, kind]).by_counts for kind in np.unique(truth)]
     gaps = ece_scores(right, answers.types.max(axis=1)).by_counts
@@ -198,7 +196,7 @@ def _by_chromosome(answers: Answers, chromosomes: Chromosomes, units: _Units) ->
         PRIMARY: units.share(right),
         "macro_f1": _macro_f1(truth, answers.argmax, len(TYPES), units),
         "auc": _counted(_RowWise([one for one in aucs if one is not None], units.of_row), units),
-        "logloss": units.share(-np.log(np.maximum(answers.types[rows, truth], _LEAST))),
+        "logloss": units.share(log_losses(truth, answers.types)),
         "ece": _counted(_RowWise([gaps], units.of_row), units),
     }
     known = (chromosomes.polarity != UNKNOWN) & np.isfinite(answers.q_down)

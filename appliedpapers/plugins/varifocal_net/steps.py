@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.training import TrainTask, fit
 from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.core.weights import drawn_by
 from appliedpapers.plugins.varifocal_net.augment import vary
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig, NetworkConfig
 from appliedpapers.plugins.varifocal_net.learner import Crop, Looker
@@ -55,8 +56,7 @@ class Variant:
 
 def new_network(options: NetworkConfig, seed: int) -> VarifocalNet:
     """Return untrained networks; the global generator is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_by(seed):
         network = VarifocalNet.of(options)
         initialise(network)
     # a fifth faster on a CPU; with fewer channels oneDNN (torch 2.13) writes where it may not
@@ -126,13 +126,12 @@ class _Trainer:
     def _alternate(self, looker: Looker) -> float:
         """Train localiser and L-Net in turn, and return how far boxes are from the middle."""
         plan, offset = self._plan, 0.0
-        first = FirstTargetTask(looker, *self._data, plan.localiser, plan, self._run.devices)
-        self._fit(first, plan.localiser, "localiser")
+        self._fit(FirstTargetTask(looker, *self._data, plan.localiser, plan), "localiser")
         self._branch(looker.local, looker, plan.l, "l-net", plan.shift)
         for number in range(1, plan.alternations + 1):
             stand_still(looker.local)
-            follow = FollowTask(looker, *self._data, plan.follow, plan, self._run.devices)
-            offset = self._fit(follow, plan.follow, f"localiser-{number}")["box_offset"]
+            follow = FollowTask(looker, *self._data, plan.follow, plan)
+            offset = self._fit(follow, f"localiser-{number}")["box_offset"]
             self._branch(looker.local, looker, plan.again, f"l-net-{number}")
         stand_still(looker.localiser)
         return offset
@@ -141,28 +140,19 @@ class _Trainer:
         self, branch: Branch, looker: Looker | None, settings: TrainingConfig, name: str, shift: float = 0.0
     ) -> None:
         branch.requires_grad_(True)
-        task = BranchTask(branch, looker, *self._data, settings, self._plan, self._run.devices, shift)
-        self._fit(task, settings, name)
+        self._fit(BranchTask(branch, looker, *self._data, settings, self._plan, shift), name)
 
     def _variant(self, looker: Looker, joint: Joint, offset: float, name: str) -> Variant:
         """Train the joint classifiers on what both networks, now standing still, make of varied images."""
         stand_still(looker.local)
-        settings = self._plan.fusion
-        task = JointTask(
-            joint,
-            self._varied_features(looker),
-            self._valid_features(looker),
-            settings,
-            self._plan,
-            self._run.devices,
-        )
-        self._fit(task, settings, name)
+        features = self._varied_features(looker), self._valid_features(looker)
+        self._fit(JointTask(joint, *features, self._plan.fusion, self._plan), name)
         stand_still(joint)
         return Variant(looker.crop, looker, joint, offset)
 
-    def _fit(self, task: TrainTask, settings: TrainingConfig, name: str) -> dict[str, float]:
+    def _fit(self, task: TrainTask, name: str) -> dict[str, float]:
         """Train one step, and return what its kept epoch gave on the validation part."""
-        history = fit(task, settings, self._run, name)
+        history = fit(task, self._run, name)
         return history.epochs[history.best_epoch - 1]
 
     def _varied_features(self, looker: Looker) -> Examples:

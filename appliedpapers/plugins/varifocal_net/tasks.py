@@ -18,7 +18,7 @@ from appliedpapers.plugins.varifocal_net.augment import normalise, vary
 from appliedpapers.plugins.varifocal_net.chromosomes import UNKNOWN
 from appliedpapers.plugins.varifocal_net.config import StepsConfig
 from appliedpapers.plugins.varifocal_net.learner import Logits, Looker, branch_logits, first_target
-from appliedpapers.plugins.varifocal_net.network import Branch, Joint
+from appliedpapers.plugins.varifocal_net.network import Branch
 
 _ROWS = 256
 _WARM_UP = 0.3
@@ -50,19 +50,24 @@ class ScheduledTask(TrainTask):
 
     Args:
         network: What is trained.
-        rows: Examples.
+        train: What is learned from.
+        valid: What is watched.
         settings: Of this step.
         plan: Schedule, augmentation and losses of all steps.
-        devices: Processes that train together.
     """
 
     monitor = "valid_loss"
 
     def __init__(
-        self, network: nn.Module, rows: int, settings: TrainingConfig, plan: StepsConfig, devices: int
+        self,
+        network: nn.Module,
+        train: Examples,
+        valid: Examples,
+        settings: TrainingConfig,
+        plan: StepsConfig,
     ) -> None:
         self.network, self.settings, self.plan = network, settings, plan
-        self._rows, self._devices = rows, devices
+        self._train, self._valid = train, valid
         self.keeps_last = self.schedules_steps = plan.schedule == "one-cycle"
 
     def optimizer(self) -> Optimizer:
@@ -70,20 +75,19 @@ class ScheduledTask(TrainTask):
         kind = AdamW if self.schedules_steps else Adam
         return kind(self.network.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay)
 
-    def scheduler(self, optimizer: Optimizer) -> LRScheduler:
+    def scheduler(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         """Return the schedule."""
         if not self.schedules_steps:
             return LambdaLR(optimizer, lambda epoch: 0.1 ** (epoch // _STEP_EPOCHS))
-        total = math.ceil(self.num_steps() / self._devices) * self.settings.epochs
-        return LambdaLR(optimizer, lambda step: one_cycle(step / total))
+        return LambdaLR(optimizer, lambda step: one_cycle(step / steps))
 
     def num_steps(self) -> int:
         """Return the number of batches in an epoch."""
-        return max(round(self._rows / self.settings.batch_size), 1)
+        return max(round(len(self._train) / self.settings.batch_size), 1)
 
     def batches(self, order: torch.Generator) -> Iterator[Tensor]:
         """Yield indices of examples, about equally many each: normalisation needs whole batches."""
-        yield from torch.randperm(self._rows, generator=order).tensor_split(self.num_steps())
+        yield from torch.randperm(len(self._train), generator=order).tensor_split(self.num_steps())
 
 
 def one_cycle(share: float) -> float:
@@ -97,22 +101,9 @@ def one_cycle(share: float) -> float:
 class ImageTask(ScheduledTask):
     """A step that learns from images, each varied anew whenever it is seen."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        train: Examples,
-        valid: Examples,
-        settings: TrainingConfig,
-        plan: StepsConfig,
-        devices: int = 1,
-    ) -> None:
-        super().__init__(network, len(train), settings, plan, devices)
-        self._train, self._valid = train, valid
-
     def varied(self, batch: Tensor) -> tuple[Examples, Tensor]:
         """Return varied examples, their images in 0 to 255, and the networks' inputs."""
-        draws = torch.rand(4, len(batch))
-        device = next(self.network.parameters()).device
+        draws, device = torch.rand(4, len(batch)), self.device
         chosen = batch.to(self._train.images.device)
         images, flipped = vary(
             self._train.images[chosen].to(device), self.plan.rotation, self.plan.stretch, draws
@@ -122,8 +113,7 @@ class ImageTask(ScheduledTask):
 
     def judged(self) -> Iterator[Examples]:
         """Yield the validation part in blocks, every other image upside down."""
-        device = next(self.network.parameters()).device
-        yield from half_flipped(self._valid, device)
+        yield from half_flipped(self._valid, self.device)
 
 
 class BranchTask(ImageTask):
@@ -136,7 +126,6 @@ class BranchTask(ImageTask):
         valid: What is watched.
         settings: Of this step.
         plan: Of all steps.
-        devices: Processes that train together.
         shift: Largest random shift of L-Net's box while it learns, in ``u``.
     """
 
@@ -148,10 +137,9 @@ class BranchTask(ImageTask):
         valid: Examples,
         settings: TrainingConfig,
         plan: StepsConfig,
-        devices: int = 1,
         shift: float = 0.0,
     ) -> None:
-        super().__init__(branch, train, valid, settings, plan, devices)
+        super().__init__(branch, train, valid, settings, plan)
         self._branch, self._looker, self._shift = branch, looker, shift
 
     def loss(self, batch: Tensor) -> Tensor:
@@ -173,15 +161,9 @@ class LocaliserTask(ImageTask):
     """A step in which the localiser learns, and all else stands still."""
 
     def __init__(
-        self,
-        looker: Looker,
-        train: Examples,
-        valid: Examples,
-        settings: TrainingConfig,
-        plan: StepsConfig,
-        devices: int = 1,
+        self, looker: Looker, train: Examples, valid: Examples, settings: TrainingConfig, plan: StepsConfig
     ) -> None:
-        super().__init__(looker.localiser, train, valid, settings, plan, devices)
+        super().__init__(looker.localiser, train, valid, settings, plan)
         self._looker = looker
 
 
@@ -235,39 +217,16 @@ class FollowTask(LocaliserTask):
 
 
 class JointTask(ScheduledTask):
-    """Stage 2: the joint classifiers, on features that no longer change.
-
-    Args:
-        joint: The classifiers.
-        train: Features ``(M, F)`` with their labels.
-        valid: Likewise.
-        settings: Of this step.
-        plan: Of all steps.
-        devices: Processes that train together.
-    """
-
-    def __init__(
-        self,
-        joint: Joint,
-        train: Examples,
-        valid: Examples,
-        settings: TrainingConfig,
-        plan: StepsConfig,
-        devices: int = 1,
-    ) -> None:
-        super().__init__(joint, len(train), settings, plan, devices)
-        self._train, self._valid = train, valid
+    """Stage 2: the joint classifiers, on features ``(M, F)`` that no longer change."""
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return the classification loss."""
-        return self._loss_of(_rows_of(self._train, batch, next(self.network.parameters()).device))
+        return self._loss_of(_rows_of(self._train, batch, self.device))
 
     def validate(self) -> Mapping[str, float]:
         """Return loss and accuracies on the validation part."""
-        device = next(self.network.parameters()).device
-        parts = [
-            _rows_of(self._valid, rows, device) for rows in torch.split(torch.arange(len(self._valid)), _ROWS)
-        ]
+        blocks = torch.split(torch.arange(len(self._valid)), _ROWS)
+        parts = [_rows_of(self._valid, rows, self.device) for rows in blocks]
         return judge([(Logits(*self.network(part.images)), part) for part in parts], self.plan)
 
     def _loss_of(self, part: Examples) -> Tensor:

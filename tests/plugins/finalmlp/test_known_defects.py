@@ -194,7 +194,7 @@ def test_the_first_epochs_logloss_stops_nobody(tmp_path):
     run = FitContext(tmp_path, log_metrics=lambda metrics, step: seen.append(dict(metrics)))
     FinalMlpModel(config).fit(dataset.train, dataset.valid, run)
     assert len(seen) == 3
-    assert {"valid_auc", "valid_logloss"} <= set(seen[0])
+    assert {"network-0/valid_auc", "network-0/valid_logloss"} <= set(seen[0])
     assert FinalMlpConfig().training.monitor == "auc"
 
 

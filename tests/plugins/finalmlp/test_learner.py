@@ -179,7 +179,7 @@ def test_a_streamed_batch_has_the_loss_of_the_same_rows_in_memory(tmp_path):
 def test_the_rate_falls_after_each_epoch_that_is_no_better_down_to_a_floor():
     task = task_of(lr=1e-3)
     optimiser = task.optimizer()
-    schedule = task.scheduler(optimiser)
+    schedule = task.scheduler(optimiser, 8)
     rates = []
     for value in (0.8, 0.9, 0.9, 0.9 + 5e-7, 0.95, 0.94, 0.94, 0.94):
         schedule.step(value)
@@ -218,7 +218,7 @@ class Judged(ClickTask):
 def test_training_stops_after_two_epochs_in_a_row_that_are_no_better(tmp_path, figures, epochs, best):
     task = Judged(small_network(FIELDS), ROWS, ROWS, FinalMlpTraining(**PLAIN, epochs=9, patience=2))
     task.figures = figures
-    history = fit(task, task._settings, FitContext(tmp_path))
+    history = fit(task, FitContext(tmp_path))
     assert len(history.epochs) == epochs
     assert history.best_epoch == best
 

@@ -230,7 +230,7 @@ def fitted(folder, kind="paper-a", seed=0, **changes):
     train = PaperWindows([turning(seed=1), turning(seed=2)], config)
     valid = PaperWindows([turning(seed=3)], config)
     task = PaperTask(build_network(config, seed), train, valid, training, config)
-    history = fit(task, training, FitContext(folder=folder, seed=seed))
+    history = fit(task, FitContext(folder=folder, seed=seed))
     return task.network, config, history
 
 
@@ -257,7 +257,7 @@ def test_plateau_lowers_the_rate_unless_it_decays():
     network = build_network(config, 0)
     for decay, expected in ((1.0, torch.optim.lr_scheduler.ReduceLROnPlateau), (0.9, type(None))):
         task = PaperTask(network, windows, windows, TrainingConfig(lr_decay=decay), config)
-        assert isinstance(task.scheduler(task.optimizer()), expected)
+        assert isinstance(task.scheduler(task.optimizer(), 10), expected)
 
 
 def test_the_published_preset_is_the_papers():

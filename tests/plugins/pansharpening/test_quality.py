@@ -13,7 +13,6 @@ from appliedpapers.core.errors import RunError
 from appliedpapers.core.rasters.tiles import Window
 from appliedpapers.plugins.pansharpening.config import PansharpeningConfig
 from appliedpapers.plugins.pansharpening.model import Pansharpener
-from appliedpapers.plugins.pansharpening.pictures import label_ends
 from appliedpapers.plugins.pansharpening.quality import assess_product, write_quality
 from appliedpapers.plugins.pansharpening.quality_figures import draw
 from appliedpapers.plugins.pansharpening.quality_words import band_list, figure
@@ -365,15 +364,3 @@ def test_figures_have_three_digits(value, text):
 
 def test_runs_of_bands_are_drawn_together():
     assert band_list([1, 3, 4, 5, 9]) == "1, 3-5, 9"
-
-
-def test_labels_stay_near_their_lines_and_apart():
-    from appliedpapers.core.figures import start
-
-    _, axes = start()
-    axes.set_ylim(0, 10)
-    label_ends(axes, 1.0, [(5.0, "a", "k"), (5.0, "b", "k"), (5.1, "c", "k"), (99.0, "d", "k")])
-    places = sorted(text.xy[1] for text in axes.texts)
-    assert np.diff(places).min() >= 0.75 - 1e-9
-    assert places[-1] == pytest.approx(10)
-    assert places[1] == pytest.approx(5.03, abs=0.05)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from appliedpapers.core.errors import BundleError
 from appliedpapers.core.model import FitContext
 from appliedpapers.plugins.varifocal_net import baselines as module
 from appliedpapers.plugins.varifocal_net import profile_trees
@@ -162,6 +163,12 @@ def test_what_was_chosen_is_said(fitted):
     assert float(said["temperature of types"]) > 0
     named = {"profile-logistic": "penalty C", "profile-lightgbm": "rounds"}.get(fitted.name)
     assert named is None or named in said
+
+
+def test_trees_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "trees.txt").write_text("no trees")
+    with pytest.raises(BundleError, match=r"trees\.txt"):
+        profile_trees.ProfileTrees.read(tmp_path / "trees.txt", [1.0, 1.0, 1.0], {})
 
 
 @pytest.mark.parametrize("name", ["profile-logistic", "profile-lightgbm"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.training import fit
 from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.core.training_loop import FitLoop
 from appliedpapers.plugins.varifocal_net import learner
 from appliedpapers.plugins.varifocal_net.augment import normalise, vary
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig, NetworkConfig
@@ -24,6 +26,7 @@ from appliedpapers.plugins.varifocal_net.steps import new_network, stand_still, 
 from appliedpapers.plugins.varifocal_net.tasks import (
     Examples,
     FollowTask,
+    JointTask,
     classification_loss,
     one_cycle,
 )
@@ -195,7 +198,7 @@ def test_while_the_localiser_follows_all_else_stands_still(tmp_path, gradient):
     before = state_of(network.localiser)
     plan = small_config().steps
     task = FollowTask(looker_of(network, options), data, data, TrainingConfig(**STEP), plan)
-    history = fit(task, TrainingConfig(**STEP), FitContext(tmp_path))
+    history = fit(task, FitContext(tmp_path))
     assert same(frozen[0], network.g.state_dict())
     assert same(frozen[1], network.l.state_dict())
     assert not same(before, network.localiser.state_dict())
@@ -273,6 +276,30 @@ def test_one_cycle_rises_and_falls():
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[-1] < 0.01
     assert math.isclose(max(rates), 1.0, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_one_cycle_ends_with_the_last_step_however_many_processes_share_them(tmp_path, processes):
+    # as under torchrun, where the context says nothing of the other processes
+    together = SimpleNamespace(
+        device=torch.device("cpu"),
+        world_size=processes,
+        global_rank=0,
+        setup_module=lambda module: module,
+        setup_optimizers=lambda optimizer: optimizer,
+    )
+    features = Examples(torch.zeros(40, 8), torch.zeros(40).long(), torch.zeros(40).long())
+    settings, plan = TrainingConfig(epochs=3, batch_size=8, lr=0.5), small_config().steps
+    assert plan.schedule == "one-cycle"
+    task = JointTask(torch.nn.Linear(8, 2), features, features, settings, plan)
+    loop = FitLoop(task, FitContext(tmp_path), "joint", together)
+    rates = []
+    for _ in range(settings.epochs * loop.num_steps):
+        loop.optimizer.step()
+        loop.scheduler.step()
+        rates.append(loop.optimizer.param_groups[0]["lr"])
+    assert rates[-1] == pytest.approx(0.5 * one_cycle(1.0))
+    assert rates[-2] > rates[-1]
 
 
 def test_integer_and_float_crops_agree_where_the_box_is_whole():
