@@ -62,6 +62,19 @@ def test_rows_without_any_content_are_not_duplicates():
     assert leakage_audit(dataset(train=split([1, 2], **empty), test=split([4, 5], **empty))) == []
 
 
+def test_a_users_files_are_named_below_what_was_given(tmp_path):
+    (tmp_path / "lab" / "deep").mkdir(parents=True)
+    files = [tmp_path / "lab" / "a.csv", tmp_path / "lab" / "deep" / "a.csv"]
+    for number, file in enumerate(files):
+        file.write_text(f"{number}\n")
+    sums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    of_folder = Provenance.of_user(tmp_path / "lab", files)
+    assert of_folder.sha256 == dict(zip(("a.csv", "deep/a.csv"), sums, strict=True))
+    assert (of_folder.source, of_folder.synthetic) == ("lab", False)
+    assert Provenance.of_user(files[0]).sha256 == {"a.csv": sums[0]}
+    assert Provenance.of_user(files[0], sha256={"all": "0"}).sha256 == {"all": "0"}
+
+
 def test_every_resample_is_audited():
     class Folds(Dataset):
         def resamples(self) -> Iterator[Resample]:

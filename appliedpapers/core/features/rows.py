@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,16 @@ class RowSource(ABC):
     def estimated_bytes(self) -> int:
         """About how much memory all rows would take as Arrow."""
 
-    @abstractmethod
     def fingerprint(self) -> str:
-        """Return the sha256 of the content; of files their names, sizes and bytes."""
+        """Return the sha256 of the content; of files their names, sizes and bytes, which are read once."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> str:
+        return self._hashed()
+
+    @abstractmethod
+    def _hashed(self) -> str: ...
 
     @abstractmethod
     def _read(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]: ...
@@ -158,8 +166,7 @@ class TableRows(RowSource):
         """About how much memory all rows take."""
         return int(self._table.nbytes)
 
-    def fingerprint(self) -> str:
-        """Return the sha256 of names, types and values."""
+    def _hashed(self) -> str:
         from appliedpapers.core.fingerprint import table_fingerprint
 
         return table_fingerprint(self._table)

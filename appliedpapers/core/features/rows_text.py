@@ -85,8 +85,7 @@ class TextRows(RowSource):
             for file in self._files
         )
 
-    def fingerprint(self) -> str:
-        """Return the sha256 of names, sizes and bytes of all files."""
+    def _hashed(self) -> str:
         return files_fingerprint(self._path, self._files)
 
     @cached_property

@@ -75,9 +75,7 @@ class PansharpeningDatasets(DatasetCatalog[PansharpeningConfig]):
         return Dataset(
             name=SIMULATED,
             protocol=KNOWN_TRUTH,
-            provenance=Provenance(
-                "appliedpapers.plugins.pansharpening.simulator", "Apache-2.0", synthetic=True
-            ),
+            provenance=Provenance.of_simulator("appliedpapers.plugins.pansharpening.simulator"),
             train=SceneSplit(train, by_recipe=True, stand_in=test),
             valid=SceneSplit(valid, stand_in=test),
             test=test,
@@ -102,12 +100,7 @@ class PansharpeningDatasets(DatasetCatalog[PansharpeningConfig]):
         return Dataset(
             name=path.name,
             protocol=WALD,
-            provenance=Provenance(
-                source=path.name,
-                licence="not stated (the user's own data)",
-                synthetic=False,
-                sha256=_checksums(pairs),
-            ),
+            provenance=Provenance.of_user(path, sha256=_checksums(pairs)),
             train=train,
             valid=valid,
             test=test,

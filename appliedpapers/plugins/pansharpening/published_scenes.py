@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.data import Dataset, Provenance
+from appliedpapers.core.data import Dataset
 from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.rasters.tiles import Window
 from appliedpapers.core.sources import PublishedDataset
@@ -25,7 +25,7 @@ from appliedpapers.plugins.pansharpening.published_data import (
 )
 from appliedpapers.plugins.pansharpening.scene import Optics, Scene, fill_nearest
 from appliedpapers.plugins.pansharpening.scene_files import Georeference
-from appliedpapers.plugins.pansharpening.scene_split import ArrayItem, SceneSplit, content_sha256
+from appliedpapers.plugins.pansharpening.scene_split import ArrayItem, SceneSplit
 from appliedpapers.plugins.pansharpening.sensors import optics_of
 
 WALD, REAL_PAIR = "wald", "real-pair+wald"
@@ -66,17 +66,10 @@ def open_published(entry: PublishedDataset, folder: Path, config: PansharpeningC
         KeyError: There is no such dataset.
     """
     opened = _OPENERS[entry.id](folder, config)
-    provenance = Provenance(
-        source=str(entry.files[0].url),
-        licence=entry.licence,
-        synthetic=False,
-        sha256={file.name: content_sha256(file) for file in opened.files},
-        citation=entry.citation,
-    )
     return Dataset(
         name=entry.id,
         protocol=opened.protocol,
-        provenance=provenance,
+        provenance=entry.provenance(folder, opened.files),
         train=SceneSplit((), stand_in=opened.test),
         valid=opened.valid,
         test=opened.test,
