@@ -312,7 +312,7 @@ class Material:
         scored: By model name.
         results: The results document.
         histories: Metrics of each epoch, by model name.
-        config: The resolved configuration.
+        config: The configuration of ``model``.
     """
 
     dataset: Dataset
@@ -341,13 +341,10 @@ class Evaluation(ABC):
     def variants(self, config: TaskConfig) -> Mapping[str, TaskConfig]:
         """Return further configurations of our model, by name, to be fitted and chosen among on valid.
 
-        By default those of the option ``candidates``, overrides by name, where the configuration has it.
+        By default those of the option ``candidates``, overrides by name.
         """
-        candidates: Mapping[str, dict[str, Any]] = getattr(config, "candidates", {})
-        if not candidates:
-            return {}
         alone = config.model_copy(update={"candidates": {}})
-        return {name: alone.replace(**changes) for name, changes in candidates.items()}
+        return {name: alone.replace(**changes) for name, changes in config.candidates.items()}
 
     @abstractmethod
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
