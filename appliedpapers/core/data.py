@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 
     from appliedpapers.core.audit import RowSet
 
+PARTS = ("train", "valid", "test")
+"""What the parts of a dataset are called."""
+
+_WORDS = {
+    **{"train": "train", "training": "train", "0": "train"},
+    **{"valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "1": "valid"},
+    **{"test": "test", "testing": "test", "2": "test"},
+}
 _EXAMPLES_SHOWN = 5
+
+
+def part_named(text: str) -> str | None:
+    """Return the part of :data:`PARTS` that a user's word means, such as ``Val`` or ``1``; None if none."""
+    return _WORDS.get(text.strip().lower())
 
 
 @dataclass(frozen=True)
@@ -191,6 +204,11 @@ class Dataset:
     def resamples(self) -> Iterator[Resample]:
         """Yield the triples of the protocol; one unless a subclass has more."""
         yield Resample(self.train, self.valid, self.test)
+
+    def example(self, limit: int = 1) -> pa.Table:
+        """Return up to ``limit`` groups of train; where it is empty, of test or else of valid."""
+        parts = (self.train, self.test, self.valid)
+        return next((part for part in parts if part.num_rows), self.train).example(limit)
 
     def fingerprint(self) -> str:
         """Return the sha256 over the content of all splits."""

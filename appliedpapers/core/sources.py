@@ -177,7 +177,7 @@ class DatasetCatalog(ABC, Generic[C]):
 
         Files that its cells name are written below ``folder``.
         """
-        return self.simulated(config).train.example()
+        return self.simulated(config).example()
 
     def inputs(self, path: Path, config: C) -> pa.Table:
         """Read a file for ``predict``: the user's formats, without targets and splits.

@@ -361,7 +361,7 @@ class Run:
 
         if self.request.data is None:
             return {}
-        rows = [plain_row(row) for row in dataset.train.example(_EXAMPLE_ROWS).to_pylist()]
+        rows = [plain_row(row) for row in dataset.example(_EXAMPLE_ROWS).to_pylist()]
         try:
             small = len(json.dumps(rows)) <= _EXAMPLE_BYTES
         except TypeError:  # bytes of files, for one
@@ -376,7 +376,7 @@ class Run:
 
         name = self.spec.registered_name(self.task)
         with self._timed("register"):
-            uri = self.log.log_model(bundle, name, material.dataset.train.example())
+            uri = self.log.log_model(bundle, name, material.dataset.example())
             tags = registry.results_tags(material.results, evaluation.primary_for(material.dataset))
             version, alias = registry.register(
                 self.store, name=name, model_uri=uri, run_id=self.log.run_id, tags=tags

@@ -70,7 +70,7 @@ def open_published(entry: PublishedDataset, folder: Path, config: PansharpeningC
         name=entry.id,
         protocol=opened.protocol,
         provenance=entry.provenance(folder, opened.files),
-        train=SceneSplit((), stand_in=opened.test),
+        train=SceneSplit(()),
         valid=opened.valid,
         test=opened.test,
         summary=opened.summary,
@@ -177,10 +177,9 @@ def _open_paris(folder: Path, config: PansharpeningConfig) -> _Opened:
 
     cube, _ = read_paris(folder)
     item = ArrayItem("paris", make, Georeference(0.0, 0.0, 10.0), dtype="float32")
-    test = SceneSplit([item])
     return _Opened(
-        valid=SceneSplit((), stand_in=test),
-        test=test,
+        valid=SceneSplit(()),
+        test=SceneSplit([item]),
         protocol=REAL_PAIR,
         summary="216 × 174 px, 128 bands from 428 to 2,355 nm, ratio 3",
         split_note="the whole scene",
@@ -203,10 +202,9 @@ def _open_enmap(folder: Path, config: PansharpeningConfig) -> _Opened:
         return wald_scene(scene_id, fine, np.rint(pan), optics, cube.wavelengths)
 
     item = ArrayItem(scene_id, make, cube.place, dtype="int16", nodata=cube.nodata, fwhm=lambda: cube.fwhm)
-    test = SceneSplit([item])
     return _Opened(
-        valid=SceneSplit((), stand_in=test),
-        test=test,
+        valid=SceneSplit(()),
+        test=SceneSplit([item]),
         protocol=_wald_protocol(config, usual="centre"),
         summary=f"{height} × {width - width % ratio} px, 218 bands from 418 to 2,446 nm, ratio {ratio}",
         split_note="the whole mosaic",

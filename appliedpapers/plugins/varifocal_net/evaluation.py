@@ -22,7 +22,6 @@ class KaryotypeEvaluation(Evaluation):
     """Type accuracy, with whole specimens resampled; polarity, dispatch and abnormal cells beside it."""
 
     primary = PRIMARY
-    paired_test = "paired-bootstrap"
     baseline_names = ("profile-lightgbm", "profile-logistic", "length")
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
