@@ -19,8 +19,9 @@ from appliedpapers.core.features.cut import Cut, Method, cut_rows
 from appliedpapers.core.features.fields import Fields, FieldSpec, check_fields, column_of
 from appliedpapers.core.features.infer import infer_fields
 from appliedpapers.core.features.leaks import duplicate_rows, single_field_leak
-from appliedpapers.core.features.rows import FORMATS, RowSource, TableRows, find_files, open_rows
+from appliedpapers.core.features.rows import RowSource, TableRows, find_files, open_rows
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset
+from appliedpapers.core.tables import FORMATS
 from appliedpapers.plugins.finalmlp.config import FinalMlpConfig
 from appliedpapers.plugins.finalmlp.published_data import DEFINITIONS, PUBLISHED, open_published
 from appliedpapers.plugins.finalmlp.simulator import simulate

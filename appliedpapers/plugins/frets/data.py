@@ -9,6 +9,7 @@ import numpy as np
 
 from appliedpapers.core.data import Dataset, Provenance
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset, RemoteFile
+from appliedpapers.core.tables import kind_of, read_table
 from appliedpapers.plugins.frets.cleaning import find_sentinels
 from appliedpapers.plugins.frets.config import FretsConfig
 from appliedpapers.plugins.frets.observations import Sentinels, clean_panel
@@ -157,7 +158,8 @@ class FretsDatasets(DatasetCatalog[FretsConfig]):
         """Read the past that a forecast looks back on: a long file as it is, others as a long table."""
         data, names = config.data, column_names(config)
         if not is_readable(path) or read_cells(path, data.layout, names).layout == "long":
-            table = super().inputs(path, config)
+            # text is CSV, however the file is called
+            table = read_table(path, kind_of(path) or ("csv" if is_readable(path) else None))
             usual = {names.id: "unique_id", names.ds: "ds", names.y: "y"}
             return table.rename_columns([usual.get(name, name) for name in table.column_names])
         return read_long(

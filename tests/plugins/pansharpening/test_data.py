@@ -250,18 +250,18 @@ BAD = {
     "missing column": ("scene_id,hs_path\na,{0}/north_hs.tif\n", "column 'pan_path' is missing"),
     "duplicate": (
         "scene_id,hs_path,pan_path\n" + 2 * "a,{0}/north_hs.tif,{0}/north_pan.tif\n",
-        "row 2, column 'scene_id': 'a' is also in row 1",
+        "column 'scene_id', row 2: 'a' is also in row 1",
     ),
     "missing file": (
         "scene_id,hs_path,pan_path\na,{0}/north_hs.tif,{0}/gone.tif\n",
-        "row 1, column 'pan_path': no such file",
+        "column 'pan_path', row 1: no such file",
     ),
     "empty cell": ("scene_id,hs_path,pan_path\n,{0}/north_hs.tif,{0}/north_pan.tif\n", "column 'scene_id'"),
-    "short row": ("scene_id,hs_path,pan_path\na,{0}/north_hs.tif\n", "row 1, column 'pan_path': empty"),
-    "long row": ("scene_id,hs_path,pan_path\na,b,c,d\n", "row 1: more cells than columns"),
+    "short row": ("scene_id,hs_path,pan_path\na,{0}/north_hs.tif\n", "row 1: 2 cells, expected 3"),
+    "long row": ("scene_id,hs_path,pan_path\na,b,c,d\n", "row 1: 4 cells, expected 3"),
     "unknown part": (
         "scene_id,hs_path,pan_path,split\na,{0}/north_hs.tif,{0}/north_pan.tif,best\n",
-        "column 'split': 'best' is no part",
+        "column 'split', row 1: 'best' is not train",
     ),
     "no rows": ("scene_id,hs_path,pan_path\n", "no rows"),
 }
