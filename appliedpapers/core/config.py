@@ -35,6 +35,9 @@ class TaskConfig(Section):
     dataset_presets: ClassVar[Mapping[str, str]] = {}
 
     seed: int = Field(2021, ge=0, le=2**32 - 1, description="the one seed of the run")
+    candidates: Mapping[str, dict[str, Any]] = Field(
+        {}, description="further configurations by name, as overrides; the best on valid is registered"
+    )
 
     def replace(self, **sections: Any) -> Self:
         """Return a validated copy with nested overrides, such as ``replace(model={"horizon": 24})``."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
+from appliedpapers.core.files import sha256_file
 from appliedpapers.core.fingerprint import table_fingerprint
 
 if TYPE_CHECKING:
@@ -18,7 +20,20 @@ if TYPE_CHECKING:
 
     from appliedpapers.core.audit import RowSet
 
+PARTS = ("train", "valid", "test")
+"""What the parts of a dataset are called."""
+
+_WORDS = {
+    **{"train": "train", "training": "train", "0": "train"},
+    **{"valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "1": "valid"},
+    **{"test": "test", "testing": "test", "2": "test"},
+}
 _EXAMPLES_SHOWN = 5
+
+
+def part_named(text: str) -> str | None:
+    """Return the part of :data:`PARTS` that a user's word means, such as ``Val`` or ``1``; None if none."""
+    return _WORDS.get(text.strip().lower())
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,7 @@ class Provenance:
         source: A name or address that a reader can follow.
         licence: SPDX id or a sentence.
         synthetic: True when no row was ever observed.
-        sha256: Checksum of each file by its name.
+        sha256: The sha256 of each file by its name, never another checksum.
         citation: How to cite it, if it wants to be cited.
     """
 
@@ -38,6 +53,27 @@ class Provenance:
     synthetic: bool
     sha256: dict[str, str] = field(default_factory=dict)
     citation: str | None = None
+
+    @classmethod
+    def of_simulator(cls, module: str) -> Self:
+        """Say that data were made by a module of the package."""
+        return cls(module, "Apache-2.0", synthetic=True)
+
+    @classmethod
+    def of_user(
+        cls, path: Path, files: Iterable[Path] | None = None, *, sha256: Mapping[str, str] | None = None
+    ) -> Self:
+        """Say that data are the user's own.
+
+        Args:
+            path: The file or folder that was given.
+            files: What was read of a folder, each to be hashed; a file stands for itself.
+            sha256: Sums by name, where files are not hashed one by one.
+        """
+        if sha256 is None:
+            folder = path if path.is_dir() else path.parent
+            sha256 = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files or [path]}
+        return cls(path.name, "not stated (the user's own data)", synthetic=False, sha256=dict(sha256))
 
 
 class Split(ABC):
@@ -168,6 +204,11 @@ class Dataset:
     def resamples(self) -> Iterator[Resample]:
         """Yield the triples of the protocol; one unless a subclass has more."""
         yield Resample(self.train, self.valid, self.test)
+
+    def example(self, limit: int = 1) -> pa.Table:
+        """Return up to ``limit`` groups of train; where it is empty, of test or else of valid."""
+        parts = (self.train, self.test, self.valid)
+        return next((part for part in parts if part.num_rows), self.train).example(limit)
 
     def fingerprint(self) -> str:
         """Return the sha256 over the content of all splits."""

@@ -264,9 +264,9 @@ class Baseline(ABC):
     kind: Kind = "baseline"
     attainable: bool = True
 
-    @abstractmethod
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
-        """Fit on ``train``, choose penalties and the like on ``valid``, return self."""
+        """Fit on ``train``, choose penalties and the like on ``valid``, return self; by default nothing."""
+        return self
 
     @abstractmethod
     def predict(self, split: Split) -> Any:
@@ -314,7 +314,7 @@ class Material:
         scored: By model name.
         results: The results document.
         histories: Metrics of each epoch, by model name.
-        config: The resolved configuration.
+        config: The configuration of ``model``.
     """
 
     dataset: Dataset
@@ -350,22 +350,21 @@ class Evaluation(ABC):
         primary: The metric that is compared, gated and selected on; must have a direction.
         paired_test: ``"diebold-mariano"`` for additive losses in time order, else ``"paired-bootstrap"``.
         baseline_names: What ``apps info`` lists.
+        published_figures: Every printed figure worth showing, of any dataset.
     """
 
     primary: ClassVar[str]
     baseline_names: ClassVar[tuple[str, ...]] = ()
     paired_test: ClassVar[PairedTest] = "paired-bootstrap"
+    published_figures: ClassVar[Sequence[PublishedFigure]] = ()
 
     def variants(self, config: TaskConfig) -> Mapping[str, TaskConfig]:
         """Return further configurations of our model, by name, to be fitted and chosen among on valid.
 
-        By default those of the option ``candidates``, overrides by name, where the configuration has it.
+        By default those of the option ``candidates``, overrides by name.
         """
-        candidates: Mapping[str, dict[str, Any]] = getattr(config, "candidates", {})
-        if not candidates:
-            return {}
         alone = config.model_copy(update={"candidates": {}})
-        return {name: alone.replace(**changes) for name, changes in candidates.items()}
+        return {name: alone.replace(**changes) for name, changes in config.candidates.items()}
 
     @abstractmethod
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
@@ -395,8 +394,8 @@ class Evaluation(ABC):
         return 0
 
     def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
-        """Return every printed figure worth showing; those of another protocol are set apart."""
-        return ()
+        """Return the printed figures of the dataset; those of another protocol are set apart."""
+        return [figure for figure in self.published_figures if figure.dataset == dataset.name]
 
     def figures(self, material: Material) -> Sequence[Figure]:
         """Return two or three figures that answer the field's question."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +22,7 @@ from appliedpapers.core.progress import Progress, SilentProgress
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from appliedpapers.core.data import Dataset
+    from appliedpapers.core.data import Dataset, Provenance
 
 SIMULATED = "simulated"
 DatasetState = Literal["ready", "download", "needs licence", "local only"]
@@ -91,6 +91,29 @@ class PublishedDataset:
     obtain: str | None = None
     prepared: RemoteFile | None = None
 
+    def provenance(
+        self, folder: Path, files: Iterable[Path] | None = None, *, source: str | None = None
+    ) -> Provenance:
+        """Say where the dataset comes from; what :func:`fetch` verified by its sha256 is not hashed again.
+
+        Args:
+            folder: The plugin's data folder.
+            files: What was read below it; by default all files.
+            source: Where a reader finds it; by default the address of the first file, or the title.
+        """
+        from appliedpapers.core.data import Provenance
+
+        known = {folder / file.path: file.sha256 for file in (*self.files, self.prepared) if file is not None}
+        read = [folder / file.path for file in self.files] if files is None else files
+        sums = {file.relative_to(folder).as_posix(): known.get(file) or sha256_file(file) for file in read}
+        return Provenance(
+            source=source or self.files[0].url or self.title,
+            licence=self.licence,
+            synthetic=False,
+            sha256=sums,
+            citation=self.citation,
+        )
+
 
 @dataclass(frozen=True)
 class DatasetListing:
@@ -154,7 +177,7 @@ class DatasetCatalog(ABC, Generic[C]):
 
         Files that its cells name are written below ``folder``.
         """
-        return self.simulated(config).train.example()
+        return self.simulated(config).example()
 
     def inputs(self, path: Path, config: C) -> pa.Table:
         """Read a file for ``predict``: the user's formats, without targets and splits.

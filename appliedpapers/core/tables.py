@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.files import whole_file
 
-FORMATS = (".csv", ".csv.gz", ".parquet", ".jsonl", ".arrow")
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys((".csv", ".csv.gz", ".tsv", ".tsv.gz"), "csv"),
+        **dict.fromkeys((".parquet", ".pq"), "parquet"),
+        **dict.fromkeys((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"), "jsonl"),
+        **dict.fromkeys((".arrow", ".arrows", ".ipc", ".feather"), "arrow"),
+    }
+)
+"""What a file of rows is, by the end of its name: for training, prediction and scoring alike."""
+
+FORMATS = tuple(KINDS)
+_HEADER_BYTES = 1 << 16
 
 
-def read_table(path: Path) -> pa.Table:
+def kind_of(path: Path) -> str | None:
+    """Return ``csv``, ``parquet``, ``jsonl`` or ``arrow`` by the name of a file, None if it is none."""
+    name = path.name.lower()
+    return next((kind for suffix, kind in KINDS.items() if name.endswith(suffix)), None)
+
+
+def separator_of(header: str, path: Path) -> str:
+    """Return what stands between the names in the first line of a text table: ``,`` ``;`` ``|`` or a tab.
+
+    Args:
+        header: The line.
+        path: The file; one that is called TSV has tabs, if there is any in the line.
+    """
+    bare = re.sub(r'"[^"]*"', "", header)
+    tabs = ".tsv" in path.name.lower()
+    return "\t" if tabs and "\t" in bare else max("\t,;|" if tabs else ",;\t|", key=bare.count)
+
+
+def read_table(path: Path, kind: str | None = None) -> pa.Table:
     """Read a table; text columns of a CSV that hold numbers or timestamps become such.
+
+    Args:
+        path: The file.
+        kind: What it is, where its name does not say so; see :func:`kind_of`.
 
     Raises:
         DataError: The file is missing, empty, truncated or of an unknown format.
     """
-    reader = _READERS.get(_suffix(path))
+    reader = _READERS.get(kind or kind_of(path) or "")
     if reader is None:
         raise DataError(f"{path}: unknown format.", hint=f"Expected one of {', '.join(FORMATS)}.")
     try:
@@ -81,7 +116,7 @@ def require_format(path: Path) -> None:
         ConfigError: It is not.
     """
     if _suffix(path) not in _WRITERS:
-        raise ConfigError(f"{path}: unknown format.", hint=f"Expected one of {', '.join(FORMATS)}.")
+        raise ConfigError(f"{path}: unknown format.", hint=f"Expected one of {', '.join(_WRITERS)}.")
 
 
 def _as_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -103,14 +138,17 @@ def _as_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _suffix(path: Path) -> str:
     name = path.name.lower()
     return next(
-        (suffix for suffix in sorted(FORMATS, key=len, reverse=True) if name.endswith(suffix)), path.suffix
+        (suffix for suffix in sorted(_WRITERS, key=len, reverse=True) if name.endswith(suffix)), path.suffix
     )
 
 
 def _read_csv(path: Path) -> pa.Table:
     from pyarrow import csv
 
-    return csv.read_csv(path)
+    with pa.input_stream(str(path), compression="detect") as stream:
+        start = bytes(stream.read(_HEADER_BYTES)).decode("utf-8-sig", "replace").lstrip("\r\n")
+    header = re.split(r"[\r\n]", start, maxsplit=1)[0]
+    return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=separator_of(header, path)))
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -125,9 +163,12 @@ def _read_jsonl(path: Path) -> pa.Table:
     return json.read_json(path)
 
 
-def _read_arrow(path: Path) -> pa.Table:
+def read_arrow(path: Path) -> pa.Table:
+    """Read Arrow, written as a file or as a stream; errors of Arrow pass through."""
     with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+        is_file = source.read(6) == b"ARROW1"
+        source.seek(0)
+        return (pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)).read_all()
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:
@@ -180,11 +221,10 @@ def _write_arrow(table: pa.Table, path: Path) -> None:
 
 
 _READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".csv": _read_csv,
-    ".csv.gz": _read_csv,
-    ".parquet": _read_parquet,
-    ".jsonl": _read_jsonl,
-    ".arrow": _read_arrow,
+    "csv": _read_csv,
+    "parquet": _read_parquet,
+    "jsonl": _read_jsonl,
+    "arrow": read_arrow,
 }
 _WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     ".csv": _write_csv,

@@ -41,6 +41,7 @@ from appliedpapers.pipelines.run_folder import (
 )
 
 if TYPE_CHECKING:
+    from appliedpapers.core.config import TaskConfig
     from appliedpapers.pipelines.tracking import RunLog
     from appliedpapers.pipelines.tracking_store import Store
 
@@ -214,7 +215,7 @@ class Run:
         for note in dataset.notes:
             say(f"           {note}")
 
-    def _context(self, name: str) -> FitContext:
+    def _context(self, name: str, config: TaskConfig) -> FitContext:
         history = self.histories.setdefault(name, [])
 
         def log_metrics(metrics: Mapping[str, float], step: int, /) -> None:
@@ -224,7 +225,7 @@ class Run:
 
         return FitContext(
             folder=self.folder / "fit" / name,
-            seed=self.request.config.seed,
+            seed=config.seed,
             device=self.device,
             precision=self.request.precision,
             devices=self.request.devices,
@@ -243,7 +244,8 @@ class Run:
         with self._timed("fit"):
             for name, config in candidates.items():
                 devices.seed_everything(config.seed)
-                model = model_class(config).fit(dataset.train, dataset.valid, self._context(name), init=init)
+                context = self._context(name, config)
+                model = model_class(config).fit(dataset.train, dataset.valid, context, init=init)
                 model.progress = self.progress
                 value = 0.0
                 if len(candidates) > 1:
@@ -278,14 +280,16 @@ class Run:
         with self._timed("baselines"):
             for baseline in baselines:
                 devices.seed_everything(self.request.config.seed)
-                baseline.fit(dataset.train, dataset.valid, self._context(baseline.name))
+                context = self._context(baseline.name, self.request.config)
+                baseline.fit(dataset.train, dataset.valid, context)
         return baselines
 
     def _evaluate(
         self, evaluation: Evaluation, dataset: Dataset, name: str, model: Model, baselines: Sequence[Baseline]
     ) -> Material:
         """Open the test set: once, after everything was chosen."""
-        config, test = self.request.config, dataset.test
+        # of the candidate that was chosen, which need not be the one that was asked for first
+        config, test = model.config, dataset.test
         with self._timed("evaluate"):
             parts = evaluation.parts(model, dataset)
             predictions = {name: evaluation.predict(model, test), **parts}
@@ -305,7 +309,7 @@ class Run:
         ]
         with self._timed("statistics"):
             results = build_results(
-                self._facts(dataset),
+                self._facts(dataset, config.seed),
                 contenders,
                 primary=evaluation.primary_for(dataset),
                 paired_test=evaluation.paired_test,
@@ -317,7 +321,7 @@ class Run:
         self.baseline_facts = {item.name: dict(item.describe()) for item in baselines}
         return Material(dataset, model, name, predictions, scored, results, self.histories, config)
 
-    def _facts(self, dataset: Dataset) -> RunFacts:
+    def _facts(self, dataset: Dataset, seed: int) -> RunFacts:
         return RunFacts(
             run_id=self.id,
             plugin=self.spec.id,
@@ -326,7 +330,7 @@ class Run:
             synthetic=dataset.provenance.synthetic,
             protocol=dataset.protocol,
             preset=self.request.preset,
-            seeds=(self.request.config.seed,),
+            seeds=(seed,),
             device=self.device,
             test_size=dataset.test.num_rows,
             test_fingerprint=dataset.test_fingerprint(),
@@ -357,7 +361,7 @@ class Run:
 
         if self.request.data is None:
             return {}
-        rows = [plain_row(row) for row in dataset.train.example(_EXAMPLE_ROWS).to_pylist()]
+        rows = [plain_row(row) for row in dataset.example(_EXAMPLE_ROWS).to_pylist()]
         try:
             small = len(json.dumps(rows)) <= _EXAMPLE_BYTES
         except TypeError:  # bytes of files, for one
@@ -372,7 +376,7 @@ class Run:
 
         name = self.spec.registered_name(self.task)
         with self._timed("register"):
-            uri = self.log.log_model(bundle, name, material.dataset.train.example())
+            uri = self.log.log_model(bundle, name, material.dataset.example())
             tags = registry.results_tags(material.results, evaluation.primary_for(material.dataset))
             version, alias = registry.register(
                 self.store, name=name, model_uri=uri, run_id=self.log.run_id, tags=tags
@@ -398,8 +402,8 @@ class Run:
         write_model_card(
             self.folder, material, environment=environment(self.device), command=self.request.command
         )
-        write_text(self.folder / "config.yaml", configs.commented_yaml(self.request.config))
-        write_json(self.folder / "config.schema.json", type(self.request.config).model_json_schema())
+        write_text(self.folder / "config.yaml", configs.commented_yaml(material.config))
+        write_json(self.folder / "config.schema.json", type(material.config).model_json_schema())
         return report
 
     def _finish(self, material: Material) -> None:

@@ -20,26 +20,12 @@ import pyarrow as pa
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.fingerprint import file_fingerprint
 from appliedpapers.core.schema import TableSchema, Violation
+from appliedpapers.core.tables import FORMATS, kind_of, separator_of
 from appliedpapers.core.validation import from_records
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
-_FORMATS = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".ndjson": "jsonl",
-    ".ndjson.gz": "jsonl",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-    ".ipc": "arrow",
-    ".feather": "arrow",
-}
-_KNOWN = (
-    "Parquet (.parquet), CSV (.csv, .csv.gz), JSON lines (.jsonl, .ndjson, .gz) or Arrow (.arrow, .feather)"
-)
+_KNOWN = f"one of {', '.join(FORMATS)}"
 _BLOCK_BYTES = 1 << 22
 _LINES_PER_PIECE = 8192
 _JSON_TEXT = {"string", "timestamp"}
@@ -143,7 +129,7 @@ def _expand(given: str) -> list[str]:
         found = sorted(
             str(file)
             for file in path.rglob("*")
-            if file.is_file() and _format(file) and not _hidden(file.relative_to(path))
+            if file.is_file() and kind_of(file) and not _hidden(file.relative_to(path))
         )
         if not found:
             raise DataError(f"{given}: no file that can be read.", hint=f"Expected {_KNOWN}.")
@@ -162,13 +148,8 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
 
 
-def _format(path: Path) -> str | None:
-    name = path.name.lower()
-    return next((kind for suffix, kind in _FORMATS.items() if name.endswith(suffix)), None)
-
-
 def _fragment(name: str, path: Path) -> Fragment:
-    kind = _format(path)
+    kind = kind_of(path)
     if kind is None:
         raise DataError(f"{name}: unknown format '{path.suffix or path.name}'.", hint=f"Expected {_KNOWN}.")
     size = path.stat().st_size
@@ -216,7 +197,9 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
     import pyarrow.csv as pc_csv
 
     with _open_text(fragment) as text:
-        names = next(csv.reader(text), [])
+        header = next((line for line in text if line.strip()), "")
+        separator = separator_of(header, fragment.path)
+        names = next(csv.reader(itertools.chain([header], text), delimiter=separator), [])
     skipped: list[tuple[int, Violation]] = []
 
     def set_aside(row: Any) -> str:
@@ -230,7 +213,9 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
     reader = pc_csv.open_csv(
         str(fragment.path),
         read_options=pc_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
-        parse_options=pc_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=set_aside),
+        parse_options=pc_csv.ParseOptions(
+            delimiter=separator, newlines_in_values=True, invalid_row_handler=set_aside
+        ),
         convert_options=pc_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
         ),

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from appliedpapers.core import audit, row_hashes
 from appliedpapers.core.audit import RowSet, common_rows
-from appliedpapers.core.data import Dataset, Provenance, Resample, TableSplit, leakage_audit
+from appliedpapers.core.data import (
+    PARTS,
+    Dataset,
+    Provenance,
+    Resample,
+    TableSplit,
+    leakage_audit,
+    part_named,
+)
 from appliedpapers.core.fingerprint import table_fingerprint
 
 PROVENANCE = Provenance("here", "CC0-1.0", synthetic=False)
@@ -60,6 +68,35 @@ def test_equal_contents_under_other_keys_are_found():
 def test_rows_without_any_content_are_not_duplicates():
     empty = {"x": pa.array([None, None], pa.float64())}
     assert leakage_audit(dataset(train=split([1, 2], **empty), test=split([4, 5], **empty))) == []
+
+
+def test_an_example_is_of_train_or_else_of_a_part_that_has_rows():
+    assert dataset().example().column("id").to_pylist() == [1]
+    assert dataset(train=split([])).example(2).column("id").to_pylist() == [4, 5]
+    assert dataset(train=split([]), test=split([])).example().column("id").to_pylist() == [3]
+    assert dataset(train=split([]), test=split([]), valid=split([])).example().num_rows == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("train", " Training", "0"), ("Val", "validation", "dev", "1"), ("TEST", "2")]
+)
+def test_a_part_has_many_names(words):
+    assert len({part_named(word) for word in words}) == 1
+    assert part_named(words[0]) in PARTS
+    assert part_named(f"{words[0]}s") is None
+
+
+def test_a_users_files_are_named_below_what_was_given(tmp_path):
+    (tmp_path / "lab" / "deep").mkdir(parents=True)
+    files = [tmp_path / "lab" / "a.csv", tmp_path / "lab" / "deep" / "a.csv"]
+    for number, file in enumerate(files):
+        file.write_text(f"{number}\n")
+    sums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    of_folder = Provenance.of_user(tmp_path / "lab", files)
+    assert of_folder.sha256 == dict(zip(("a.csv", "deep/a.csv"), sums, strict=True))
+    assert (of_folder.source, of_folder.synthetic) == ("lab", False)
+    assert Provenance.of_user(files[0]).sha256 == {"a.csv": sums[0]}
+    assert Provenance.of_user(files[0], sha256={"all": "0"}).sha256 == {"all": "0"}
 
 
 def test_every_resample_is_audited():

@@ -104,6 +104,20 @@ def entry(server) -> PublishedDataset:
     )
 
 
+def test_provenance_gives_the_sha256_that_is_known_and_never_another_checksum(entry, tmp_path):
+    found = entry.provenance(tmp_path)
+    # nothing lies there: what is known is not hashed again
+    assert found.sha256 == {"deep/a.csv": SHA256}
+    assert (found.source, found.licence, found.synthetic) == (entry.files[0].url, "CC0-1.0", False)
+    blob = with_file(entry, sha256=None, git_blob="6a5db57f39284d4b6b2fe36be26e7b833536de6a", url=None)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.csv").write_bytes(CONTENT)
+    (tmp_path / "own.csv").write_bytes(CONTENT)
+    assert blob.provenance(tmp_path).sha256 == {"deep/a.csv": SHA256}
+    assert blob.provenance(tmp_path).source == "letters"
+    assert blob.provenance(tmp_path, [tmp_path / "own.csv"], source="x").sha256 == {"own.csv": SHA256}
+
+
 def with_file(entry: PublishedDataset, **changes) -> PublishedDataset:
     return replace(entry, files=(replace(entry.files[0], **changes),))
 

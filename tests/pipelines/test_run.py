@@ -13,7 +13,9 @@ from tinyplugins.rows.evaluation import EVALUATION
 from tinyplugins.rows.model import RowsModel
 
 from appliedpapers.core.bundle import load_bundle
+from appliedpapers.core.config import resolve as resolve_file
 from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.evaluation import PublishedFigure
 from appliedpapers.core.results import read_results, validate_results
 from appliedpapers.core.tables import write_table
 from appliedpapers.pipelines.registry import resolve, show
@@ -121,6 +123,35 @@ def test_the_variant_that_is_best_on_valid_is_registered(live, monkeypatch):
     assert selected == {"lighter"}
     model, _ = load_bundle(result.folder / "model")
     assert model.config == QUICK
+
+
+def test_a_candidate_that_wins_is_judged_by_its_own_configuration(live, monkeypatch):
+    seeds = {}
+    fit = RowsModel.fit
+
+    def recorded(self, train, valid, run, **more):
+        seeds[run.folder.name] = run.seed
+        return fit(self, train, valid, run, **more)
+
+    protocol = DATASETS.simulated(QUICK).protocol
+    printed = [
+        PublishedFigure(name, "mse", 1.0, "simulated", protocol, {"model.alpha": alpha}, "a paper", True)
+        for name, alpha in (("theirs", 1.0), ("heavy", 1e6))
+    ]
+    monkeypatch.setattr(RowsModel, "fit", recorded)
+    monkeypatch.setattr(type(EVALUATION), "published", lambda *_: printed)
+    candidates = {"lighter": {"model": {"alpha": 1.0}, "seed": 7}}
+    config = QUICK.replace(model={"alpha": 1e6}, candidates=candidates)
+    result = live(RunRequest(plugin="tiny-rows", config=config))
+    assert seeds == {"tiny-rows": 2021, "lighter": 7}
+    assert result.results["seeds"] == [7]
+    rows = {row["model"]: row for row in result.results["rows"] if row["kind"] in ("ours", "published")}
+    assert set(rows) == {"lighter", "theirs"}
+    assert rows["lighter"]["selected"]
+    chosen = QUICK.replace(seed=7)
+    assert resolve_file(RowsConfig, file=result.folder / "config.yaml") == chosen
+    assert "alpha: 1.0 " in (result.folder / "report.html").read_text()
+    assert load_bundle(result.folder / "model")[0].config == chosen
 
 
 def test_bad_rows_of_a_users_file_are_written_to_quarantine(live, tmp_path):

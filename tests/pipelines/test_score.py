@@ -19,7 +19,7 @@ from tinyplugins.rows.model import RowsModel
 from appliedpapers.core.bundle import load_bundle
 from appliedpapers.core.errors import ConfigError, DataError, RunError
 from appliedpapers.core.inference import predict_usable
-from appliedpapers.core.tables import write_table
+from appliedpapers.core.tables import csv_bytes, write_table
 from appliedpapers.pipelines import score_chunks
 from appliedpapers.pipelines.score import score_run
 
@@ -82,6 +82,15 @@ def test_every_format_gives_the_scores_of_one_predict(name, rows_bundle, tmp_pat
     assert scores(tmp_path / "out", "plot") == expected(rows_bundle, table, "plot")
     assert (summary.rows_in, summary.rows_out, summary.parts_written, summary.exit_code) == (100, 100, 4, 0)
     json.dumps(dataclasses.asdict(summary), allow_nan=False)
+
+
+@pytest.mark.parametrize(("name", "separator"), [("a.csv", b";"), ("a.tsv", b"\t"), ("a.tsv.gz", b"\t")])
+def test_cells_may_be_separated_otherwise(name, separator, rows_bundle, tmp_path):
+    table = plots(40)
+    content = csv_bytes(table).replace(b",", separator)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    run(rows_bundle, [tmp_path / name], tmp_path / "out", batch_rows=30)
+    assert scores(tmp_path / "out", "plot") == expected(rows_bundle, table, "plot")
 
 
 def test_a_second_run_touches_nothing_and_says_so(rows_bundle, tmp_path):

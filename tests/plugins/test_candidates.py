@@ -1,4 +1,4 @@
-"""Every plugin with candidates reads them the same way."""
+"""Every plugin reads candidates the same way."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import pytest
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.config import resolve
 
-CHANGES = {"frets": "{small: {model: {hidden: 8}}}", "finalmlp": "{small: {model: {dim: 3}}}"}
+CHANGES = {
+    "frets": {"model": {"hidden": 8}},
+    "finalmlp": {"model": {"dim": 3}},
+    "imu-attitude": {"model": {"kind": "filter"}},
+    "pansharpening": {"method": "gsa"},
+    "varifocal-net": {"network": {"views": 1}},
+}
 
 
 @pytest.mark.parametrize("plugin", CHANGES)
 def test_candidates_are_configurations_of_their_own_without_candidates(plugin):
     task = plugins.find(plugin).task()
-    config = resolve(task.load("config"), preset="quick", assignments=[f"candidates={CHANGES[plugin]}"])
+    quick, change = resolve(task.load("config"), preset="quick"), CHANGES[plugin]
+    config = quick.replace(candidates={"other": change})
     found = task.load("evaluation").variants(config)
-    assert list(found) == ["small"]
-    assert found["small"].candidates == {}
-    assert found["small"].model != config.model
-    assert found["small"].training == config.training
-    assert task.load("evaluation").variants(found["small"]) == {}
+    assert found == {"other": quick.replace(**change)}
+    assert found["other"] != quick
+    assert found["other"].candidates == {}
+    assert task.load("evaluation").variants(found["other"]) == {}

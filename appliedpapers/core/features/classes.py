@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from appliedpapers.core.data import PARTS
 from appliedpapers.core.errors import ConfigError, DataError
-from appliedpapers.core.features.cut import PARTS, Cut, with_parts
+from appliedpapers.core.features.cut import Cut, with_parts
 from appliedpapers.core.features.fields import Fields, column_of
 from appliedpapers.core.features.labels import labels_of
 from appliedpapers.core.features.rows import RowSource

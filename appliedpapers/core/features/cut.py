@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from appliedpapers.core.data import PARTS, part_named
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.features.fields import Fields, Role, column_of
 from appliedpapers.core.features.rows import BATCH_ROWS, RowSource
@@ -20,21 +21,7 @@ from appliedpapers.core.row_hashes import row_hashes
 Method = Literal["auto", "time", "column", "group", "random"]
 Assignment = NDArray[np.int8]
 
-PARTS = ("train", "valid", "test")
 TRAIN, VALID, TEST, UNUSED = 0, 1, 2, -1
-_NAMES = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "valid": VALID,
-    "val": VALID,
-    "validation": VALID,
-    "dev": VALID,
-    "test": TEST,
-    "testing": TEST,
-    "0": TRAIN,
-    "1": VALID,
-    "2": TEST,
-}
 _ROLES: dict[str, Role] = {"time": "timestamp", "column": "split", "group": "group"}
 _TENTH = 10
 
@@ -90,11 +77,6 @@ def with_parts(
     for batch in source.batches(columns, max_rows):
         yield batch, cut.assignment[row : row + batch.num_rows]
         row += batch.num_rows
-
-
-def is_part(name: str) -> bool:
-    """Say whether a value of a split column is understood: train, valid, test, 0, 1, 2 and their like."""
-    return name.strip().lower() in _NAMES
 
 
 def cut_rows(
@@ -239,12 +221,13 @@ def _named_parts(values: pa.Array, column: str, name: str) -> Assignment:
     for value in coded.dictionary.to_pylist():
         # a column of codes that once had a gap is read as floats
         text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        if not is_part(text):
+        part = part_named(text)
+        if part is None:
             raise DataError(
                 f"{name}: column '{column}' holds '{text[:40]}', which names no part.",
                 hint="Expected train, valid and test, or 0, 1 and 2.",
             )
-        known.append(_NAMES[text.strip().lower()])
+        known.append(PARTS.index(part))
     # one more for rows that name no part
     lookup = np.array([*known, UNUSED], np.int8)
     return np.asarray(lookup[np.asarray(pc.fill_null(coded.indices, len(known)))], np.int8)

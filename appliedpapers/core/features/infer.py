@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from appliedpapers.core.data import part_named
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.features.classes import is_zero_one
-from appliedpapers.core.features.cut import is_part
 from appliedpapers.core.features.fields import FieldSpec
 from appliedpapers.core.features.instants import instants
 from appliedpapers.core.features.quantities import is_quantity
@@ -193,7 +193,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def _names_parts(distinct: pa.Array) -> bool:
     if not 2 <= len(distinct) <= 6 or not (is_text(distinct.type) or pa.types.is_integer(distinct.type)):
         return False
-    return all(is_part(str(value)) for value in distinct.to_pylist())
+    return all(part_named(str(value)) for value in distinct.to_pylist())
 
 
 def _of_lists(name: str, present: pa.Array) -> _Guess:

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from appliedpapers.core.data import PARTS
 from appliedpapers.core.errors import ConfigError
-from appliedpapers.core.features.cut import PARTS, TRAIN, VALID, Cut, with_parts
+from appliedpapers.core.features.cut import TRAIN, VALID, Cut, with_parts
 from appliedpapers.core.features.fields import INPUTS, Fields, column_of
 from appliedpapers.core.features.labels import labels_of
 from appliedpapers.core.features.rows import RowSource

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from appliedpapers.core.errors import DataError, did_you_mean
+from appliedpapers.core.tables import FORMATS, kind_of, read_arrow
 
 BATCH_ROWS = 65_536
-PARQUET = (".parquet", ".pq")
-TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-LINES = (".jsonl", ".jsonl.gz")
-ARROW = (".arrow",)
-FORMATS = (*PARQUET, *TEXT, *LINES, *ARROW)
 _PIECES = 16
 Wanted = Callable[[int, int], bool]
 # what pandas writes beside the columns of a frame whose index is not a plain count
@@ -49,9 +46,16 @@ class RowSource(ABC):
     def estimated_bytes(self) -> int:
         """About how much memory all rows would take as Arrow."""
 
-    @abstractmethod
     def fingerprint(self) -> str:
-        """Return the sha256 of the content; of files their names, sizes and bytes."""
+        """Return the sha256 of the content; of files their names, sizes and bytes, which are read once."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> str:
+        return self._hashed()
+
+    @abstractmethod
+    def _hashed(self) -> str: ...
 
     @abstractmethod
     def _read(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]: ...
@@ -158,8 +162,7 @@ class TableRows(RowSource):
         """About how much memory all rows take."""
         return int(self._table.nbytes)
 
-    def fingerprint(self) -> str:
-        """Return the sha256 of names, types and values."""
+    def _hashed(self) -> str:
         from appliedpapers.core.fingerprint import table_fingerprint
 
         return table_fingerprint(self._table)
@@ -182,12 +185,12 @@ def open_rows(path: Path) -> RowSource:
             have different columns.
     """
     files = find_files(path)
-    kind = suffix(files[0])
-    if kind in PARQUET:
+    kind = kind_of(files[0])
+    if kind == "parquet":
         from appliedpapers.core.features.rows_parquet import ParquetRows
 
         return ParquetRows(path, files)
-    if kind in ARROW:
+    if kind == "arrow":
         return TableRows(_map_arrow(path, files), str(path))
     from appliedpapers.core.features.rows_text import TextRows
 
@@ -203,24 +206,24 @@ def find_files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder.", hint="Check the path.")
     if path.is_file():
-        if suffix(path) not in FORMATS:
+        if kind_of(path) is None:
             raise DataError(f"{path}: unknown format.", hint=f"Expected one of {', '.join(FORMATS)}.")
         found = [path]
     else:
         found = [file for file in sorted(path.rglob("*")) if _is_data(file.relative_to(path), file)]
         if not found:
             raise DataError(f"{path}: no data file in it.", hint=f"Expected {', '.join(FORMATS)}.")
-    families = [next(group for group in (PARQUET, TEXT, LINES, ARROW) if suffix(f) in group) for f in found]
+    kinds = [kind_of(file) for file in found]
     keyed = next(
         (file for file in found if any("=" in part for part in file.relative_to(path).parts[:-1])), None
     )
-    if keyed is not None and families[0] != PARQUET:
+    if keyed is not None and kinds[0] != "parquet":
         raise DataError(
             f"{path}: {keyed.relative_to(path).parent} names a value, which is read of Parquet files alone.",
             hint="Write the value into a column, or bring Parquet files.",
         )
-    for file, family in zip(found, families, strict=True):
-        if family != families[0]:
+    for file, kind in zip(found, kinds, strict=True):
+        if kind != kinds[0]:
             raise DataError(
                 f"{path}: files of different formats, such as {found[0].name} and {file.name}.",
                 hint="Name one file, or move one kind to a folder of its own.",
@@ -228,13 +231,6 @@ def find_files(path: Path) -> list[Path]:
         if file.stat().st_size == 0:
             raise DataError(f"{file}: the file is empty.", hint="Expected column names and rows.")
     return found
-
-
-def suffix(path: Path) -> str:
-    """Return the part of a file's name that says its format, such as ``".csv.gz"``."""
-    name = path.name.lower()
-    known = sorted(FORMATS, key=len, reverse=True)
-    return next((ending for ending in known if name.endswith(ending)), path.suffix)
 
 
 def kept(names: Sequence[str]) -> list[str]:
@@ -333,15 +329,14 @@ def broken(path: Path, error: BaseException) -> DataError:
 
 def _is_data(relative: Path, file: Path) -> bool:
     hidden = any(part.startswith((".", "_")) and "=" not in part for part in relative.parts)
-    return not hidden and suffix(file) in FORMATS and file.is_file()
+    return not hidden and kind_of(file) is not None and file.is_file()
 
 
 def _map_arrow(path: Path, files: Sequence[Path]) -> pa.Table:
     tables = []
     for file in files:
         try:
-            with pa.memory_map(str(file)) as mapped:
-                tables.append(pa.ipc.open_file(mapped).read_all())
+            tables.append(read_arrow(file))
         except (OSError, pa.ArrowException) as error:
             raise broken(file, error) from None
         require_same_columns(files[0], tables[0].column_names, file, tables[-1].column_names)

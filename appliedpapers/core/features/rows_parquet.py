@@ -79,8 +79,7 @@ class ParquetRows(RowSource):
         text = self.num_rows * _TEXT_BYTES * widths.count(None)
         return max(fixed + text, self._bytes)
 
-    def fingerprint(self) -> str:
-        """Return the sha256 of names, sizes and bytes of all files."""
+    def _hashed(self) -> str:
         return files_fingerprint(self._path, self._files)
 
     def numbered(

@@ -16,7 +16,6 @@ from pyarrow import csv, json
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.features.rows import (
-    LINES,
     RowSource,
     broken,
     conform,
@@ -24,14 +23,13 @@ from appliedpapers.core.features.rows import (
     no_rows,
     require_distinct,
     require_same_columns,
-    suffix,
 )
 from appliedpapers.core.features.rows_parquet import files_fingerprint
+from appliedpapers.core.tables import kind_of, separator_of
 
 _BLOCK = 1 << 22
 _LONGEST = 1 << 28
 _GZIP_RATIO = 4
-_SEPARATORS = (",", ";", "\t", "|")
 _CONFLICT = re.compile(r"In CSV column #(\d+):.*?conversion error to [^:]*: invalid value '(.*)'", re.DOTALL)
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
@@ -58,7 +56,7 @@ class TextRows(RowSource):
     def __init__(self, path: Path, files: Sequence[Path]) -> None:
         self.name = str(path)
         self._path, self._files = path, list(files)
-        self._lines = suffix(files[0]) in LINES
+        self._lines = kind_of(files[0]) == "jsonl"
         self._separators: dict[Path, str] = {}
         self._block = _BLOCK
         if not self._lines:
@@ -85,8 +83,7 @@ class TextRows(RowSource):
             for file in self._files
         )
 
-    def fingerprint(self) -> str:
-        """Return the sha256 of names, sizes and bytes of all files."""
+    def _hashed(self) -> str:
         return files_fingerprint(self._path, self._files)
 
     @cached_property
@@ -112,10 +109,7 @@ class TextRows(RowSource):
                 line = bytes(stream.read(_BLOCK)).split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r")
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise broken(file, error) from None
-        separator = "\t" if ".tsv" in file.name.lower() else ","
-        if separator not in line:
-            separator = max(_SEPARATORS, key=line.count) if any(map(line.count, _SEPARATORS)) else separator
-        self._separators[file] = separator
+        separator = self._separators[file] = separator_of(line, file)
         names = next(text_csv.reader([line], delimiter=separator), [])
         if not any(names):
             raise DataError(f"{file}: the first line is empty.", hint="Expected the names of the columns.")

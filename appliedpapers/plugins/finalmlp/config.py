@@ -304,9 +304,6 @@ class FinalMlpConfig(TaskConfig):
     suspects: bool = Field(
         True, description="do the same without the columns that a published dataset is suspected of"
     )
-    candidates: Mapping[str, dict[str, Any]] = Field(
-        {}, description="further configurations by name, as overrides; the best on valid is registered"
-    )
 
     @model_validator(mode="after")
     def _onnx_holds_networks_alone(self) -> Self:

@@ -19,9 +19,9 @@ from appliedpapers.core.features.cut import Cut, Method, cut_rows
 from appliedpapers.core.features.fields import Fields, FieldSpec, check_fields, column_of
 from appliedpapers.core.features.infer import infer_fields
 from appliedpapers.core.features.leaks import duplicate_rows, single_field_leak
-from appliedpapers.core.features.rows import FORMATS, RowSource, TableRows, open_rows
-from appliedpapers.core.files import sha256_file
+from appliedpapers.core.features.rows import RowSource, TableRows, find_files, open_rows
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset
+from appliedpapers.core.tables import FORMATS
 from appliedpapers.plugins.finalmlp.config import FinalMlpConfig
 from appliedpapers.plugins.finalmlp.published_data import DEFINITIONS, PUBLISHED, open_published
 from appliedpapers.plugins.finalmlp.simulator import simulate
@@ -61,7 +61,7 @@ class ClickDatasets(DatasetCatalog[FinalMlpConfig]):
         wanted = config.data.simulator
         options = SimulatorOptions(**{**VARIANTS[wanted.variant], **wanted.options()})
         made = simulate(config.seed, options)
-        provenance = Provenance("appliedpapers.plugins.finalmlp.simulator", "Apache-2.0", synthetic=True)
+        provenance = Provenance.of_simulator("appliedpapers.plugins.finalmlp.simulator")
         best = made.bayes
         return build_dataset(
             TableRows(made.table, "simulated clicks"),
@@ -85,32 +85,19 @@ class ClickDatasets(DatasetCatalog[FinalMlpConfig]):
             inferred = infer_fields(source, label=config.data.label)
             fields, notes = inferred.fields, inferred.warnings
             notes = (*notes, "roles of columns were inferred; apps data describe writes them to a file")
-        files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
-        provenance = Provenance(
-            source=path.name,
-            licence="not stated (the user's own data)",
-            synthetic=False,
-            sha256={str(file.relative_to(path.parent)): sha256_file(file) for file in files},
-        )
+        provenance = Provenance.of_user(path, find_files(path))
         return build_dataset(source, fields, config, name=path.name, provenance=provenance, notes=notes)
 
     def from_published(self, entry: PublishedDataset, folder: Path, config: FinalMlpConfig) -> Dataset:
         """Open a published log whose files are verified."""
         definition = DEFINITIONS[entry.id]
         opened = open_published(entry.id, folder)
-        provenance = Provenance(
-            source=entry.id,
-            licence=entry.licence,
-            synthetic=False,
-            sha256={file.name: sha256_file(file) for file in opened.files},
-            citation=entry.citation,
-        )
         return build_dataset(
             TableRows(opened.table, entry.id),
             config.data.fields or definition.fields,
             config,
             name=entry.id,
-            provenance=provenance,
+            provenance=entry.provenance(folder, opened.files, source=entry.id),
             named_protocol=opened.protocol,
             usual_split=definition.split,
             notes=definition.notes,

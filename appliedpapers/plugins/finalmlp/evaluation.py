@@ -14,7 +14,6 @@ from appliedpapers.core.evaluation import (
     Evaluation,
     Material,
     MetricScores,
-    PublishedFigure,
     Scored,
 )
 from appliedpapers.core.model import Model
@@ -37,6 +36,7 @@ class ClickEvaluation(Evaluation):
     """AUC first; logloss, Brier score and calibration before and after calibrating."""
 
     primary = "auc"
+    published_figures = PUBLISHED_FIGURES
     baseline_names = BASELINES
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
@@ -57,10 +57,6 @@ class ClickEvaluation(Evaluation):
             # all fits are done by now, and what they shared is large
             cast("ClickSplit", dataset.train).prepared.clear()
         return score_clicks(prediction, cast("ClickSplit", split))
-
-    def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
-        """Return what others printed of this dataset."""
-        return [figure for figure in PUBLISHED_FIGURES if figure.dataset == dataset.name]
 
     def figures(self, material: Material) -> Sequence[Figure]:
         """Draw calibration, what inputs are worth, drift over time and the cost of a cascade."""

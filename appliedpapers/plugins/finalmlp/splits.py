@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from appliedpapers.core.data import Split
-from appliedpapers.core.features.cut import PARTS, Cut
+from appliedpapers.core.data import PARTS, Split
+from appliedpapers.core.features.cut import Cut
 from appliedpapers.core.features.fields import INPUTS, Fields, column_of
 from appliedpapers.core.features.labels import labels_of, weights_of
 from appliedpapers.core.features.rows import BATCH_ROWS, RowSource

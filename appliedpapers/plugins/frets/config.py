@@ -178,6 +178,3 @@ class FretsConfig(TaskConfig):
     training: FretsTraining = FretsTraining()
     intervals: IntervalsConfig = IntervalsConfig()
     baselines: tuple[BaselineName, ...] = Field(BASELINES, description="models that ours is compared with")
-    candidates: Mapping[str, dict[str, Any]] = Field(
-        {}, description="further configurations by name, as overrides; the best on valid is registered"
-    )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from appliedpapers.core.data import Dataset, Provenance
-from appliedpapers.core.files import sha256_file
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset, RemoteFile
+from appliedpapers.core.tables import kind_of, read_table
 from appliedpapers.plugins.frets.cleaning import find_sentinels
 from appliedpapers.plugins.frets.config import FretsConfig
 from appliedpapers.plugins.frets.observations import Sentinels, clean_panel
 from appliedpapers.plugins.frets.panel import SeriesPanel
-from appliedpapers.plugins.frets.readers import panel_from_table, read_long, read_panel
+from appliedpapers.plugins.frets.readers import panel_from_table, read_long, read_panel, series_files
 from appliedpapers.plugins.frets.simulator import Faults, simulate
 from appliedpapers.plugins.frets.splits import (
     ETT_HOURLY,
@@ -134,45 +134,32 @@ class FretsDatasets(DatasetCatalog[FretsConfig]):
             season=config.data.season,
             source="simulated load",
         )
-        provenance = Provenance("appliedpapers.plugins.frets.simulator", "Apache-2.0", synthetic=True)
+        provenance = Provenance.of_simulator("appliedpapers.plugins.frets.simulator")
         return build_dataset(panel, config, name=SIMULATED, provenance=provenance)
 
     def from_user(self, path: Path, config: FretsConfig) -> Dataset:
         """Read the user's own series."""
         panel = read_user_panel(path, config)
-        files = [path] if path.is_file() else sorted(item for item in path.iterdir() if is_readable(item))
-        provenance = Provenance(
-            source=path.name,
-            licence="not stated (the user's own data)",
-            synthetic=False,
-            sha256={file.name: sha256_file(file) for file in files},
-        )
+        provenance = Provenance.of_user(path, series_files(path))
         return build_dataset(panel, config, name=path.name, provenance=provenance, own=True)
 
     def from_published(self, entry: PublishedDataset, folder: Path, config: FretsConfig) -> Dataset:
         """Open a published file, whose bytes were checked."""
-        file = entry.files[0]
         panel = read_panel(
-            folder / file.path,
+            folder / entry.files[0].path,
             **_READING.get(entry.id, {}),
             sentinels=sentinel_policy(config),
             impute=config.data.impute,
             season=config.data.season,
         )
-        provenance = Provenance(
-            source=str(file.url),
-            licence=entry.licence,
-            synthetic=False,
-            sha256={file.path: file.checksum[1]},
-            citation=entry.citation,
-        )
-        return build_dataset(panel, config, name=entry.id, provenance=provenance)
+        return build_dataset(panel, config, name=entry.id, provenance=entry.provenance(folder))
 
     def inputs(self, path: Path, config: FretsConfig) -> pa.Table:
         """Read the past that a forecast looks back on: a long file as it is, others as a long table."""
         data, names = config.data, column_names(config)
         if not is_readable(path) or read_cells(path, data.layout, names).layout == "long":
-            table = super().inputs(path, config)
+            # text is CSV, however the file is called
+            table = read_table(path, kind_of(path) or ("csv" if is_readable(path) else None))
             usual = {names.id: "unique_id", names.ds: "ds", names.y: "y"}
             return table.rename_columns([usual.get(name, name) for name in table.column_names])
         return read_long(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Dataset, Split
-from appliedpapers.core.evaluation import Baseline, Evaluation, Material, PublishedFigure, Scored
+from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Scored
 from appliedpapers.core.model import Model
 from appliedpapers.plugins.frets.config import BASELINES, FretsConfig
 from appliedpapers.plugins.frets.published import PUBLISHED_FIGURES
@@ -29,6 +29,7 @@ class FretsEvaluation(Evaluation):
 
     primary = "mse"
     paired_test = "diebold-mariano"
+    published_figures = PUBLISHED_FIGURES
     baseline_names = BASELINES
 
     def primary_for(self, dataset: Dataset) -> str:
@@ -70,10 +71,6 @@ class FretsEvaluation(Evaluation):
         there is none (simulated with 2,785 overlapping windows); this lag halves the excess.
         """
         return 2 * overlap(cast("ForecastSplit", dataset.test))
-
-    def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
-        """Return what others printed of this dataset."""
-        return [figure for figure in PUBLISHED_FIGURES if figure.dataset == dataset.name]
 
     def figures(self, material: Material) -> Sequence[Figure]:
         """Draw forecast fans, the error by horizon, coverage, and the learned spectrum."""

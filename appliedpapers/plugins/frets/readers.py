@@ -71,7 +71,7 @@ def read_panel(
         ConfigError: ``freq``, ``start`` or ``date_format`` is not valid.
     """
     names = columns or ColumnNames()
-    cells = [read_cells(file, layout, names) for file in _files(path)]
+    cells = [read_cells(file, layout, names) for file in series_files(path)]
     _require_one_layout(path, cells)
     if cells[0].layout == "headless":
         seen = _from_headless(cells, freq, start)
@@ -166,7 +166,12 @@ def panel_from_table(
     return assemble(seen, freq=freq, sentinels=sentinels, method=impute, season=season)
 
 
-def _files(path: Path) -> list[Path]:
+def series_files(path: Path) -> list[Path]:
+    """Return the files that :func:`read_panel` reads of a file or folder.
+
+    Raises:
+        DataError: There is none.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder.", hint="Check the path.")
     if path.is_file():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.data import Split
+from appliedpapers.core.data import PARTS, Split
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.plugins.frets.panel import Scaler, Scaling, SeriesPanel
 from appliedpapers.plugins.frets.timestamps import moment
@@ -58,11 +58,8 @@ class Cut:
     def note(self) -> str:
         """Return the shares of the parts in words."""
         sizes = (self.train, self.valid - self.train, self.test - self.valid)
-        shares = [f"{name} {size / self.test:.0%}" for name, size in zip(_PARTS, sizes, strict=True)]
+        shares = [f"{name} {size / self.test:.0%}" for name, size in zip(PARTS, sizes, strict=True)]
         return " ".join(shares).replace("%", " %")
-
-
-_PARTS = ("train", "valid", "test")
 
 
 def chronological(length: int, train: float, test: float) -> Cut:

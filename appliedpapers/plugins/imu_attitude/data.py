@@ -8,13 +8,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from appliedpapers.core.data import Dataset, Provenance
-from appliedpapers.core.files import sha256_file
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, SimulatorConfig
 from appliedpapers.plugins.imu_attitude.published_data import BROAD, open_broad
-from appliedpapers.plugins.imu_attitude.readers import checked, raw_table, read_recordings, read_trials
+from appliedpapers.plugins.imu_attitude.readers import (
+    checked,
+    raw_table,
+    read_recordings,
+    read_trials,
+    recording_files,
+)
 from appliedpapers.plugins.imu_attitude.recording import Recording
-from appliedpapers.plugins.imu_attitude.recording_files import is_readable
 from appliedpapers.plugins.imu_attitude.simulator import simulate
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit, Parts, deal_by_time, deal_by_trial
 
@@ -56,7 +60,7 @@ class AttitudeDatasets(DatasetCatalog[AttitudeConfig]):
             protocol="by-sequence",
             split_note=f"whole sequences, {cuts[0]} : {held} : {held}",
         )
-        provenance = Provenance("appliedpapers.plugins.imu_attitude.simulator", "Apache-2.0", synthetic=True)
+        provenance = Provenance.of_simulator("appliedpapers.plugins.imu_attitude.simulator")
         return _dataset(SIMULATED, parts, config, provenance)
 
     def from_user(self, path: Path, config: AttitudeConfig) -> Dataset:
@@ -64,24 +68,11 @@ class AttitudeDatasets(DatasetCatalog[AttitudeConfig]):
         recordings = read_recordings(path, config.data)
         deal = deal_by_time if config.data.split == "by-time" else deal_by_trial
         parts = deal(recordings, config.data, path.name)
-        files = [path] if path.is_file() else sorted(item for item in path.iterdir() if is_readable(item))
-        provenance = Provenance(
-            source=path.name,
-            licence="not stated (the user's own data)",
-            synthetic=False,
-            sha256={file.name: sha256_file(file) for file in files},
-        )
-        return _dataset(path.name, parts, config, provenance)
+        return _dataset(path.name, parts, config, Provenance.of_user(path, recording_files(path)))
 
     def from_published(self, entry: PublishedDataset, folder: Path, config: AttitudeConfig) -> Dataset:
         """Open the trials of BROAD; units and frame of ``config.data`` do not concern them."""
-        provenance = Provenance(
-            source=str(entry.files[0].url).rpartition("/")[0],
-            licence=entry.licence,
-            synthetic=False,
-            sha256={file.path: file.checksum[1] for file in entry.files},
-            citation=entry.citation,
-        )
+        provenance = entry.provenance(folder, source=str(entry.files[0].url).rpartition("/")[0])
         return _dataset(entry.id, open_broad(folder), config, provenance)
 
     def sample(self, folder: Path, config: AttitudeConfig) -> pa.Table:

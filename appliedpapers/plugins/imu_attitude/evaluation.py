@@ -14,7 +14,7 @@ import numpy as np
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Dataset, Split
 from appliedpapers.core.errors import PluginError
-from appliedpapers.core.evaluation import Baseline, Evaluation, Material, PublishedFigure, Scored
+from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Scored
 from appliedpapers.core.model import FitContext, Model
 from appliedpapers.plugins.imu_attitude.baselines import Estimator, estimators, tune, unavailable
 from appliedpapers.plugins.imu_attitude.config import BASELINES, AttitudeConfig, FilterConfig
@@ -22,6 +22,7 @@ from appliedpapers.plugins.imu_attitude.delay import carry_on, fit_delay
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.phases import PHASES, phases
+from appliedpapers.plugins.imu_attitude.published import PUBLISHED_FIGURES
 from appliedpapers.plugins.imu_attitude.recording import Recording, with_reference
 from appliedpapers.plugins.imu_attitude.scoring import (
     BLOCK_S,
@@ -66,10 +67,6 @@ class PackageBaseline(Baseline):
         self.name = estimator.name
         self._estimator = estimator
         self._failures: dict[str, None] = {}
-
-    def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
-        """Return self."""
-        return self
 
     def predict(self, split: Split) -> Answers:
         """Estimate every recording; where its package fails there is none, and its score is missing."""
@@ -208,6 +205,7 @@ class AttitudeEvaluation(Evaluation):
     """Inclination RMSE over moving samples and trials; without a reference, residuals of gravity ahead."""
 
     primary = PRIMARY
+    published_figures = PUBLISHED_FIGURES
     baseline_names = BASELINES
 
     def primary_for(self, dataset: Dataset) -> str:
@@ -243,12 +241,6 @@ class AttitudeEvaluation(Evaluation):
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
         """Score estimates; a unit is a block of five seconds, a cluster a trial where there are five."""
         return score_answers(cast("Answers", prediction), _recordings(split))
-
-    def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
-        """Return figures of the benchmark; they are of another protocol, and set apart."""
-        from appliedpapers.plugins.imu_attitude.published import PUBLISHED_FIGURES
-
-        return [figure for figure in PUBLISHED_FIGURES if figure.dataset == dataset.name]
 
     def figures(self, material: Material) -> Sequence[Figure]:
         """Draw the worst trial, errors by rate and acceleration, roll and pitch, and coverage."""

@@ -110,16 +110,9 @@ def read_trials(path: Path, data: DataConfig, *, mend: bool = True) -> list[RawT
         data: As there.
         mend: Whether bad and repeated samples are left out; otherwise every row is kept, with NaN in it.
     """
-    files = [path]
-    if path.is_dir():
-        files = sorted(item for item in path.iterdir() if is_readable(item))
-        if not files:
-            raise DataError(
-                f"{path}: no file that can be read.", hint=f"Expected files of {', '.join(FORMATS)}."
-            )
     trials = [
         trial
-        for file in files
+        for file in recording_files(path)
         for trial in trials_of(read_file(file, data.columns), file.stem, data, mend=mend)
     ]
     first: dict[str, int] = {}
@@ -130,6 +123,20 @@ def read_trials(path: Path, data: DataConfig, *, mend: bool = True) -> list[RawT
                 hint="A trial stands in one file; rename a file or the trial.",
             )
     return trials
+
+
+def recording_files(path: Path) -> list[Path]:
+    """Return the files that :func:`read_trials` reads of a file or folder.
+
+    Raises:
+        DataError: The folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    files = sorted(item for item in path.iterdir() if is_readable(item))
+    if not files:
+        raise DataError(f"{path}: no file that can be read.", hint=f"Expected files of {', '.join(FORMATS)}.")
+    return files
 
 
 def trials_of(raw: RawFile, stem: str, data: DataConfig, *, mend: bool = True) -> list[RawTrial]:

@@ -250,9 +250,6 @@ class PansharpeningConfig(TaskConfig):
         description="how much memory a scene may take, such as 2GB or 500MB",
     )
     baselines: tuple[Classical, ...] = Field(CLASSICAL, description="methods that ours is compared with")
-    candidates: Mapping[str, dict[str, Any]] = Field(
-        {}, description="further configurations by name, as overrides; the best on valid is registered"
-    )
 
     @field_validator("memory")
     @classmethod

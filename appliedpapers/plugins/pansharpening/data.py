@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from appliedpapers.core.data import Dataset, Provenance
+from appliedpapers.core.data import PARTS, Dataset, Provenance
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset, fetch
 from appliedpapers.plugins.pansharpening.config import PansharpeningConfig
 from appliedpapers.plugins.pansharpening.published_data import PUBLISHED, entry_of
 from appliedpapers.plugins.pansharpening.published_scenes import WALD, open_published, san_francisco
-from appliedpapers.plugins.pansharpening.scene_pairs import SPLITS, PairPaths, find_pairs
+from appliedpapers.plugins.pansharpening.scene_pairs import PairPaths, find_pairs
 from appliedpapers.plugins.pansharpening.scene_split import (
     FileItem,
     SceneItem,
@@ -64,7 +64,6 @@ class PansharpeningDatasets(DatasetCatalog[PansharpeningConfig]):
         """
         wanted = config.simulator
         _require_multiple(wanted.size, wanted.ratio)
-        test = SceneSplit(_simulated_items(config, "test", wanted.test_scenes))
         if config.initial.enabled:
             train = _learning_items(config, "train", config.initial.scenes)
             valid = _learning_items(config, "valid", wanted.valid_scenes)
@@ -75,12 +74,10 @@ class PansharpeningDatasets(DatasetCatalog[PansharpeningConfig]):
         return Dataset(
             name=SIMULATED,
             protocol=KNOWN_TRUTH,
-            provenance=Provenance(
-                "appliedpapers.plugins.pansharpening.simulator", "Apache-2.0", synthetic=True
-            ),
-            train=SceneSplit(train, by_recipe=True, stand_in=test),
-            valid=SceneSplit(valid, stand_in=test),
-            test=test,
+            provenance=Provenance.of_simulator("appliedpapers.plugins.pansharpening.simulator"),
+            train=SceneSplit(train, by_recipe=True),
+            valid=SceneSplit(valid),
+            test=SceneSplit(_simulated_items(config, "test", wanted.test_scenes)),
             summary=f"scenes of {wanted.size} × {wanted.size} px, {wanted.bands} bands, ratio {wanted.ratio}",
             split_note="by disjoint seeds",
             disjoint=("scene_id",),
@@ -90,24 +87,14 @@ class PansharpeningDatasets(DatasetCatalog[PansharpeningConfig]):
     def from_user(self, path: Path, config: PansharpeningConfig) -> Dataset:
         """Read the user's own pairs; they are opened, and checked pixel by pixel, when they are used."""
         pairs = find_pairs(path)
-        parts = {
-            name: SceneSplit(_file_items([pair for pair in pairs if pair.split == name], config))
-            for name in SPLITS
-        }
-        stand_in = next(part for part in reversed(parts.values()) if part.num_rows)
         train, valid, test = (
-            part if part.num_rows else SceneSplit((), stand_in=stand_in) for part in parts.values()
+            SceneSplit(_file_items([pair for pair in pairs if pair.split == name], config)) for name in PARTS
         )
         counted = f"{len(pairs)} scene{'s' if len(pairs) != 1 else ''}"
         return Dataset(
             name=path.name,
             protocol=WALD,
-            provenance=Provenance(
-                source=path.name,
-                licence="not stated (the user's own data)",
-                synthetic=False,
-                sha256=_checksums(pairs),
-            ),
+            provenance=Provenance.of_user(path, sha256=_checksums(pairs)),
             train=train,
             valid=valid,
             test=test,

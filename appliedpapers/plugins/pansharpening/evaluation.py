@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,11 @@ from appliedpapers.core.evaluation import (
     Evaluation,
     Material,
     MetricScores,
-    PublishedFigure,
     Scored,
     Slices,
 )
 from appliedpapers.core.metrics import register_metric
-from appliedpapers.core.model import FitContext, Model
+from appliedpapers.core.model import Model
 from appliedpapers.plugins.pansharpening.block_scores import BANDED, METRICS, RANGES
 from appliedpapers.plugins.pansharpening.config import (
     CLASSICAL,
@@ -130,10 +129,6 @@ class ClassicalBaseline(Baseline):
         self.name = f"{method}, back-projected" if consistency else method
         self._config = config.replace(method=method, consistency=consistency)
 
-    def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
-        """Return self."""
-        return self
-
     def predict(self, split: Split) -> list[Judged]:
         """Sharpen and judge each scene."""
         from appliedpapers.plugins.pansharpening.products import Task, sharpen
@@ -147,6 +142,7 @@ class ClassicalBaseline(Baseline):
 class PansharpeningEvaluation(Evaluation):
     """ERGAS, SAM and Q2n beside a truth; D_lambda, D_sR, QNR and D_rho without one; a unit is a block."""
 
+    # no printed figures: the papers' scenes may not be redistributed, and no table of theirs was checked
     primary = "ergas"
     baseline_names = CLASSICAL
 
@@ -190,10 +186,6 @@ class PansharpeningEvaluation(Evaluation):
             clusters=np.repeat(np.arange(len(scenes)), sizes) if len(scenes) >= _SEVERAL_SCENES else None,
             slices=(*_by_range(scenes), *_by_scene(judged)),
         )
-
-    def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
-        """Return nothing: the papers' scenes may not be redistributed, and no table of theirs was checked."""
-        return ()
 
     def figures(self, material: Material) -> Sequence[Figure]:
         """Draw the scene beside its truth, maps of the error, the quality of each band, and six spectra."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.data import Dataset, Provenance
+from appliedpapers.core.data import Dataset
 from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.rasters.tiles import Window
 from appliedpapers.core.sources import PublishedDataset
@@ -25,7 +25,7 @@ from appliedpapers.plugins.pansharpening.published_data import (
 )
 from appliedpapers.plugins.pansharpening.scene import Optics, Scene, fill_nearest
 from appliedpapers.plugins.pansharpening.scene_files import Georeference
-from appliedpapers.plugins.pansharpening.scene_split import ArrayItem, SceneSplit, content_sha256
+from appliedpapers.plugins.pansharpening.scene_split import ArrayItem, SceneSplit
 from appliedpapers.plugins.pansharpening.sensors import optics_of
 
 WALD, REAL_PAIR = "wald", "real-pair+wald"
@@ -66,18 +66,11 @@ def open_published(entry: PublishedDataset, folder: Path, config: PansharpeningC
         KeyError: There is no such dataset.
     """
     opened = _OPENERS[entry.id](folder, config)
-    provenance = Provenance(
-        source=str(entry.files[0].url),
-        licence=entry.licence,
-        synthetic=False,
-        sha256={file.name: content_sha256(file) for file in opened.files},
-        citation=entry.citation,
-    )
     return Dataset(
         name=entry.id,
         protocol=opened.protocol,
-        provenance=provenance,
-        train=SceneSplit((), stand_in=opened.test),
+        provenance=entry.provenance(folder, opened.files),
+        train=SceneSplit(()),
         valid=opened.valid,
         test=opened.test,
         summary=opened.summary,
@@ -184,10 +177,9 @@ def _open_paris(folder: Path, config: PansharpeningConfig) -> _Opened:
 
     cube, _ = read_paris(folder)
     item = ArrayItem("paris", make, Georeference(0.0, 0.0, 10.0), dtype="float32")
-    test = SceneSplit([item])
     return _Opened(
-        valid=SceneSplit((), stand_in=test),
-        test=test,
+        valid=SceneSplit(()),
+        test=SceneSplit([item]),
         protocol=REAL_PAIR,
         summary="216 × 174 px, 128 bands from 428 to 2,355 nm, ratio 3",
         split_note="the whole scene",
@@ -210,10 +202,9 @@ def _open_enmap(folder: Path, config: PansharpeningConfig) -> _Opened:
         return wald_scene(scene_id, fine, np.rint(pan), optics, cube.wavelengths)
 
     item = ArrayItem(scene_id, make, cube.place, dtype="int16", nodata=cube.nodata, fwhm=lambda: cube.fwhm)
-    test = SceneSplit([item])
     return _Opened(
-        valid=SceneSplit((), stand_in=test),
-        test=test,
+        valid=SceneSplit(()),
+        test=SceneSplit([item]),
         protocol=_wald_protocol(config, usual="centre"),
         summary=f"{height} × {width - width % ratio} px, 218 bands from 418 to 2,446 nm, ratio {ratio}",
         split_note="the whole mosaic",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from appliedpapers.core.errors import DataError, did_you_mean
+from appliedpapers.core.errors import DataError
+from appliedpapers.core.manifests import ManifestRow, read_manifest
+from appliedpapers.core.tables import kind_of
 
 REQUIRED = ("scene_id", "hs_path", "pan_path")
 OPTIONAL = ("output_path", "split")
-SPLITS = ("train", "valid", "test")
 
-_TABLES = (".csv", ".csv.gz", ".parquet", ".jsonl", ".arrow")
 _RASTERS = (".tif", ".tiff", ".hdr", ".img", ".vrt", ".he5")
 _EXPECTED = (
     "Expected a manifest (CSV or Parquet with columns scene_id, hs_path, pan_path), a folder with pairs "
@@ -53,105 +50,49 @@ def find_pairs(path: Path) -> list[PairPaths]:
         raise DataError(f"{path}: no such file or folder.", hint=_EXPECTED)
     if path.is_dir():
         return _pairs_in(path)
-    name = path.name.lower()
-    if name.endswith(_TABLES):
-        return _checked(path, _manifest_rows(path))
-    if name.endswith(_RASTERS):
+    if kind_of(path) is not None:
+        return _checked(read_manifest(path, REQUIRED, OPTIONAL))
+    if path.name.lower().endswith(_RASTERS):
         return [PairPaths(_name_of(path), path.absolute(), _partner(path).absolute())]
     raise DataError(f"{path}: neither a manifest nor a raster by its name.", hint=_EXPECTED)
 
 
-def _checked(path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> list[PairPaths]:
-    pairs: dict[str, tuple[int, PairPaths]] = {}
-    for number, row in rows:
-        pair = _pair(path, number, row)
+def _checked(rows: Iterable[ManifestRow]) -> list[PairPaths]:
+    pairs: dict[str, PairPaths] = {}
+    first: dict[str, int] = {}
+    for row in rows:
+        pair = _pair(row)
         if pair.scene_id in pairs:
-            first = pairs[pair.scene_id][0]
             raise DataError(
-                f"{path}, row {number}, column 'scene_id': '{pair.scene_id}' is also in row {first}.",
+                f"{row.place('scene_id')}: '{pair.scene_id}' is also in row {first[pair.scene_id]}.",
                 hint="Give every scene a name of its own.",
             )
-        pairs[pair.scene_id] = number, pair
-    if not pairs:
-        raise DataError(f"{path}: no rows.", hint="Expected one row a scene.")
-    return [pair for _, pair in pairs.values()]
+        pairs[pair.scene_id], first[pair.scene_id] = pair, row.number
+    return list(pairs.values())
 
 
-def _pair(path: Path, number: int, row: Mapping[str, Any]) -> PairPaths:
-    cells = {name: "" if value is None else str(value).strip() for name, value in row.items()}
+def _pair(row: ManifestRow) -> PairPaths:
     for column in REQUIRED:
-        if not cells.get(column):
-            raise DataError(
-                f"{path}, row {number}, column '{column}': empty.", hint="Fill it in, or take the row out."
-            )
-    files = {column: _beside(path, cells[column]) for column in ("hs_path", "pan_path")}
+        if not row.cells[column]:
+            raise DataError(f"{row.place(column)}: empty.", hint="Fill it in, or take the row out.")
+    files = {column: _beside(row.file, row.cells[column]) for column in ("hs_path", "pan_path")}
     for column, file in files.items():
         if not file.exists():
             raise DataError(
-                f"{path}, row {number}, column '{column}': no such file '{cells[column]}'.",
+                f"{row.place(column)}: no such file '{row.cells[column]}'.",
                 hint=f"Paths are taken from the folder of the manifest: looked for {file}.",
             )
-    split = cells.get("split") or "test"
-    if split not in SPLITS:
-        raise DataError(
-            f"{path}, row {number}, column 'split': '{split}' is no part.",
-            hint=f"Choose one of: {', '.join(SPLITS)}.",
-        )
     return PairPaths(
-        cells["scene_id"],
+        row.cells["scene_id"],
         files["hs_path"],
         files["pan_path"],
-        cells.get("output_path") or None,
-        split,
+        row.cells.get("output_path") or None,
+        row.part() or "test",
     )
 
 
 def _beside(manifest: Path, text: str) -> Path:
     return (manifest.parent / Path(text).expanduser()).absolute()
-
-
-def _manifest_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield data rows with their number, from 1."""
-    name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz")):
-        columns, rows = _csv_rows(path)
-    else:
-        from appliedpapers.core.tables import read_table
-
-        table = read_table(path)
-        columns, rows = table.column_names, table.to_pylist()
-    missing = [column for column in REQUIRED if column not in columns]
-    if missing:
-        found = ", ".join(repr(column)[1:-1] for column in columns[:8]) or "none"
-        close = did_you_mean(missing[0], columns)
-        raise DataError(
-            f"{path}: column '{missing[0]}' is missing; found: {found}.",
-            hint=f"Expected {', '.join(REQUIRED)}, and if wanted {', '.join(OPTIONAL)}."
-            + (f" {close}" if close.startswith("Did you mean") else ""),
-        )
-    yield from enumerate(rows, start=1)
-
-
-def _csv_rows(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the header and the rows of a CSV, every cell as text: ``007`` is a name, not a number."""
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty.", hint=_EXPECTED)
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            text = file.read().decode("utf-8-sig")
-        reader = csv.DictReader(text.splitlines(), restval="")
-        rows = list(reader)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise DataError(f"{path}: cannot be read ({reason}).", hint=_EXPECTED) from None
-    for number, row in enumerate(rows, start=1):
-        if None in row:
-            raise DataError(
-                f"{path}, row {number}: more cells than columns.", hint="Quote paths that hold a comma."
-            )
-    return [name.strip() for name in reader.fieldnames or ()], [
-        {str(name).strip(): value for name, value in row.items()} for row in rows
-    ]
 
 
 def _pairs_in(folder: Path) -> list[PairPaths]:

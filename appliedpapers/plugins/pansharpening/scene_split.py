@@ -220,15 +220,11 @@ class SceneSplit(Split):
     Args:
         items: The scenes; there may be none, for methods that adapt to a scene need no train part.
         by_recipe: Whether the fingerprint is made of what the scenes are drawn from, without making them.
-        stand_in: Whose scenes :meth:`example` shows where there are none.
     """
 
-    def __init__(
-        self, items: Sequence[SceneItem], *, by_recipe: bool = False, stand_in: SceneSplit | None = None
-    ) -> None:
+    def __init__(self, items: Sequence[SceneItem], *, by_recipe: bool = False) -> None:
         self.items = tuple(items)
         self._by_recipe = by_recipe
-        self._stand_in = stand_in
 
     @property
     def num_rows(self) -> int:
@@ -251,9 +247,7 @@ class SceneSplit(Split):
             yield from _rows(self.items[start : start + max_rows]).to_batches()
 
     def example(self, limit: int = 1) -> pa.Table:
-        """Return the first ``limit`` scenes as users send them, of the stand-in where there are none."""
-        if not self.items and self._stand_in is not None:
-            return self._stand_in.example(limit)
+        """Return the first ``limit`` scenes as users send them."""
         return _rows(self.items[:limit])
 
     def signatures(self) -> pa.Array:

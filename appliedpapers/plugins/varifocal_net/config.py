@@ -213,6 +213,3 @@ class KaryotypeConfig(TaskConfig):
     network: NetworkConfig = NetworkConfig()
     steps: StepsConfig = StepsConfig()
     review: ReviewConfig = ReviewConfig()
-    candidates: Mapping[str, dict[str, Any]] = Field(
-        {}, description="further configurations by name, as overrides; the best on valid is registered"
-    )

@@ -25,7 +25,6 @@ from appliedpapers.plugins.varifocal_net.splits import ChromosomeSplit, Parts, s
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_OWN = "not stated (the user's own data)"
 _SAMPLE_CELLS = {"train_cells": 2, "valid_cells": 2, "test_cells": 2}
 
 
@@ -41,7 +40,7 @@ class ChromosomeDatasets(DatasetCatalog[KaryotypeConfig]):
         cells = [len(part.rows_by_case()) for part in (train, valid, test)]
         note = f"whole specimens, {cells[0]:,} : {cells[1]:,} : {cells[2]:,} cells"
         parts = Parts(train, valid, test, protocol="simulated-specimens", split_note=note)
-        provenance = Provenance("appliedpapers.plugins.varifocal_net.simulator", "Apache-2.0", synthetic=True)
+        provenance = Provenance.of_simulator("appliedpapers.plugins.varifocal_net.simulator")
         return _dataset(SIMULATED, parts, provenance)
 
     def from_user(self, path: Path, config: KaryotypeConfig) -> Dataset:
@@ -49,20 +48,13 @@ class ChromosomeDatasets(DatasetCatalog[KaryotypeConfig]):
         chromosomes = read_chromosomes(path, config.data)
         parts = split_chromosomes(chromosomes, config)
         checksum = _folder_sha256(path) if path.is_dir() else sha256_file(path)
-        provenance = Provenance(path.name, _OWN, synthetic=False, sha256={path.name: checksum})
+        provenance = Provenance.of_user(path, sha256={path.name: checksum})
         return _dataset(path.name, parts, provenance, chromosomes.notes)
 
     def from_published(self, entry: PublishedDataset, folder: Path, config: KaryotypeConfig) -> Dataset:
         """Open Pki-3 or CIR-Net; background and polarity of ``config.data`` do not concern them."""
         parts = open_pki3(folder) if entry is PKI3 else open_cirnet(folder, config)
-        provenance = Provenance(
-            source=entry.title.partition(":")[0],
-            licence=entry.licence,
-            synthetic=False,
-            sha256={file.path: file.checksum[1] for file in entry.files},
-            citation=entry.citation,
-        )
-        return _dataset(entry.id, parts, provenance)
+        return _dataset(entry.id, parts, entry.provenance(folder, source=entry.title.partition(":")[0]))
 
     def sample(self, folder: Path, config: KaryotypeConfig) -> pa.Table:
         """Write the images of one simulated cell below ``folder``, and return a manifest relative to it.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.tables import kind_of
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, WHITE, Chromosomes
 from appliedpapers.plugins.varifocal_net.config import DataConfig
 from appliedpapers.plugins.varifocal_net.corrections import plain
@@ -23,7 +24,7 @@ from appliedpapers.plugins.varifocal_net.listing import (
     inverted_note,
 )
 from appliedpapers.plugins.varifocal_net.readers_coco import list_coco
-from appliedpapers.plugins.varifocal_net.readers_manifest import MANIFESTS, NUMBERED_SEX, list_manifest
+from appliedpapers.plugins.varifocal_net.readers_manifest import NUMBERED_SEX, list_manifest
 from appliedpapers.plugins.varifocal_net.readers_npz import list_npz
 from appliedpapers.plugins.varifocal_net.type_names import is_numbered_sex, label_of
 
@@ -171,7 +172,7 @@ def _list_file(path: Path, data: DataConfig) -> Listing:
         return list_npz(path, data)
     if name.endswith(".json"):
         return list_coco(path, data)
-    if name.endswith(MANIFESTS):
+    if kind_of(path) is not None:
         return list_manifest(path, data)
     raise DataError(f"{path}: unknown format.", hint=f"Expected {FORMATS}.")
 

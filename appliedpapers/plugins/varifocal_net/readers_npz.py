@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.data import part_named
 from appliedpapers.core.errors import DataError
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN
 from appliedpapers.plugins.varifocal_net.config import DataConfig
 from appliedpapers.plugins.varifocal_net.images import on_white
 from appliedpapers.plugins.varifocal_net.listing import Entry, Listing
 
-_SPLITS = ("train", "valid", "test")
 _MAX_BYTES = 16 << 30
 _KINDS = {"f": "fractions", "U": "text", "S": "text", "b": "true and false"}
 _HINT = "Expected pixels, offsets, height and width, and if known label, case, case_ids, specimen and split."
@@ -157,12 +157,14 @@ def _cells(path: Path, arrays: Arrays, cases: NDArray[np.int64]) -> tuple[list[s
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{path.name}, 'case_ids': '{twice}' stands twice.", hint="Expected a name a cell.")
-    splits = ["valid" if name == "val" else name for name in _per_cell(path, arrays, "split", most)]
-    for cell, name in enumerate(splits):
-        if name not in _SPLITS:
+    splits = list[str]()
+    for cell, name in enumerate(_per_cell(path, arrays, "split", most)):
+        part = part_named(name)
+        if part is None:
             raise DataError(
                 f"{path.name}, 'split', cell {cell}: '{name}'.", hint="Expected train, valid or test."
             )
+        splits.append(part)
     return names, _per_cell(path, arrays, "specimen", most), splits
 
 

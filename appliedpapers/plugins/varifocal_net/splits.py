@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.data import Split
+from appliedpapers.core.data import PARTS, Split
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.plugins.varifocal_net.chromosomes import UNKNOWN, Chromosomes, X, Y
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 LEAKS = "random-chromosomes"
 """Protocol of a split that lets chromosomes of one cell stand on both sides."""
 
-_NAMES = ("train", "valid", "test")
 _WARNING = (
     "chromosomes of one cell stand in train, valid and test: figures of this split are too good, and are no "
     "estimate for cells of new specimens"
@@ -172,8 +171,8 @@ def groups_of(chromosomes: Chromosomes) -> list[str]:
 
 
 def _as_given(chromosomes: Chromosomes, split: Sequence[str], notes: tuple[str, ...]) -> Parts:
-    parts = [[row for row, name in enumerate(split) if name == part] for part in _NAMES]
-    for name, rows in zip(_NAMES, parts, strict=True):
+    parts = [[row for row, name in enumerate(split) if name == part] for part in PARTS]
+    for name, rows in zip(PARTS, parts, strict=True):
         if not rows:
             raise DataError(
                 f"the column 'split' leaves {name} without a labelled chromosome.",
@@ -216,7 +215,7 @@ def _deal(groups: Sequence[str], chromosomes: Chromosomes, config: KaryotypeConf
     rows: defaultdict[str, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         rows[group].append(row)
-    if len(rows) < len(_NAMES):
+    if len(rows) < len(PARTS):
         raise DataError(
             f"{len(rows)} specimen{'s' * (len(rows) != 1)} to split; train, valid and test need one each.",
             hint="Bring three or more, name other cells' specimens, or split by --set data.split=case.",

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliedpapers.core.data import PARTS
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.features import time_cut
 from appliedpapers.core.features.classes import check_labels, is_zero_one
-from appliedpapers.core.features.cut import PARTS, cut_rows
+from appliedpapers.core.features.cut import cut_rows
 from appliedpapers.core.features.fields import FieldSpec
 from appliedpapers.core.features.leaks import duplicate_rows, part_hashes, single_field_leak
 from appliedpapers.core.features.rows import TableRows, open_rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -231,6 +232,14 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path):
     pq.write_table(some(10, 1), tmp_path / "x.parquet")
     assert open_rows(tmp_path / "x.parquet").fingerprint() != first
     assert TableRows(some(4)).fingerprint() == TableRows(some(4)).fingerprint()
+
+
+def test_files_are_hashed_once_however_many_ask(tmp_path, monkeypatch):
+    pq.write_table(some(10), tmp_path / "x.parquet")
+    source = open_rows(tmp_path / "x.parquet")
+    first = source.fingerprint()
+    monkeypatch.setattr(Path, "open", lambda *given: pytest.fail("opened again"))
+    assert source.fingerprint() == first
 
 
 @pytest.mark.parametrize("group", [100, 7000])

@@ -192,6 +192,16 @@ def test_a_long_input_with_other_column_names_and_a_horizon_is_read(model, tmp_p
     np.testing.assert_allclose(forecasts(answer), forecasts(expected))
 
 
+@pytest.mark.parametrize(("name", "separator"), [("x.csv", ";"), ("x.tsv", "\t"), ("x.txt", ";")])
+def test_a_long_file_that_trains_is_predicted_whatever_separates_its_cells(model, tmp_path, name, separator):
+    frame = past_of(PANEL).to_pandas()
+    frame.to_csv(tmp_path / name, index=False, sep=separator)
+    assert DATASETS.from_user(tmp_path / name, model.config).train.num_rows
+    answer = predict_all(model, DATASETS.inputs(tmp_path / name, model.config))
+    expected = predict_all(model, past_of(PANEL))
+    np.testing.assert_allclose(forecasts(answer), forecasts(expected))
+
+
 # -- strangers
 
 

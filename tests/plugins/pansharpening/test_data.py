@@ -22,7 +22,6 @@ from appliedpapers.plugins.pansharpening.config import PansharpeningConfig
 from appliedpapers.plugins.pansharpening.data import DATASETS
 from appliedpapers.plugins.pansharpening.scene_files import scratch_folder
 from appliedpapers.plugins.pansharpening.scene_pairs import find_pairs
-from appliedpapers.plugins.pansharpening.scene_split import SceneSplit
 from appliedpapers.plugins.pansharpening.simulator import simulate_scene
 
 pytest.importorskip("rasterio")
@@ -95,8 +94,8 @@ def test_an_empty_part_works_everywhere_and_shows_scenes_of_another():
     assert list(empty.batches()) == []
     assert len(empty.signatures()) == 0
     assert len(empty.fingerprint()) == 64
-    assert empty.example(1).equals(dataset.test.example(1))
-    assert SceneSplit(()).example(2).num_rows == 0
+    assert dataset.example(1).equals(dataset.test.example(1))
+    assert empty.example(2).num_rows == 0
     assert leakage_audit(dataset) == []
 
 
@@ -228,7 +227,7 @@ def test_pairs_of_a_user_are_opened_by_the_options(pairs):
     assert scene.truth is None
     assert np.array_equal(scene.hs_valid, made.observed)
     assert np.array_equal(scene.hs[:, made.observed][~made.dead], made.hs[:, made.observed][~made.dead])
-    assert dataset.train.example(1).equals(dataset.test.example(1))
+    assert dataset.example(1).equals(dataset.test.example(1))
 
 
 def test_content_of_users_files_decides_the_fingerprint(pairs, tmp_path):
@@ -251,18 +250,18 @@ BAD = {
     "missing column": ("scene_id,hs_path\na,{0}/north_hs.tif\n", "column 'pan_path' is missing"),
     "duplicate": (
         "scene_id,hs_path,pan_path\n" + 2 * "a,{0}/north_hs.tif,{0}/north_pan.tif\n",
-        "row 2, column 'scene_id': 'a' is also in row 1",
+        "column 'scene_id', row 2: 'a' is also in row 1",
     ),
     "missing file": (
         "scene_id,hs_path,pan_path\na,{0}/north_hs.tif,{0}/gone.tif\n",
-        "row 1, column 'pan_path': no such file",
+        "column 'pan_path', row 1: no such file",
     ),
     "empty cell": ("scene_id,hs_path,pan_path\n,{0}/north_hs.tif,{0}/north_pan.tif\n", "column 'scene_id'"),
-    "short row": ("scene_id,hs_path,pan_path\na,{0}/north_hs.tif\n", "row 1, column 'pan_path': empty"),
-    "long row": ("scene_id,hs_path,pan_path\na,b,c,d\n", "row 1: more cells than columns"),
+    "short row": ("scene_id,hs_path,pan_path\na,{0}/north_hs.tif\n", "row 1: 2 cells, expected 3"),
+    "long row": ("scene_id,hs_path,pan_path\na,b,c,d\n", "row 1: 4 cells, expected 3"),
     "unknown part": (
         "scene_id,hs_path,pan_path,split\na,{0}/north_hs.tif,{0}/north_pan.tif,best\n",
-        "column 'split': 'best' is no part",
+        "column 'split', row 1: 'best' is not train",
     ),
     "no rows": ("scene_id,hs_path,pan_path\n", "no rows"),
 }

@@ -243,7 +243,7 @@ def test_parquet_with_numbers_and_gaps_is_read_like_text(tmp_path):
         ("file,type\na.png,1\n", r"cells.csv: there is no column 'path'", "file, type"),
         ("paths,type\na.png,1\n", r"there is no column 'path'", "Did you mean 'paths'"),
         ("path,polarity\na.png,left\n", r"column 'polarity', row 1: 'left' is not q-down", ""),
-        ("path,split\na.png,dev\n", r"column 'split', row 1: 'dev' is not train", ""),
+        ("path,split\na.png,odd\n", r"column 'split', row 1: 'odd' is not train", ""),
         ("path,split\na.png,train\nb.png,\n", r"column 'split', row 2: the value is missing", ""),
         (
             "path,case,specimen\na.png,1,s\nb.png,1,t\n",
