@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
@@ -61,10 +61,14 @@ class GroupProblem:
     Attributes:
         key: Values of the ``group_by`` columns; the row number (from 0) where there are none.
         rule: What is wrong and what was expected, in one line.
+        row: The row that is to blame, from 1 within the table; None names the first of the group.
+        column: The column that is to blame; None names those of ``group_by``.
     """
 
     key: tuple[Any, ...]
     rule: str
+    row: int | None = None
+    column: str | None = None
 
 
 class Stream(ABC):
@@ -141,15 +145,10 @@ class Model(ABC):
             Rows by :attr:`output_schema`, keys carried over, order kept.
 
         Raises:
-            DataError: A group is unusable, for example a series shorter than the lookback.
+            UnusableGroups: Groups cannot be predicted, such as a series shorter than the lookback. All are
+                named before any work is done: they are refused in a request and quarantined in a batch,
+                and whoever takes the others asks again for those alone.
         """
-
-    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
-        """Name the groups of a valid table that cannot be predicted, such as a series that is too short.
-
-        They are left out before :meth:`predict` is called: refused in a request, quarantined in a batch.
-        """
-        return ()
 
     def read_as(self, config: TaskConfig) -> None:  # noqa: B027
         """Take over options of ``config`` that say how inputs are read; most models read none themselves."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Split
-from appliedpapers.core.errors import DataError
-from appliedpapers.core.model import FitContext, GroupProblem, Model
+from appliedpapers.core.errors import DataError, UnusableGroups
+from appliedpapers.core.model import FitContext, Model
 from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.plugins.pansharpening.config import CLASSICAL, PansharpeningConfig
@@ -150,10 +150,6 @@ class Pansharpener(Model):
         other = cast("PansharpeningConfig", config)
         self.config = self.config.model_copy(update={"data": other.data})
 
-    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
-        """Name pairs whose rasters cannot be read, do not nest, or are too small for a network."""
-        return review_rows(table, self.config)
-
     def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
         """Sharpen each scene of a validated manifest into a GeoTIFF with a quality report.
 
@@ -166,7 +162,8 @@ class Pansharpener(Model):
             One row a scene.
 
         Raises:
-            DataError: ``files`` is not given, or a pair cannot be read.
+            DataError: ``files`` is not given.
+            UnusableGroups: Rasters of a pair cannot be read, do not nest, or are too small for a network.
             RunError: The disk is full, or an adaptation diverged.
         """
         if files is None:
@@ -176,6 +173,8 @@ class Pansharpener(Model):
             )
         import pyarrow as pa
 
+        if problems := review_rows(table, self.config):
+            raise UnusableGroups(problems, hint="Leave the pair out, or mend it.")
         rows = [deliver(order, self, files) for order in orders_of(table)]
         clear_scratch(files)
         schema = self.output_schema.arrow_schema()

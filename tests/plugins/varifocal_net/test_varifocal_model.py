@@ -15,10 +15,11 @@ from PIL import Image
 
 from appliedpapers.core.bundle import load_bundle, save_bundle
 from appliedpapers.core.config import resolve
-from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.errors import ConfigError, DataError, UnusableGroups
 from appliedpapers.core.inference import predict_usable
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.validation import check
+from appliedpapers.plugins.varifocal_net import readers
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, Chromosomes
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
 from appliedpapers.plugins.varifocal_net.corrections import plain
@@ -192,7 +193,6 @@ def test_a_broken_image_without_a_case_is_named_in_its_row_alone(model, broken, 
     (tmp_path / "good.png").write_bytes(png_bytes(BAR))
     rows = [good, broken, good] if isinstance(broken, str) else [BAR, broken, BAR]
     asked = table(rows, names=["a", "b", "c"])
-    assert model.review(asked) == []
     first, second, third = model.predict(asked, files=tmp_path / "out").to_pylist()
     assert first["type"] == third["type"]
     assert second["chromosome"] == "b"
@@ -217,12 +217,12 @@ def test_a_broken_image_in_a_cell_is_named_with_its_cell_and_spares_the_others(m
     (tmp_path / "good.png").write_bytes(png_bytes(BAR))
     sources = [str(tmp_path / name) for name in ("good.png", "bad.png", "absent.png", "good.png")]
     asked = table(sources, ["sick", "sick", "sick", "well"])
-    (problem,) = model.review(asked)
+    with pytest.raises(UnusableGroups, match=r"bad\.png") as caught:
+        model.predict(asked)
+    (problem,) = caught.value.problems
     assert problem.key == ("sick",)
     assert "bad.png" in problem.rule
     assert "1 more image" in problem.rule
-    with pytest.raises(DataError, match=r"bad\.png") as caught:
-        model.predict(asked)
     assert caught.value.hint
     prediction = predict_usable(model, asked)
     assert prediction.rejected.tolist() == [0, 1, 2]
@@ -230,6 +230,17 @@ def test_a_broken_image_in_a_cell_is_named_with_its_cell_and_spares_the_others(m
     (violation,) = prediction.violations
     assert "sick" in str(violation)
     assert "bad.png" in str(violation)
+    assert (violation.row, violation.column, violation.value) == (2, "image", sources[1])
+
+
+def test_every_image_of_a_clean_table_is_read_once(model, monkeypatch):
+    read = []
+    honest = readers.read_images
+    monkeypatch.setattr(
+        readers, "read_images", lambda sources, *rest: read.extend(sources) or honest(sources, *rest)
+    )
+    assert predict_usable(model, table([BAR, BAR, BAR], ["c", "c", None])).table.num_rows == 3
+    assert len(read) == 3
 
 
 def test_an_all_white_image_is_named(model):

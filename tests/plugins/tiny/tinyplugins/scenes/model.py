@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from appliedpapers.core.errors import DataError
+from appliedpapers.core.errors import DataError, UnusableGroups
 from appliedpapers.core.files import sha256_file, write_json
 from appliedpapers.core.model import GroupProblem, Model
 from appliedpapers.core.schema import Column, OutputSchema
@@ -43,18 +43,9 @@ class ScenesModel(Model):
         self.weights_ = ridge(_features(grids), target, self.config.model.alpha)
         return self
 
-    def review(self, table):
-        problems = []
-        for key in dict.fromkeys(table.column("scene").to_pylist()):
-            cells = table.filter(pa.array([name == key for name in table.column("scene").to_pylist()]))
-            try:
-                for cell in cells.column("raster").to_pylist():
-                    read_grid(cell)
-            except DataError as error:
-                problems.append(GroupProblem((key,), error.message))
-        return problems
-
     def predict(self, table, *, files=None):
+        if problems := _problems(table):
+            raise UnusableGroups(problems, hint="Send every raster of the scene.")
         names, grids = _scenes(table)
         levels = apply(_features(grids), self.weights_)
         written = [self._map(name, tiles[0], files) for name, tiles in zip(names, grids, strict=True)]
@@ -91,6 +82,18 @@ class ScenesModel(Model):
         if not done.exists():
             write_json(done, grid.tolist())
         return done.name, sha256_file(done)
+
+
+def _problems(table):
+    problems = []
+    for key in dict.fromkeys(table.column("scene").to_pylist()):
+        cells = table.filter(pa.array([name == key for name in table.column("scene").to_pylist()]))
+        try:
+            for cell in cells.column("raster").to_pylist():
+                read_grid(cell)
+        except DataError as error:
+            problems.append(GroupProblem((key,), error.message))
+    return problems
 
 
 def _scenes(table):
