@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from appliedpapers.core.errors import RunError, UnusableGroups
+from appliedpapers.core.errors import DataError, RunError, UnusableGroups
 from appliedpapers.core.schema import Violation, violations_error
 from appliedpapers.core.validation import check
 
@@ -59,9 +59,14 @@ def predict_usable(
             where every value keeps the contract.
 
     Raises:
-        DataError: A column is missing or unknown, or there is no row at all.
+        DataError: A column is missing or unknown, there is no row at all, or the model needs ``files``.
         RunError: The model broke its own output schema.
     """
+    if files is None and model.needs_files:
+        raise DataError(
+            "the model writes files and was given no folder for them.",
+            hint="Use apps predict with --files FOLDER, or apps score run with --output FOLDER.",
+        )
     checked = check(table, model.input_schema, source=source, first_row=first_row, listed=listed)
     usable, rejected, violations = checked.table, checked.rejected, checked.violations
     if not usable.num_rows or (whole and violations):

@@ -96,12 +96,14 @@ class Model(ABC):
 
     Class attributes:
         cost: ``"instant"`` answers within a request; ``"job"`` takes seconds to hours an item.
+        needs_files: Whether :meth:`predict` cannot do without a folder for files.
 
     Attributes:
         progress: Where a ``"job"`` reports its steps; whoever asks for a prediction may set it.
     """
 
     cost: ClassVar[Literal["instant", "job"]] = "instant"
+    needs_files: ClassVar[bool] = False
     progress: Progress = SilentProgress()
 
     def __init__(self, config: TaskConfig) -> None:
@@ -138,8 +140,11 @@ class Model(ABC):
 
         Args:
             table: Input rows.
-            files: Folder where big results are written and where scratch that survives an interrupted
-                try is kept; the returned table carries relative paths and sha256 sums.
+            files: Folder for what does not fit into a table. Every file below it is delivered, apart from
+                those of which a part of the path begins with a dot: they are scratch, which survives an
+                interrupted try. Columns with :attr:`Column.file` name files by their path relative to it.
+                Each call has a folder of its own, and meets it again only where the same table is tried
+                again after an interruption.
 
         Returns:
             Rows by :attr:`output_schema`, keys carried over, order kept.

@@ -175,3 +175,13 @@ def test_the_row_and_the_column_that_are_to_blame_are_named(monkeypatch):
 def test_a_row_without_groups_is_named_by_its_first_cell_and_not_by_its_number():
     found = predict_usable(Doubling(), table(["a", "b"], [1.0, 13.0]))
     assert (found.violations[0].column, found.violations[0].value) == ("id", "b")
+
+
+def test_a_model_that_needs_a_folder_for_files_says_so_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.setattr(Doubling, "needs_files", True)
+    model = Doubling()
+    with pytest.raises(DataError, match="no folder for them") as caught:
+        predict_usable(model, table(["a"], [1.0]))
+    assert "--files FOLDER" in caught.value.hint
+    assert model.asked == 0
+    assert predict_usable(model, table(["a"], [1.0]), files=tmp_path).table.num_rows == 1

@@ -153,7 +153,7 @@ class StartsOver(ScenesModel):
     """A job that throws its scratch away."""
 
     def predict(self, table, *, files=None):
-        shutil.rmtree(files / "scratch", ignore_errors=True)
+        shutil.rmtree(files / ".scratch", ignore_errors=True)
         for path in files.glob("*.map.json"):
             path.unlink()
         return super().predict(table, files=files)

@@ -19,7 +19,7 @@ OUTPUT = OutputSchema(
     (
         Column("scene", "string", "name of the scene"),
         Column("level", "float64", "estimated level"),
-        Column("map", "string", "path of the smoothed map", nullable=True),
+        Column("map", "string", "path of the smoothed map", nullable=True, file="raster"),
         Column("map_sha256", "string", "checksum of the map", nullable=True),
     ),
     rows="per_group",
@@ -75,7 +75,7 @@ class ScenesModel(Model):
         stem = hashlib.sha256(name.encode() + grid.tobytes()).hexdigest()[:16]
         done = files / f"{stem}.map.json"
         for step in range(self.config.model.steps):
-            scratch = files / "scratch" / f"{stem}-{step}.json"
+            scratch = files / ".scratch" / f"{stem}-{step}.json"
             if not scratch.exists():
                 write_json(scratch, _smooth(grid).tolist())
             grid = np.array(json.loads(scratch.read_text()))
