@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from appliedpapers.core.bundle import load_bundle
 from appliedpapers.core.errors import DataError, RunError
 from appliedpapers.core.files import delivered_files, whole_file
 from appliedpapers.core.inference import predict_usable
@@ -32,6 +31,7 @@ from appliedpapers.pipelines.score_manifest import (
 
 if TYPE_CHECKING:
     from appliedpapers.core.model import Model
+    from appliedpapers.pipelines.locate import ModelRef
 
 _HOPELESS = 64
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
@@ -69,8 +69,7 @@ class BatchScorer:
     that it may live in another process.
 
     Args:
-        bundle: The model, loaded when the first chunk comes.
-        label: Its name and version, for records.
+        found: The model, loaded when the first chunk comes.
         output: The output folder.
         device: A resolved device.
         progress: Where models report whose items are jobs.
@@ -78,15 +77,13 @@ class BatchScorer:
 
     def __init__(
         self,
-        bundle: Path,
-        label: str,
+        found: ModelRef,
         output: Path,
         device: str = "cpu",
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress
-        self.bundle = bundle
-        self.label = label
+        self.found = found
         self.output = output
         self.device = device
         self._scored_any = False
@@ -94,7 +91,7 @@ class BatchScorer:
     @cached_property
     def model(self) -> Model:
         """The model."""
-        model = load_bundle(self.bundle, self.device)[0]
+        model = self.found.load(self.device)
         if self._progress is not None:
             model.progress = self._progress
         return model
@@ -115,7 +112,7 @@ class BatchScorer:
         predictions = self._write(PREDICTIONS, name, table)
         return PartRecord(
             name=name,
-            model=self.label,
+            model=f"{self.found.name}@{self.found.edition}",
             origins=tuple(
                 PartOrigin(
                     str(origin.fragment.path),

@@ -29,6 +29,7 @@ from appliedpapers.core.results import (
     write_results,
 )
 from appliedpapers.core.sources import load_dataset
+from appliedpapers.pipelines import DEFAULT_STORE
 from appliedpapers.pipelines.run_folder import (
     RESULTS,
     Registration,
@@ -52,7 +53,7 @@ def run(
     request: RunRequest,
     *,
     runs: Path = Path("runs"),
-    store_folder: Path = Path("mlruns"),
+    store_folder: Path = DEFAULT_STORE,
     resume: Path | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
@@ -79,7 +80,7 @@ def start(
     request: RunRequest,
     *,
     runs: Path = Path("runs"),
-    store_folder: Path = Path("mlruns"),
+    store_folder: Path = DEFAULT_STORE,
     resume: Path | None = None,
     progress: Progress | None = None,
 ) -> Run:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import TableSchema, violations_error
 from appliedpapers.core.tables import plain_row
-from appliedpapers.pipelines.predict import DEFAULT_STORE, load_model, read_as
+from appliedpapers.pipelines import DEFAULT_STORE
+from appliedpapers.pipelines.locate import ModelRef
+from appliedpapers.pipelines.predict import load_model, read_as
 
 if TYPE_CHECKING:
     from appliedpapers.core.model import Stream
@@ -23,7 +25,7 @@ _NUMBERS = ("float64", "float32", "int64", "int32")
 
 
 def stream_lines(
-    reference: str,
+    reference: str | ModelRef,
     lines: Iterable[str],
     *,
     device: str = "cpu",

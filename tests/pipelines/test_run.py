@@ -16,9 +16,10 @@ from appliedpapers.core.bundle import load_bundle
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.results import read_results, validate_results
 from appliedpapers.core.tables import write_table
+from appliedpapers.core.verdict import selected_rows
 from appliedpapers.pipelines.registry import resolve, show
 from appliedpapers.pipelines.run import Run, run, start
-from appliedpapers.pipelines.run_folder import RunRequest, headline, list_runs, resume_request
+from appliedpapers.pipelines.run_folder import RunRequest, list_runs, resume_request
 
 QUICK = RowsConfig().replace(data={"rows": 60})
 
@@ -57,7 +58,7 @@ def test_the_first_version_is_champion_and_the_second_challenger(live, store):
 def test_the_registered_figure_is_the_one_in_the_results(live, store):
     result = live()
     standing = show(store, "tiny-rows").versions[0].standing()
-    assert standing.value == pytest.approx(headline(result.results)["value"])
+    assert standing.value == pytest.approx(selected_rows(result.results)[0]["value"])
 
 
 def test_without_registration_nothing_is_registered(live, store):
@@ -78,7 +79,7 @@ def test_mlflow_has_the_results_and_the_report_but_not_the_checkpoints(live, sto
     result = live()
     (found,) = store.client.search_runs([store.client.get_experiment_by_name("apps.tiny-rows").experiment_id])
     value = found.data.metrics["test.mse"]
-    assert value == pytest.approx(headline(result.results)["value"])
+    assert value == pytest.approx(selected_rows(result.results)[0]["value"])
     names = {item.path for item in store.client.list_artifacts(found.info.run_id)}
     assert {"report.html", "results.json"} <= names
     assert not {"model", "fit"} & names
