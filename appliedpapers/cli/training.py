@@ -185,8 +185,9 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Predict for one file by hand."""
+    from appliedpapers.core.json_rows import plain, records
     from appliedpapers.core.progress import choose_progress
-    from appliedpapers.core.tables import csv_bytes, plain_row, require_format, write_table
+    from appliedpapers.core.tables import csv_bytes, require_format, write_table
     from appliedpapers.pipelines.locate import locate
     from appliedpapers.pipelines.predict import predict_file
 
@@ -206,7 +207,7 @@ def predict(
         write_table(table, output)
         print(f" {table.num_rows} rows  {output}", file=sys.stderr)
     elif as_json:
-        print_json([plain_row(row) for row in table.to_pylist()])
+        print_json(plain(records(table)))
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(csv_bytes(table))

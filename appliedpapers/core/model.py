@@ -79,8 +79,8 @@ class Stream(ABC):
         """Take one input record, return the output records that it completes (possibly none).
 
         Args:
-            record: A validated row with the values that ``Table.to_pylist`` gives: times are ``datetime``,
-                missing values None.
+            record: A validated row as :func:`appliedpapers.core.json_rows.records` gives it: times are
+                ``datetime``, missing values None.
         """
 
     @abstractmethod

@@ -14,12 +14,14 @@ from tinyplugins.rows.model import RowsModel
 
 from appliedpapers.core.bundle import load_bundle
 from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.json_rows import plain, records
 from appliedpapers.core.results import read_results, validate_results
 from appliedpapers.core.tables import write_table
 from appliedpapers.core.verdict import selected_rows
 from appliedpapers.pipelines.registry import resolve, show
 from appliedpapers.pipelines.run import Run, run, start
 from appliedpapers.pipelines.run_folder import RunRequest, list_runs, resume_request
+from appliedpapers.pipelines.serve import load_served
 
 QUICK = RowsConfig().replace(data={"rows": 60})
 
@@ -44,6 +46,15 @@ def test_a_run_leaves_report_results_card_and_a_bundle_that_loads(live):
     model, info = load_bundle(result.folder / "model")
     assert info.dataset["test_fingerprint"] == document["test_fingerprint"]
     assert model.predict(DATASETS.simulated(QUICK).test.inputs()).num_rows == document["test_size"]
+
+
+def test_a_server_tries_the_rows_that_the_bundle_keeps_and_simulates_nothing(live, monkeypatch):
+    folder = live().folder / "model"
+    kept = load_bundle(folder)[1].dataset["example"]
+    assert kept == plain(records(DATASETS.simulated(QUICK).train.example(3)))
+    monkeypatch.setattr(RowsDatasets, "simulated", lambda *_: pytest.fail("simulated at the server's start"))
+    served = load_served(str(folder))
+    assert plain(records(served.example)) == kept
 
 
 def test_the_first_version_is_champion_and_the_second_challenger(live, store):
