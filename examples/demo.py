@@ -138,10 +138,11 @@ def serve_once(past: Path) -> None:
 
 def json_rows(path: Path) -> list[dict[str, Any]]:
     """Return the first series of a table as JSON rows."""
-    from appliedpapers.core.tables import plain_row, read_table
+    from appliedpapers.core.json_rows import plain, records
+    from appliedpapers.core.tables import read_table
 
-    rows = read_table(path).to_pylist()
-    return [plain_row(row) for row in rows if row["unique_id"] == rows[0]["unique_id"]]
+    rows = records(read_table(path))
+    return [plain(row) for row in rows if row["unique_id"] == rows[0]["unique_id"]]
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from appliedpapers import pipelines
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.errors import ConfigError, did_you_mean
 
@@ -54,7 +55,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Store = Annotated[
     Path, typer.Option("--store", help="Folder of the MLflow store (MLFLOW_TRACKING_URI overrides it).")
 ]
-DEFAULT_STORE = Path("mlruns")
+DEFAULT_STORE = pipelines.DEFAULT_STORE
 PLUGIN_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Settings of a command that takes the flags of the plugin's configuration, too."""
 
@@ -71,9 +72,7 @@ def plugin_flags(context: typer.Context, plugin: str, task: str | None) -> list[
         ConfigError: A word is neither an option of the command nor a flag of the plugin.
     """
     words = context.args
-    known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
-    if plugin.startswith("-"):
-        raise ConfigError(f"no option is called '{plugin}'.", hint=did_you_mean(plugin, known))
+    require_name(context, plugin)
     if not words:
         return []
     from appliedpapers.core.config import flags
@@ -85,7 +84,7 @@ def plugin_flags(context: typer.Context, plugin: str, task: str | None) -> list[
     while rest:
         name, sign, value = rest.pop(0).partition("=")
         if name not in declared:
-            raise _unknown(name, config_class, [*known, *declared])
+            raise _unknown(name, config_class, [*_own_options(context), *declared])
         path, is_switch = declared[name]
         if is_switch and not sign:
             value = "true"
@@ -95,6 +94,20 @@ def plugin_flags(context: typer.Context, plugin: str, task: str | None) -> list[
             value = rest.pop(0)
         assignments.append(f"{path}={value}")
     return assignments
+
+
+def require_name(context: typer.Context, word: str) -> None:
+    """Refuse an option that stands where a plugin or a model is named.
+
+    Raises:
+        ConfigError: ``word`` is one.
+    """
+    if word.startswith("-"):
+        raise ConfigError(f"no option is called '{word}'.", hint=did_you_mean(word, _own_options(context)))
+
+
+def _own_options(context: typer.Context) -> list[str]:
+    return [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
 
 
 def _unknown(name: str, config_class: type[TaskConfig], known: Sequence[str]) -> ConfigError:

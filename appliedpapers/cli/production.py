@@ -47,7 +47,6 @@ def serve(
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Serve a model over HTTP, with a page to try it by hand."""
-    from appliedpapers.core.device import resolve_device
     from appliedpapers.pipelines.serve import serve as pipeline
     from appliedpapers.pipelines.serving_settings import ServeSettings
 
@@ -59,7 +58,7 @@ def serve(
         allowed_hosts=tuple(allowed_host or ()),
         token=_token(token_file),
         file_folders=tuple(file_folder or ()),
-        device=resolve_device(device),
+        device=device,
     )
     pipeline(model, settings, store)
 

@@ -151,8 +151,10 @@ def _print_result(result: RunResult, as_json: bool) -> None:
     if result.registered is None:
         print(f" next        apps predict {result.folder / 'model'} --input FILE")
         return
+    from appliedpapers.core.plugin import NAME_PREFIX
+
     name, version, alias = result.registered.name, result.registered.version, result.registered.alias
-    ref = f"{name.removeprefix('apps.')}@{alias}"
+    ref = f"{name.removeprefix(NAME_PREFIX)}@{alias}"
     print(f" registered  {name} version {version} → @{alias}")
     print(f" next        apps serve {ref}")
     print(f"             apps score run --model {ref} --input {_typical_input(result)} --output scores/")
@@ -183,42 +185,33 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Predict for one file by hand."""
+    from appliedpapers.core.json_rows import plain, records
     from appliedpapers.core.progress import choose_progress
-    from appliedpapers.core.tables import csv_bytes, plain_row, require_format, write_table
+    from appliedpapers.core.tables import csv_bytes, require_format, write_table
+    from appliedpapers.pipelines.locate import locate
     from appliedpapers.pipelines.predict import predict_file
 
     if output is not None:
         require_format(output)
-    plugin, task = _task_of(model)
+    options.require_name(context, model)
+    found = locate(model, store)
     table = predict_file(
-        model,
+        found,
         source,
         files=files,
         device=device,
-        store_folder=store,
-        assignments=[*(sets or ()), *options.plugin_flags(context, plugin, task)],
+        assignments=[*(sets or ()), *options.plugin_flags(context, found.info.plugin, found.info.task)],
         progress=choose_progress(as_json),
     )
     if output is not None:
         write_table(table, output)
         print(f" {table.num_rows} rows  {output}", file=sys.stderr)
     elif as_json:
-        print_json([plain_row(row) for row in table.to_pylist()])
+        print_json(plain(records(table)))
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(csv_bytes(table))
         sys.stdout.buffer.flush()
-
-
-def _task_of(model: str) -> tuple[str, str | None]:
-    if (Path(model) / "bundle.json").is_file():
-        from appliedpapers.core.bundle import read_info
-
-        info = read_info(Path(model))
-        return info.plugin, info.task
-    name = model.removeprefix("models:/").removeprefix("apps.").split("@")[0].split("/")[0]
-    plugin, _, task = name.partition(".")
-    return plugin, task or None
 
 
 def stream(
@@ -230,12 +223,11 @@ def stream(
     as_json: options.Json = False,
 ) -> None:
     """Read lines from stdin, JSON or CSV, and print predictions as they become known, in the same form."""
+    from appliedpapers.pipelines.locate import locate
     from appliedpapers.pipelines.stream import stream_lines
 
-    plugin, task = _task_of(model)
-    assignments = [*(sets or ()), *options.plugin_flags(context, plugin, task)]
-    made = stream_lines(
-        model, sys.stdin, device=device, store_folder=store, assignments=assignments, as_json=as_json
-    )
-    for line in made:
+    options.require_name(context, model)
+    found = locate(model, store)
+    assignments = [*(sets or ()), *options.plugin_flags(context, found.info.plugin, found.info.task)]
+    for line in stream_lines(found, sys.stdin, device=device, assignments=assignments, as_json=as_json):
         print(line, flush=True)

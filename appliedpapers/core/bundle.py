@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from appliedpapers.core.plugin import PluginSpec
 
 FORMAT_VERSION = 1
-_MANIFEST = "bundle.json"
+MANIFEST = "bundle.json"
 _SEAL = "sha256"
 _FORBIDDEN = {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".py", ".so", ".dll"}
 
@@ -53,6 +53,11 @@ class BundleInfo:
     package_version: str = appliedpapers.__version__
     files: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether ``folder`` is that of a bundle, sound or not."""
+    return (folder / MANIFEST).is_file()
 
 
 def save_bundle(
@@ -92,7 +97,7 @@ def save_bundle(
         )
         # through text, so that the seal is over what will be read back
         document = json.loads(json.dumps(_to_json(info)))
-        write_json(aside / _MANIFEST, {**document, _SEAL: _digest(document)})
+        write_json(aside / MANIFEST, {**document, _SEAL: _digest(document)})
     return info
 
 
@@ -102,12 +107,12 @@ def read_info(folder: Path) -> BundleInfo:
     Raises:
         BundleError: It is missing, unreadable, of a newer format, or a part was changed.
     """
-    path = folder / _MANIFEST
+    path = folder / MANIFEST
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document["format_version"]
     except FileNotFoundError:
-        raise BundleError(f"{folder}: not a bundle.", hint=f"Expected a folder with {_MANIFEST}.") from None
+        raise BundleError(f"{folder}: not a bundle.", hint=f"Expected a folder with {MANIFEST}.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: cannot be read ({error}).", hint=_RESTORE) from None
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -127,7 +132,11 @@ def read_info(folder: Path) -> BundleInfo:
 
 
 def load_bundle(
-    folder: Path, device: str = "cpu", *, spec: PluginSpec | None = None
+    folder: Path,
+    device: str = "cpu",
+    *,
+    spec: PluginSpec | None = None,
+    info: BundleInfo | None = None,
 ) -> tuple[Model, BundleInfo]:
     """Load a model from its bundle; nothing in the bundle is executed.
 
@@ -135,12 +144,13 @@ def load_bundle(
         folder: The bundle.
         device: Where the model is to live.
         spec: The plugin, when it is at hand; the installed one by the bundle's plugin id otherwise.
+        info: What :func:`read_info` said a moment ago, so that the parts are not hashed once more.
 
     Raises:
         BundleError: The bundle is corrupt, tampered with or of a newer format.
         PluginError: Its plugin is not installed here.
     """
-    info = read_info(folder)
+    info = info or read_info(folder)
     task = (spec or plugins.find(info.plugin)).task(info.task)
     config = configs.validate(task.load("config"), info.config)
     try:

@@ -7,8 +7,11 @@ Each class carries the exit code of the command line: 1 run failed, 2 usage or c
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from appliedpapers.core.model import GroupProblem
 
 
 class AppsError(Exception):
@@ -68,6 +71,22 @@ class DataError(AppsError):
     def __init__(self, message: str, *, hint: str | None = None, violations: Any = None) -> None:
         super().__init__(message, hint=hint)
         self.violations = violations
+
+
+class UnusableGroups(DataError):
+    """Groups of rows keep the schema and cannot be predicted, such as a series that is too short.
+
+    :meth:`appliedpapers.core.model.Model.predict` raises it before any work; where the other groups are
+    wanted, they are then asked for alone.
+
+    Args:
+        problems: What is wrong with each, at least one; the first is the message.
+        hint: What was expected and what to do next.
+    """
+
+    def __init__(self, problems: Sequence[GroupProblem], *, hint: str | None = None) -> None:
+        super().__init__(f"{problems[0].rule}.", hint=hint)
+        self.problems = tuple(problems)
 
 
 class BundleError(DataError):

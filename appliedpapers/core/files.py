@@ -73,6 +73,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def delivered_files(folder: Path) -> list[Path]:
+    """Return what a model delivered into ``folder``: every file that no dot hides, which would be scratch."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole."""
     with whole_file(path) as aside:

@@ -1,8 +1,8 @@
-"""The one way from a table to a prediction: check, review, predict, check again."""
+"""The one way from a table to a prediction: check, predict what can be predicted, check again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from appliedpapers.core.errors import RunError
+from appliedpapers.core.errors import DataError, RunError, UnusableGroups
 from appliedpapers.core.schema import Violation, violations_error
 from appliedpapers.core.validation import check
 
@@ -55,27 +55,39 @@ def predict_usable(
         files: Where the model may write big results.
         first_row: Number of the first row in messages.
         listed: Most broken values that are listed.
-        whole: Predict nothing where anything is left out: an item may take hours.
+        whole: Predict nothing where anything is left out: an item may take hours. Groups are looked at only
+            where every value keeps the contract.
 
     Raises:
-        DataError: A column is missing or unknown, or there is no row at all.
+        DataError: A column is missing or unknown, there is no row at all, or the model needs ``files``.
         RunError: The model broke its own output schema.
     """
+    if files is None and model.needs_files:
+        raise DataError(
+            "the model writes files and was given no folder for them.",
+            hint="Use apps predict with --files FOLDER, or apps score run with --output FOLDER.",
+        )
     checked = check(table, model.input_schema, source=source, first_row=first_row, listed=listed)
-    usable, rejected = checked.table, checked.rejected
-    rows = np.delete(np.arange(table.num_rows, dtype=np.int64), rejected)
-    violations = list(checked.violations)
-    if usable.num_rows:
-        problems = model.review(usable)
-        if problems:
-            mask = _problem_rows(usable, model.input_schema.group_by, problems)
-            violations += _problem_violations(model, problems, rows, mask, usable, source, first_row)
-            rejected = np.union1d(rejected, rows[mask])
-            usable = usable.filter(pa.array(~mask))
+    usable, rejected, violations = checked.table, checked.rejected, checked.violations
     if not usable.num_rows or (whole and violations):
-        return Prediction(None, tuple(violations), rejected)
-    output = _checked_output(model, usable, model.predict(usable, files=files))
-    return Prediction(output, tuple(violations), rejected)
+        return Prediction(None, violations, rejected)
+    output, problems = _ask(model, usable, files)
+    if problems:
+        rows = np.delete(np.arange(table.num_rows, dtype=np.int64), rejected)
+        positions = _positions(usable, model.input_schema.group_by, problems)
+        violations += tuple(_violations(model, problems, rows, positions, usable, source, first_row))
+        mask = np.zeros(usable.num_rows, dtype=bool)
+        mask[np.concatenate([*positions.values()])] = True
+        rejected = np.union1d(rejected, rows[mask])
+        usable = usable.filter(pa.array(~mask))
+        if whole or not usable.num_rows:
+            return Prediction(None, violations, rejected)
+        output, problems = _ask(model, usable, files)
+    if output is None:
+        raise RunError(
+            f"{type(model).__name__} named {problems[0].key} only when it was asked again.", hint=_DEFECT
+        )
+    return Prediction(_checked_output(model, usable, output), violations, rejected)
 
 
 def predict_all(
@@ -93,42 +105,54 @@ def predict_all(
     return prediction.table
 
 
-def _problem_rows(
+def _ask(
+    model: Model, table: pa.Table, files: Path | None
+) -> tuple[pa.Table | None, tuple[GroupProblem, ...]]:
+    try:
+        return model.predict(table, files=files), ()
+    except UnusableGroups as found:
+        return None, found.problems
+
+
+def _positions(
     table: pa.Table, group_by: tuple[str, ...], problems: Sequence[GroupProblem]
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    keys = {problem.key for problem in problems}
-    if not group_by:
-        return np.fromiter(((row,) in keys for row in range(table.num_rows)), bool, table.num_rows)
-    columns = (table.column(name).to_pylist() for name in group_by)
-    return np.fromiter((key in keys for key in zip(*columns, strict=True)), bool, table.num_rows)
+) -> dict[tuple[object, ...], list[int]]:
+    """Return the rows (from 0) of each group that has a problem."""
+    columns = [table.column(name).to_pylist() for name in group_by] or [range(table.num_rows)]
+    found: dict[tuple[object, ...], list[int]] = {problem.key: [] for problem in problems}
+    for position, key in enumerate(zip(*columns, strict=True)):
+        if key in found:
+            found[key].append(position)
+    return found
 
 
-def _problem_violations(
+def _violations(
     model: Model,
     problems: Sequence[GroupProblem],
     rows: np.ndarray[tuple[int], np.dtype[np.int64]],
-    mask: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    positions: Mapping[tuple[object, ...], Sequence[int]],
     table: pa.Table,
     source: str,
     first_row: int,
-) -> list[Violation]:
-    group_by = model.input_schema.group_by
-    first_of: dict[tuple[object, ...], int] = {}
-    columns = [table.column(name).to_pylist() for name in group_by]
-    for position in np.flatnonzero(mask):
-        key = tuple(column[position] for column in columns) if group_by else (int(position),)
-        first_of.setdefault(key, int(rows[position]) + first_row)
-    strange = [problem.key for problem in problems if problem.key not in first_of]
-    if strange:
-        raise RunError(
-            f"{type(model).__name__}.review named {strange[0]}, which is not a key of the table.",
-            hint=_DEFECT,
-        )
-    name = ", ".join(group_by) or model.input_schema.names[0]
-    return [
-        Violation(source, first_of[problem.key], name, ", ".join(map(str, problem.key)), problem.rule)
-        for problem in problems
-    ]
+) -> Iterator[Violation]:
+    schema = model.input_schema
+    for problem in problems:
+        group = positions[problem.key]
+        position = group[0] if group and problem.row is None else (problem.row or 0) - 1
+        if position not in group:
+            raise RunError(
+                f"{type(model).__name__} cannot predict {problem.key}, which is no key of the table.",
+                hint=_DEFECT,
+            )
+        column = problem.column or (None if schema.group_by else schema.names[0])
+        value = ", ".join(map(str, problem.key)) if column is None else _text(table.column(column)[position])
+        name = column or ", ".join(schema.group_by)
+        yield Violation(source, int(rows[position]) + first_row, name, value, problem.rule)
+
+
+def _text(cell: pa.Scalar) -> str:
+    value = cell.as_py()
+    return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
 
 
 def _checked_output(model: Model, given: pa.Table, output: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
@@ -61,10 +61,14 @@ class GroupProblem:
     Attributes:
         key: Values of the ``group_by`` columns; the row number (from 0) where there are none.
         rule: What is wrong and what was expected, in one line.
+        row: The row that is to blame, from 1 within the table; None names the first of the group.
+        column: The column that is to blame; None names those of ``group_by``.
     """
 
     key: tuple[Any, ...]
     rule: str
+    row: int | None = None
+    column: str | None = None
 
 
 class Stream(ABC):
@@ -75,8 +79,8 @@ class Stream(ABC):
         """Take one input record, return the output records that it completes (possibly none).
 
         Args:
-            record: A validated row with the values that ``Table.to_pylist`` gives: times are ``datetime``,
-                missing values None.
+            record: A validated row as :func:`appliedpapers.core.json_rows.records` gives it: times are
+                ``datetime``, missing values None.
         """
 
     @abstractmethod
@@ -92,12 +96,14 @@ class Model(ABC):
 
     Class attributes:
         cost: ``"instant"`` answers within a request; ``"job"`` takes seconds to hours an item.
+        needs_files: Whether :meth:`predict` cannot do without a folder for files.
 
     Attributes:
         progress: Where a ``"job"`` reports its steps; whoever asks for a prediction may set it.
     """
 
     cost: ClassVar[Literal["instant", "job"]] = "instant"
+    needs_files: ClassVar[bool] = False
     progress: Progress = SilentProgress()
 
     def __init__(self, config: TaskConfig) -> None:
@@ -134,22 +140,20 @@ class Model(ABC):
 
         Args:
             table: Input rows.
-            files: Folder where big results are written and where scratch that survives an interrupted
-                try is kept; the returned table carries relative paths and sha256 sums.
+            files: Folder for what does not fit into a table. Every file below it is delivered, apart from
+                those of which a part of the path begins with a dot: they are scratch, which survives an
+                interrupted try. Columns with :attr:`Column.file` name files by their path relative to it.
+                Each call has a folder of its own, and meets it again only where the same table is tried
+                again after an interruption.
 
         Returns:
             Rows by :attr:`output_schema`, keys carried over, order kept.
 
         Raises:
-            DataError: A group is unusable, for example a series shorter than the lookback.
+            UnusableGroups: Groups cannot be predicted, such as a series shorter than the lookback. All are
+                named before any work is done: they are refused in a request and quarantined in a batch,
+                and whoever takes the others asks again for those alone.
         """
-
-    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
-        """Name the groups of a valid table that cannot be predicted, such as a series that is too short.
-
-        They are left out before :meth:`predict` is called: refused in a request, quarantined in a batch.
-        """
-        return ()
 
     def read_as(self, config: TaskConfig) -> None:  # noqa: B027
         """Take over options of ``config`` that say how inputs are read; most models read none themselves."""

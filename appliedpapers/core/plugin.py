@@ -15,6 +15,8 @@ from appliedpapers.core.errors import ConfigError, PluginError, did_you_mean
 API_VERSION = 1
 GROUP = "appliedpapers.plugins"
 BUILT_IN_DISTRIBUTION = "applied-papers"
+NAME_PREFIX = "apps."
+"""How the names of our registered models and experiments begin."""
 
 State = Literal["ok", "missing-extra", "incompatible", "broken"]
 
@@ -115,7 +117,8 @@ class PluginSpec:
 
     def registered_name(self, task: TaskSpec) -> str:
         """Return the name in the model registry: ``apps.frets``, or ``apps.agrosense.crop``."""
-        return f"apps.{self.id}" if len(self.tasks) == 1 else f"apps.{self.id}.{task.name}"
+        name = f"{NAME_PREFIX}{self.id}"
+        return name if len(self.tasks) == 1 else f"{name}.{task.name}"
 
 
 @dataclass(frozen=True)
@@ -142,12 +145,7 @@ def discover() -> list[Found]:
 
     Nothing that one plugin does breaks another: each is read in its own try.
     """
-    wanted = {name.strip() for name in os.environ.get("APPS_PLUGINS", "").split(",") if name.strip()}
-    claims: dict[str, list[importlib.metadata.EntryPoint]] = {}
-    for point in _entry_points():
-        if not wanted or point.name in wanted:
-            claims.setdefault(point.name, []).append(point)
-    found = [_inspect(name, points) for name, points in claims.items()]
+    found = [_inspect(name, points) for name, points in _claims().items()]
     return sorted(found, key=lambda item: item.id)
 
 
@@ -157,21 +155,28 @@ def find(plugin_id: str) -> PluginSpec:
     Raises:
         PluginError: It is unknown, lacks an extra, is incompatible or broken.
     """
-    found = discover()
-    for item in found:
-        if item.id == plugin_id:
-            if item.state == "ok" and item.spec is not None:
-                return item.spec
-            raise PluginError(f"{plugin_id} is {item.state}: {item.reason}", hint=_remedy(item))
-    raise PluginError(
-        f"no plugin is called '{plugin_id}'.", hint=did_you_mean(plugin_id, [item.id for item in found])
-    )
+    claims = _claims()
+    if plugin_id not in claims:
+        raise PluginError(f"no plugin is called '{plugin_id}'.", hint=did_you_mean(plugin_id, claims))
+    found = _inspect(plugin_id, claims[plugin_id])
+    if found.state == "ok" and found.spec is not None:
+        return found.spec
+    raise PluginError(f"{plugin_id} is {found.state}: {found.reason}", hint=_remedy(found))
 
 
 def _remedy(item: Found) -> str:
     if item.state == "missing-extra" and item.spec is not None and item.spec.extra:
         return f'pip install "{item.spec.extra}"'
     return "apps list shows the state of every plugin; apps doctor looks deeper."
+
+
+def _claims() -> dict[str, list[importlib.metadata.EntryPoint]]:
+    wanted = {name.strip() for name in os.environ.get("APPS_PLUGINS", "").split(",") if name.strip()}
+    claims: dict[str, list[importlib.metadata.EntryPoint]] = {}
+    for point in _entry_points():
+        if not wanted or point.name in wanted:
+            claims.setdefault(point.name, []).append(point)
+    return claims
 
 
 def _entry_points() -> Iterator[importlib.metadata.EntryPoint]:

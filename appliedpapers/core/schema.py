@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DType = Literal["float64", "float32", "int64", "int32", "bool", "string", "timestamp"]
-FileKind = Literal["raster", "slide", "image", "series"]
+FileKind = Literal["raster", "slide", "image", "series", "document"]
 RowRule = Literal["per_row", "per_group", "many"]
 
 _JSON_TYPES = {
@@ -42,7 +42,8 @@ class Column:
         maximum: Largest legal value.
         categories: The only legal values of a string column.
         shape: Shape of an array in each cell; None in a place makes that axis ragged.
-        file: The cell is a file of this kind: a string is its path, binary its bytes.
+        file: The cell is a file of this kind: a string is its path, binary its bytes. In a prediction it is
+            the path of a delivered file, relative to the folder that ``predict`` was given.
         example: A typical value, for forms and documentation.
         infinity: What an infinite number in a column of scalars is: a value that breaks the contract
             (``"refuse"``), or a missing one (``"missing"``), which is then judged by ``nullable``.

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.files import whole_file
+from appliedpapers.core.json_rows import cells, plain, records
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -125,7 +126,7 @@ def _as_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     if pa.types.is_nested(column.type) or isinstance(column.type, pa.BaseExtensionType):
-        texts = (None if value is None else json.dumps(value) for value in column.to_pylist())
+        texts = (None if value is None else json.dumps(plain(value)) for value in cells(column))
         return pa.chunked_array([pa.array(texts, pa.string())])
     if not pa.types.is_timestamp(column.type):
         return column
@@ -192,27 +193,10 @@ def _write_jsonl(table: pa.Table, path: Path) -> None:
 
 
 def json_lines(table: pa.Table) -> list[str]:
-    """Return one JSON object a row; timestamps in ISO 8601, NaN as null."""
+    """Return one JSON object a row."""
     import json
 
-    return [json.dumps(plain_row(row), ensure_ascii=False) for row in table.to_pylist()]
-
-
-def plain_row(row: dict[str, object]) -> dict[str, object]:
-    """Return a row with only JSON values: ISO timestamps, null for NaN and infinity."""
-    import datetime as dt
-    import math
-
-    def plain(value: object) -> object:
-        if isinstance(value, float) and not math.isfinite(value):
-            return None
-        if isinstance(value, dt.datetime | dt.date):
-            return value.isoformat()
-        if isinstance(value, list):
-            return [plain(item) for item in value]
-        return value
-
-    return {name: plain(value) for name, value in row.items()}
+    return [json.dumps(plain(row), ensure_ascii=False) for row in records(table)]
 
 
 def _write_arrow(table: pa.Table, path: Path) -> None:

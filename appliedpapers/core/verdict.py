@@ -15,6 +15,11 @@ def headline(document: Mapping[str, Any]) -> list[Row]:
     return [row for row in document["rows"] if not row["slice"] and row["seed"] is None]
 
 
+def selected_rows(document: Mapping[str, Any]) -> list[Row]:
+    """Return those of the headline that speak of the selected model; the first is of the primary metric."""
+    return [row for row in headline(document) if row["selected"]]
+
+
 def selected_model(document: Mapping[str, Any]) -> str:
     """Return the name of the selected model."""
     return str(next(row["model"] for row in document["rows"] if row["selected"]))

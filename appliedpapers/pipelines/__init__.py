@@ -1,6 +1,10 @@
 """What one does with any plugin: run, track, report, score, serve."""
 
 import os as _os
+from pathlib import Path as _Path
+
+DEFAULT_STORE = _Path("mlruns")
+"""Where MLflow's store lies unless a person or ``MLFLOW_TRACKING_URI`` says otherwise."""
 
 # MLflow reads these when it is imported, whichever pipeline imports it first
 _os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"

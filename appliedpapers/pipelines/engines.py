@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,14 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from appliedpapers.core.bundle import load_bundle
 from appliedpapers.core.errors import DataError, RunError
-from appliedpapers.core.files import whole_file
+from appliedpapers.core.files import delivered_files, whole_file
 from appliedpapers.core.inference import predict_usable
 from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Violation, violations_table
 from appliedpapers.pipelines.score_chunks import Chunk
-from appliedpapers.pipelines.score_input import Rows
 from appliedpapers.pipelines.score_manifest import (
     FILES,
     PREDICTIONS,
@@ -32,6 +31,7 @@ from appliedpapers.pipelines.score_manifest import (
 
 if TYPE_CHECKING:
     from appliedpapers.core.model import Model
+    from appliedpapers.pipelines.locate import ModelRef
 
 _HOPELESS = 64
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
@@ -54,7 +54,7 @@ class NamedChunk:
 
 @dataclass
 class _Outcome:
-    """What became of the rows of a chunk; violations carry positions in the chunk as row numbers."""
+    """What became of the rows of a chunk."""
 
     tables: list[pa.Table] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
@@ -69,8 +69,7 @@ class BatchScorer:
     that it may live in another process.
 
     Args:
-        bundle: The model, loaded when the first chunk comes.
-        label: Its name and version, for records.
+        found: The model, loaded when the first chunk comes.
         output: The output folder.
         device: A resolved device.
         progress: Where models report whose items are jobs.
@@ -78,15 +77,13 @@ class BatchScorer:
 
     def __init__(
         self,
-        bundle: Path,
-        label: str,
+        found: ModelRef,
         output: Path,
         device: str = "cpu",
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress
-        self.bundle = bundle
-        self.label = label
+        self.found = found
         self.output = output
         self.device = device
         self._scored_any = False
@@ -94,7 +91,7 @@ class BatchScorer:
     @cached_property
     def model(self) -> Model:
         """The model."""
-        model = load_bundle(self.bundle, self.device)[0]
+        model = self.found.load(self.device)
         if self._progress is not None:
             model.progress = self._progress
         return model
@@ -108,14 +105,14 @@ class BatchScorer:
         name, chunk = work.name, work.chunk
         files = self.output / FILES / name
         outcome = self._score(chunk, files)
-        table, stored_files = self._collect(outcome.tables, files)
+        table = self._collect(outcome.tables)
         table = _restore_keys(table, self.model.output_schema.keys, work.given)
-        violations = [*chunk.broken, *(_placed(item, chunk) for item in outcome.violations)]
+        violations = [*chunk.broken, *outcome.violations]
         quarantine = self._write(QUARANTINE, name, violations_table(violations)) if violations else None
         predictions = self._write(PREDICTIONS, name, table)
         return PartRecord(
             name=name,
-            model=self.label,
+            model=f"{self.found.name}@{self.found.edition}",
             origins=tuple(
                 PartOrigin(
                     str(origin.fragment.path),
@@ -132,27 +129,30 @@ class BatchScorer:
             failed=tuple(outcome.failed),
             predictions=predictions,
             quarantine=quarantine,
-            files=stored_files,
+            files=tuple(StoredFile.of(path, self.output) for path in delivered_files(files)),
         )
 
     def _score(self, chunk: Chunk, files: Path) -> _Outcome:
         outcome = _Outcome()
         if not chunk.table.num_rows:
             return outcome
-        files.mkdir(parents=True, exist_ok=True)
-        starts = np.append(chunk.starts, chunk.table.num_rows)
-        keep = self._set_aside_absent_files(chunk, outcome)
-        for first, last in _spans(keep):
-            self._score_items(chunk, starts, first, last, files, outcome)
-        if not any(files.iterdir()):
-            files.rmdir()
+        if self.model.cost == "instant":
+            # left by a run that was killed; of a job, the next try goes on from it
+            shutil.rmtree(files, ignore_errors=True)
+        whole = self._with_files(chunk, outcome)
+        if len(whole.starts):
+            self._score_items(whole, 0, len(whole.starts), files, outcome)
+        if not any(path.is_file() for path in files.rglob("*")):
+            shutil.rmtree(files, ignore_errors=True)
         return outcome
 
-    def _score_items(
-        self, chunk: Chunk, starts: Rows, first: int, last: int, files: Path, outcome: _Outcome
-    ) -> None:
-        """Predict items ``first`` to ``last``; where that raises, halve until the culprits stand alone."""
-        begin, end = int(starts[first]), int(starts[last])
+    def _score_items(self, chunk: Chunk, first: int, last: int, files: Path, outcome: _Outcome) -> None:
+        """Predict items ``first`` to ``last``; where that raises, halve until the culprits stand alone.
+
+        Each half has a folder of its own, since a model may list in one file all that it is asked for.
+        """
+        begin, end = (int(place) for place in np.append(chunk.starts, chunk.table.num_rows)[[first, last]])
+        files.mkdir(parents=True, exist_ok=True)
         try:
             prediction = predict_usable(
                 self.model,
@@ -165,24 +165,27 @@ class BatchScorer:
         except Exception as error:
             if _disk_refuses(error):
                 raise
+            if self.model.cost == "instant":
+                shutil.rmtree(files)
             if last - first > 1:
                 middle = (first + last) // 2
-                self._score_items(chunk, starts, first, middle, files, outcome)
-                self._score_items(chunk, starts, middle, last, files, outcome)
+                self._score_items(chunk, first, middle, files / "1", outcome)
+                self._score_items(chunk, middle, last, files / "2", outcome)
             else:
                 self._note_failure(chunk, begin, end, error, outcome)
             return
-        outcome.violations += prediction.violations
+        outcome.violations += [_placed(item, chunk) for item in prediction.violations]
         outcome.rejected += len(prediction.rejected)
         if prediction.table is not None:
             self._scored_any = True
-            outcome.tables.append(prediction.table)
+            outcome.tables.append(self._below_output(prediction.table, files))
 
     def _note_failure(self, chunk: Chunk, begin: int, end: int, error: Exception, outcome: _Outcome) -> None:
         names = self.model.input_schema.group_by or self.model.input_schema.names[:1]
         key = ", ".join(str(chunk.table.column(name)[begin].as_py()) for name in names)
         if isinstance(error, DataError):
-            outcome.violations.append(Violation("", begin, ", ".join(names), key, error.message))
+            found = Violation("", begin, ", ".join(names), key, error.message)
+            outcome.violations.append(_placed(found, chunk))
             outcome.rejected += end - begin
             return
         file, row = chunk.locate(begin)
@@ -193,10 +196,8 @@ class BatchScorer:
                 hint="Nothing was scored. Check that the model fits these inputs (apps predict, --debug).",
             ) from error
 
-    def _set_aside_absent_files(
-        self, chunk: Chunk, outcome: _Outcome
-    ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Return which items have all the files that they name."""
+    def _with_files(self, chunk: Chunk, outcome: _Outcome) -> Chunk:
+        """Return the items that have all the files that they name."""
         keep = np.ones(len(chunk.starts), dtype=bool)
         for column in self.model.input_schema.columns:
             if column.file is None or column.name not in chunk.table.column_names:
@@ -207,38 +208,28 @@ class BatchScorer:
             for position, cell in enumerate(cells.to_pylist()):
                 if cell is not None and not Path(cell).exists():
                     keep[np.searchsorted(chunk.starts, position, side="right") - 1] = False
-                    outcome.violations.append(
-                        Violation("", position, column.name, cell, f"{cell!r}: no such file")
-                    )
-        lengths = np.diff(np.append(chunk.starts, chunk.table.num_rows))
-        outcome.rejected += int(lengths[~keep].sum())
-        return keep
+                    found = Violation("", position, column.name, cell, f"{cell!r}: no such file")
+                    outcome.violations.append(_placed(found, chunk))
+        whole = chunk.only(keep)
+        outcome.rejected += chunk.table.num_rows - whole.table.num_rows
+        return whole
 
-    def _collect(self, tables: list[pa.Table], files: Path) -> tuple[pa.Table, tuple[StoredFile, ...]]:
+    def _collect(self, tables: list[pa.Table]) -> pa.Table:
         expected = self.model.output_schema.arrow_schema()
         if not tables:
-            return expected.empty_table(), ()
-        table = _conform(pa.concat_tables(tables, promote_options="permissive"), expected)
-        if not files.is_dir():
-            return table, ()
-        return self._place_files(table, files)
+            return expected.empty_table()
+        return _conform(pa.concat_tables(tables, promote_options="permissive"), expected)
 
-    def _place_files(self, table: pa.Table, files: Path) -> tuple[pa.Table, tuple[StoredFile, ...]]:
-        """Make paths of written files relative to the output folder and record those files."""
+    def _below_output(self, table: pa.Table, files: Path) -> pa.Table:
+        """Make the paths of delivered files relative to the output folder."""
         prefix = files.relative_to(self.output).as_posix()
-        stored: dict[str, StoredFile] = {}
-        for place, name in enumerate(table.column_names):
-            if not pa.types.is_string(table.schema.field(name).type):
-                continue
-            cells = table.column(name).to_pylist()
-            named = {cell for cell in cells if cell is not None}
-            if not named or not all(cell and _is_file(files / cell) for cell in named):
-                continue
-            for cell in named:
-                stored[cell] = StoredFile.of(files / cell, self.output)
-            paths = [None if cell is None else f"{prefix}/{cell}" for cell in cells]
-            table = table.set_column(place, table.schema.field(name), pa.array(paths, pa.string()))
-        return table, tuple(stored[cell] for cell in sorted(stored))
+        for column in self.model.output_schema.columns:
+            if column.file is not None:
+                place = table.column_names.index(column.name)
+                cells = table.column(place).to_pylist()
+                paths = [None if cell is None else f"{prefix}/{cell}" for cell in cells]
+                table = table.set_column(place, column.name, pa.array(paths, pa.string()))
+        return table
 
     def _write(self, folder: str, name: str, table: pa.Table) -> StoredFile:
         import pyarrow.parquet as pq
@@ -253,11 +244,6 @@ def score_locally(scorer: BatchScorer, work: Iterable[NamedChunk]) -> Iterator[P
     """Score chunks one after the other in this process."""
     for item in work:
         yield scorer(item)
-
-
-def _spans(keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def _placed(violation: Violation, chunk: Chunk) -> Violation:
@@ -300,11 +286,3 @@ def _disk_refuses(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def _is_file(path: Path) -> bool:
-    # a long sentence is no file name
-    try:
-        return path.is_file()
-    except OSError:
-        return False

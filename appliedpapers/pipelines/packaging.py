@@ -13,6 +13,7 @@ from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import BundleInfo, load_bundle, read_info
 from appliedpapers.core.errors import BundleError, DataError
 from appliedpapers.core.files import sha256_file
+from appliedpapers.core.json_rows import cells, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,20 +234,9 @@ def _frame_column(column: pa.ChunkedArray) -> Any:
     import pyarrow as pa
 
     kind = column.type
-    if isinstance(kind, pa.FixedShapeTensorType):
-        cells = column.combine_chunks()
-        chunks = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
-        return [cell.tolist() for chunk in chunks for cell in chunk.to_numpy_ndarray()]
     if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         values = column.to_numpy()
         finite = column.null_count == 0 and (values.dtype.kind != "f" or bool(np.isfinite(values).all()))
         if finite:
             return values
-    listed = [_json_cell(cell) for cell in column.to_pylist()]
-    return pd.Series(listed, dtype=object)
-
-
-def _json_cell(cell: Any) -> Any:
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return None
-    return cell.isoformat() if hasattr(cell, "isoformat") else cell
+    return pd.Series([plain(cell) for cell in cells(column)], dtype=object)

@@ -7,23 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliedpapers.core import config as configs
-from appliedpapers.core import plugin as plugins
-from appliedpapers.core.bundle import BundleInfo, load_bundle
 from appliedpapers.core.device import resolve_device
 from appliedpapers.core.inference import predict_all
 from appliedpapers.core.progress import Progress
+from appliedpapers.pipelines import DEFAULT_STORE
+from appliedpapers.pipelines.locate import ModelRef, locate
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from appliedpapers.core.bundle import BundleInfo
     from appliedpapers.core.config import TaskConfig
     from appliedpapers.core.model import Model
 
-DEFAULT_STORE = Path("mlruns")
-
 
 def load_model(
-    reference: str, *, device: str = "cpu", store_folder: Path = DEFAULT_STORE
+    reference: str | ModelRef, *, device: str = "cpu", store_folder: Path = DEFAULT_STORE
 ) -> tuple[Model, BundleInfo]:
     """Load a model by reference: ``frets``, ``frets@champion``, ``frets@3``, or a bundle's folder.
 
@@ -31,13 +30,8 @@ def load_model(
         ConfigError: No such model, alias or version.
         BundleError: The bundle is corrupt or was changed.
     """
-    folder = Path(reference)
-    if not (folder / "bundle.json").is_file():
-        from appliedpapers.pipelines.registry import resolve
-        from appliedpapers.pipelines.tracking_store import existing_store
-
-        folder = resolve(reference, existing_store(store_folder)).bundle
-    return load_bundle(folder, resolve_device(device))
+    found = locate(reference, store_folder)
+    return found.load(resolve_device(device)), found.info
 
 
 def read_as(model: Model, assignments: Sequence[str]) -> TaskConfig:
@@ -56,7 +50,7 @@ def read_as(model: Model, assignments: Sequence[str]) -> TaskConfig:
 
 
 def predict_file(
-    reference: str,
+    reference: str | ModelRef,
     source: Path,
     *,
     files: Path | None = None,
@@ -79,10 +73,10 @@ def predict_file(
     Raises:
         DataError: The file breaks the contract; file, row and column are named.
     """
-    model, info = load_model(reference, device=device, store_folder=store_folder)
-    task = plugins.find(info.plugin).task(info.task)
+    found = locate(reference, store_folder)
+    model = found.load(resolve_device(device))
     config = read_as(model, assignments)
-    table = task.load("datasets").inputs(source, config)
+    table = found.task.load("datasets").inputs(source, config)
     if progress is not None:
         model.progress = progress
     return predict_all(model, table, source=source.name, files=files)

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 from mlflow.exceptions import MlflowException
 
-from appliedpapers.core.bundle import BundleInfo, read_info
+from appliedpapers.core.bundle import BundleInfo
 from appliedpapers.core.errors import GateError
+from appliedpapers.core.verdict import selected_rows
 from appliedpapers.pipelines.registry_promotion import Promotion, history, promote, record, rollback
 from appliedpapers.pipelines.registry_transfer import export_version, import_version
 from appliedpapers.pipelines.registry_versions import (
     CHALLENGER,
     CHAMPION,
     OWN_TAG,
-    ModelRef,
     Standing,
     Version,
     champion_of,
@@ -27,13 +27,12 @@ from appliedpapers.pipelines.registry_versions import (
     resolve,
     versions_of,
 )
-from appliedpapers.pipelines.tracking import leaves, selected_rows
+from appliedpapers.pipelines.tracking import leaves
 from appliedpapers.pipelines.tracking_store import Store, store_errors, store_lock
 
 __all__ = [
     "Difference",
     "ModelHistory",
-    "ModelRef",
     "ModelSummary",
     "Promotion",
     "Registered",
@@ -195,7 +194,7 @@ def diff(store: Store, name: str, a: int | str, b: int | str) -> Difference:
         BundleError: A version's files are damaged or gone.
     """
     refs = [resolve(f"{name}@{selector}", store) for selector in (a, b)]
-    infos = [read_info(ref.bundle) for ref in refs]
+    infos = [ref.info for ref in refs]
     with store_errors(store.tracking_uri):
         found = {item.number: item for item in versions_of(store.client, find_model(store, refs[0].name))}
     first, second = (found[ref.version or 0] for ref in refs)

@@ -42,22 +42,19 @@ def export_version(store: Store, ref: str, file: Path) -> Path:
 
     Args:
         store: The registry.
-        ref: What :func:`resolve` takes, except a path.
+        ref: What :func:`resolve` takes.
         file: The zip file.
 
     Raises:
-        ConfigError: The version is unknown, or ``ref`` is not registered.
+        ConfigError: The version is unknown.
         RunError: The file cannot be written.
     """
     found = resolve(ref, store)
-    if found.version is None:
-        raise ConfigError(f"{ref}: not a registered model.", hint="Expected NAME@ALIAS or NAME@VERSION.")
-    info = read_info(found.bundle)
     with store_errors(store.tracking_uri):
         versions = versions_of(store.client, find_model(store, found.name))
     version = next(item for item in versions if item.number == found.version)
     parts = {f"{_BUNDLE}{path.relative_to(found.bundle).as_posix()}": path for path in _files(found.bundle)}
-    card = _card(store, version, info).encode()
+    card = _card(store, version, found.info).encode()
     files = {name: {"sha256": sha256_file(path), "size": path.stat().st_size} for name, path in parts.items()}
     files[_CARD] = {"sha256": hashlib.sha256(card).hexdigest(), "size": len(card)}
     manifest = {
@@ -101,11 +98,11 @@ def import_version(store: Store, file: Path, *, max_bytes: int = MAX_BYTES) -> R
         spec = plugins.find(info.plugin)
         expected = spec.registered_name(spec.task(info.task))
         name = manifest["name"]
-        if name != expected and name.startswith("apps."):
+        if name != expected and name.startswith(plugins.NAME_PREFIX):
             raise BundleError(f"{file}: '{name}' holds a model of {expected}.", hint=_AGAIN)
         tags = manifest["tags"] | {"apps.imported_from": f"{name} version {manifest['version']}"}
         with store_errors(store.tracking_uri):
-            experiment = store.experiment(f"apps.{info.plugin}")
+            experiment = store.experiment(f"{plugins.NAME_PREFIX}{info.plugin}")
             title = f"import-{name}-{manifest['version']}"
             made = store.client.create_run(experiment, run_name=title, tags=_short(tags))
             run = RunLog(store, made.info.run_id, experiment)

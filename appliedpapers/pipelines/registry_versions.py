@@ -14,39 +14,19 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from appliedpapers.core.bundle import read_info
+from appliedpapers.core.bundle import MANIFEST, read_info
 from appliedpapers.core.errors import BundleError, ConfigError, GateError, did_you_mean
 from appliedpapers.core.files import whole_folder
+from appliedpapers.core.plugin import NAME_PREFIX
+from appliedpapers.pipelines.locate import ModelRef
 from appliedpapers.pipelines.packaging import verify_model
 from appliedpapers.pipelines.tracking_store import Store, store_errors
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 OWN_TAG = "apps.model"
-_PREFIX = "apps."
 _SCHEME = "models:/"
 _FIRST = "apps run ID registers a first version."
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """A model that can be loaded.
-
-    Attributes:
-        name: Registered name, such as ``apps.frets``; the plugin's for a bundle outside the registry.
-        version: Registered version; None for a bundle outside the registry.
-        alias: The alias that was asked for, if any.
-        uri: ``models:/name/version``, or the bundle's path.
-        bundle: The bundle on this disk.
-        run_id: The MLflow run that made it.
-    """
-
-    name: str
-    version: int | None
-    alias: str | None
-    uri: str
-    bundle: Path
-    run_id: str | None
 
 
 @dataclass(frozen=True)
@@ -145,12 +125,12 @@ class Version:
 
 
 def resolve(ref: str, store: Store) -> ModelRef:
-    """Find the model that a person names and verify its code file.
+    """Find the registered model that a person names, and verify its code file and its bundle.
 
     Args:
         ref: ``frets``, ``frets@champion``, ``frets@3``, ``agrosense.crop@champion``, the full name with
-            ``apps.`` before it, ``models:/name@alias``, ``models:/name/version``, or the path of a bundle.
-            Without an alias it is the champion.
+            ``apps.`` before it, ``models:/name@alias`` or ``models:/name/version``. Without an alias it is
+            the champion.
         store: Where to look.
 
     Raises:
@@ -158,11 +138,8 @@ def resolve(ref: str, store: Store) -> ModelRef:
         BundleError: The model was changed, or its files are gone.
         RunError: The store cannot be read.
     """
-    folder = Path(ref).expanduser()
-    if (folder / "bundle.json").is_file():
-        return ModelRef(f"{_PREFIX}{read_info(folder).plugin}", None, None, str(folder), folder, None)
     if not ref.startswith(_SCHEME) and ("/" in ref or "\\" in ref):
-        raise ConfigError(f"{ref}: not a bundle.", hint="Expected a folder with bundle.json, or NAME@ALIAS.")
+        raise ConfigError(f"{ref}: not a bundle.", hint=f"Expected a folder with {MANIFEST}, or NAME@ALIAS.")
     name, selector = _parse(ref)
     with store_errors(store.tracking_uri):
         model = find_model(store, name)
@@ -170,7 +147,8 @@ def resolve(ref: str, store: Store) -> ModelRef:
         found = _get_version(store.client, model, number)
         location = store.client.get_model_version_download_uri(model.name, str(number))
     bundle = verify_model(_local_folder(store, model.name, number, location))
-    return ModelRef(model.name, number, alias, f"{_SCHEME}{model.name}/{number}", bundle, found.run_id)
+    uri = f"{_SCHEME}{model.name}/{number}"
+    return ModelRef(model.name, number, alias, uri, bundle, found.run_id, read_info(bundle))
 
 
 def find_model(store: Store, name: str) -> Any:
@@ -179,17 +157,17 @@ def find_model(store: Store, name: str) -> Any:
     Raises:
         ConfigError: There is none, or the plugin has several.
     """
-    for candidate in dict.fromkeys((name, f"{_PREFIX}{name}")):
+    for candidate in dict.fromkeys((name, f"{NAME_PREFIX}{name}")):
         try:
             return store.client.get_registered_model(candidate)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    known = [model.name.removeprefix(_PREFIX) for model in own_models(store.client)]
-    below = [other for other in known if other.startswith(f"{name.removeprefix(_PREFIX)}.")]
+    known = [model.name.removeprefix(NAME_PREFIX) for model in own_models(store.client)]
+    below = [other for other in known if other.startswith(f"{name.removeprefix(NAME_PREFIX)}.")]
     if below:
         raise ConfigError(f"'{name}' has several models.", hint=f"Choose one of: {', '.join(sorted(below))}.")
-    hint = f"{did_you_mean(name.removeprefix(_PREFIX), known)} {_FIRST}" if known else _FIRST
+    hint = f"{did_you_mean(name.removeprefix(NAME_PREFIX), known)} {_FIRST}" if known else _FIRST
     raise ConfigError(f"no registered model is called '{name}'.", hint=hint)
 
 

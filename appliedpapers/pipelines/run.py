@@ -29,6 +29,7 @@ from appliedpapers.core.results import (
     write_results,
 )
 from appliedpapers.core.sources import load_dataset
+from appliedpapers.pipelines import DEFAULT_STORE
 from appliedpapers.pipelines.run_folder import (
     RESULTS,
     Registration,
@@ -53,7 +54,7 @@ def run(
     request: RunRequest,
     *,
     runs: Path = Path("runs"),
-    store_folder: Path = Path("mlruns"),
+    store_folder: Path = DEFAULT_STORE,
     resume: Path | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
@@ -80,7 +81,7 @@ def start(
     request: RunRequest,
     *,
     runs: Path = Path("runs"),
-    store_folder: Path = Path("mlruns"),
+    store_folder: Path = DEFAULT_STORE,
     resume: Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -350,23 +351,22 @@ class Run:
                 "synthetic": dataset.provenance.synthetic,
                 "fingerprint": self.fingerprint,
                 "test_fingerprint": material.results["test_fingerprint"],
-                **self._own_example(dataset),
+                **self._example(dataset, material.model),
             },
         )
         return bundle
 
-    def _own_example(self, dataset: Dataset) -> dict[str, Any]:
-        """Return a few rows of the user's own data, which a served model is tried with."""
-        from appliedpapers.core.tables import plain_row
+    def _example(self, dataset: Dataset, model: Model) -> dict[str, Any]:
+        """Return a few rows, or one group, which a served model is tried with; none that name files."""
+        from appliedpapers.core.json_rows import plain, records
 
-        if self.request.data is None:
+        if any(column.file is not None for column in model.input_schema.columns):
             return {}
-        rows = [plain_row(row) for row in dataset.example(_EXAMPLE_ROWS).to_pylist()]
-        try:
-            small = len(json.dumps(rows)) <= _EXAMPLE_BYTES
-        except TypeError:  # bytes of files, for one
-            small = False
-        return {"example": rows} if small else {}
+        for count in (_EXAMPLE_ROWS, 1):
+            rows = plain(records(dataset.example(count)))
+            if len(json.dumps(rows)) <= _EXAMPLE_BYTES:
+                return {"example": rows}
+        return {}
 
     def _register(self, evaluation: Evaluation, material: Material, bundle: Path) -> Registration | None:
         assert self.log is not None

@@ -9,7 +9,6 @@ import platform
 import shlex
 import sys
 import uuid
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.files import write_json
 from appliedpapers.core.results import read_results
 from appliedpapers.core.sources import SIMULATED
+from appliedpapers.core.verdict import selected_rows
 
 REQUEST = "request.json"
 RESULTS = "results.json"
@@ -165,16 +165,9 @@ def _summary(path: Path) -> dict[str, Any]:
     }
     results = path.parent / RESULTS
     if results.is_file():
-        row = headline(read_results(results))
+        row = selected_rows(read_results(results))[0]
         summary |= {"state": "complete", "score": f"{row['metric']} {row['value']:.4g}"}
     return summary
-
-
-def headline(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the selected model's row of the primary metric over the whole test set."""
-    return next(
-        row for row in results["rows"] if row["selected"] and not row["slice"] and row["seed"] is None
-    )
 
 
 def new_id(plugin: str) -> str:

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from appliedpapers.core.bundle import read_info
 from appliedpapers.core.device import resolve_device
 from appliedpapers.core.errors import ConfigError, LockedError
-from appliedpapers.core.files import sha256_file
 from appliedpapers.core.progress import Progress, SilentProgress
+from appliedpapers.pipelines import DEFAULT_STORE
 from appliedpapers.pipelines.engines import BatchScorer
+from appliedpapers.pipelines.locate import ModelRef, locate
 from appliedpapers.pipelines.score_chunks import fitting_rows
 from appliedpapers.pipelines.score_input import find_fragments
 from appliedpapers.pipelines.score_manifest import FORMAT_VERSION, MANIFEST, PREDICTIONS, QUARANTINE, Ledger
@@ -69,29 +69,12 @@ class ScoreSummary:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class ScoredModel:
-    """The model of a run: its alias was resolved to one version."""
-
-    name: str
-    version: str
-    alias: str | None
-    uri: str
-    bundle: Path
-    digest: str
-
-    @property
-    def label(self) -> str:
-        """Name and version."""
-        return f"{self.name}@{self.version}"
-
-
 def score_run(
     model: str,
     inputs: Sequence[str],
     output: Path,
     *,
-    store_folder: Path = Path("mlruns"),
+    store_folder: Path = DEFAULT_STORE,
     job: str = "",
     device: str = "cpu",
     strict: bool = False,
@@ -129,17 +112,17 @@ def score_run(
     progress = progress or SilentProgress()
     _check_options(limit, batch_rows)
     device = resolve_device(device)
-    scored = resolve_model(model, store_folder)
-    info = read_info(scored.bundle)
+    scored = locate(model, store_folder)
     work = Work(
         fragments=find_fragments(inputs, output),
-        info=info,
-        identity=(FORMAT_VERSION, job, scored.name, scored.version, scored.digest),
-        rows=fitting_rows(info.input_schema, batch_rows),
+        info=scored.info,
+        alone=scored.task.load("model").cost == "job",
+        identity=(FORMAT_VERSION, job, scored.name, scored.edition, scored.digest),
+        rows=fitting_rows(scored.info.input_schema, batch_rows),
         limit=limit,
         say=progress.say,
     )
-    scorer = BatchScorer(scored.bundle, scored.label, output, device, progress)
+    scorer = BatchScorer(scored, output, device, progress)
     if dry_run:
         tally = rehearse(work, Ledger.open(output))
         return _summary(scored, output, work, tally, started, strict=strict, dry_run=True)
@@ -151,25 +134,6 @@ def score_run(
         else:
             work.note(f"nothing to do: {len(tally.parts)} parts in {output} are up to date")
         return _summary(scored, output, work, tally, started, strict=strict)
-
-
-def resolve_model(reference: str, store_folder: Path) -> ScoredModel:
-    """Resolve a bundle's folder or a registered name to one version.
-
-    Raises:
-        ConfigError: No such model.
-    """
-    folder = Path(reference).expanduser()
-    if (folder / "bundle.json").is_file():
-        digest = sha256_file(folder / "bundle.json")
-        name = f"apps.{read_info(folder).plugin}"
-        return ScoredModel(name, digest[:12], None, str(folder.resolve()), folder, digest)
-    from appliedpapers.pipelines import registry
-    from appliedpapers.pipelines.tracking_store import existing_store
-
-    found = registry.resolve(reference, existing_store(store_folder))
-    digest = sha256_file(found.bundle / "bundle.json")
-    return ScoredModel(found.name, str(found.version), found.alias, found.uri, found.bundle, digest)
 
 
 def _check_options(limit: int | None, rows: int) -> None:
@@ -202,7 +166,7 @@ def _locked(output: Path) -> Iterator[None]:
         lock.release()
 
 
-def _manifest(model: ScoredModel, job: str, work: Work, tally: Tally, ledger: Ledger) -> dict[str, Any]:
+def _manifest(model: ModelRef, job: str, work: Work, tally: Tally, ledger: Ledger) -> dict[str, Any]:
     """Describe the output folder: this run's parts, and those of inputs that it did not name."""
     current = {str(fragment.path) for fragment in work.fragments}
     parts = {part.name: part for part in tally.parts}
@@ -229,7 +193,7 @@ def _manifest(model: ScoredModel, job: str, work: Work, tally: Tally, ledger: Le
         "job": job,
         "model": {
             "name": model.name,
-            "version": model.version,
+            "version": model.edition,
             "alias": model.alias,
             "uri": model.uri,
             "digest": model.digest,
@@ -250,7 +214,7 @@ def _manifest(model: ScoredModel, job: str, work: Work, tally: Tally, ledger: Le
 
 
 def _summary(
-    model: ScoredModel,
+    model: ModelRef,
     output: Path,
     work: Work,
     tally: Tally,
@@ -265,7 +229,7 @@ def _summary(
     quarantined = any(part.quarantine for part in tally.parts)
     return ScoreSummary(
         model=model.name,
-        version=model.version,
+        version=model.edition,
         output=str(output),
         predictions=str(output / PREDICTIONS),
         manifest=None if dry_run else str(output / MANIFEST),

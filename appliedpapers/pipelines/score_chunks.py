@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from appliedpapers.core.casting import cast_scalars, one_array
 from appliedpapers.core.errors import DataError
@@ -59,6 +60,20 @@ class Chunk:
                 return origin.fragment.name, int(origin.rows[position])
             position -= len(origin.rows)
         raise IndexError(position)
+
+    def only(self, keep: NDArray[np.bool_]) -> Chunk:
+        """Return the items for which ``keep`` is true."""
+        if keep.all():
+            return self
+        lengths = np.diff(self.starts, append=self.table.num_rows)
+        mask = np.repeat(keep, lengths)
+        ends = np.cumsum([len(origin.rows) for origin in self.origins])
+        origins = tuple(
+            Origin(origin.fragment, origin.rows[part])
+            for origin, part in zip(self.origins, np.split(mask, ends[:-1]), strict=True)
+        )
+        starts = np.cumsum(lengths[keep]) - lengths[keep]
+        return Chunk(self.table.filter(pa.array(mask)), starts, origins, self.broken)
 
     def head(self, rows: int) -> Chunk:
         """Return the items that begin within the first ``rows`` rows."""

@@ -83,7 +83,7 @@ class PartRecord:
         failed: Items whose prediction raised.
         predictions: The Parquet file of the output rows.
         quarantine: The Parquet file of the broken values, if there are any.
-        files: Big results that the rows point to.
+        files: Files that the model delivered beside its rows.
     """
 
     name: str

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import BundleInfo
 from appliedpapers.core.fingerprint import file_fingerprint
 from appliedpapers.core.progress import Progress
@@ -29,6 +28,7 @@ class Work:
     Attributes:
         fragments: The inputs, in order.
         info: The bundle's manifest.
+        alone: Every item is a chunk of its own, since items are dear.
         identity: Job and model, as they enter the names of parts.
         rows: Rows of a chunk.
         limit: Rows after which scoring ends.
@@ -38,6 +38,7 @@ class Work:
 
     fragments: Sequence[Fragment]
     info: BundleInfo
+    alone: bool
     identity: Sequence[Any]
     rows: int
     limit: int | None
@@ -68,27 +69,25 @@ class Work:
 
     def chunks(self, unit: Sequence[Fragment], left: int | None) -> Iterator[NamedChunk]:
         """Yield the chunks of a unit with the names of their parts, up to ``left`` rows."""
-        task = plugins.find(self.info.plugin).task(self.info.task)
-        alone = task.load("model").cost == "job"
         schema = self.info.input_schema
-        for chunk in cut(unit, schema, rows=self.rows, alone=alone, say=self.note):
+        for chunk in cut(unit, schema, rows=self.rows, alone=self.alone, say=self.note):
             if left is not None:
                 if left <= 0:
                     return
                 chunk = chunk.head(left)
                 left -= chunk.table.num_rows + len(chunk.broken)
-            yield self._named(chunk, by_content=alone)
+            yield self._named(chunk)
 
-    def _named(self, chunk: Chunk, *, by_content: bool) -> NamedChunk:
+    def _named(self, chunk: Chunk) -> NamedChunk:
         """Name a chunk by row numbers and file fingerprints, or by content where items are dear."""
         chunk, given = _absolute_paths(chunk, self.file_columns)
         rows: list[Any] = [[item.row, item.value] for item in chunk.broken]
         for origin in chunk.origins:
             numbers = hashlib.sha256(origin.rows.tobytes()).hexdigest()
             rows.append(
-                [str(origin.fragment.path), numbers, "" if by_content else origin.fragment.fingerprint]
+                [str(origin.fragment.path), numbers, "" if self.alone else origin.fragment.fingerprint]
             )
-        if by_content:
+        if self.alone:
             rows.append(repr(chunk.table.to_pylist()))
         prints = [self._print(path) for path in sorted(given)]
         return NamedChunk(f"part-{_digest([*self.identity, rows, prints])[:20]}", chunk, given)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliedpapers.core.errors import AppsError, ConfigError, RunError
+from appliedpapers.pipelines import DEFAULT_STORE
 from appliedpapers.pipelines.serving_settings import ServedModel, ServeSettings
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from fastapi import FastAPI
 
-    from appliedpapers.core.bundle import BundleInfo
     from appliedpapers.core.model import Model
     from appliedpapers.core.schema import TableSchema
+    from appliedpapers.pipelines.locate import ModelRef
     from appliedpapers.pipelines.serving_routes import Serving
 
 __all__ = ["ServeSettings", "ServedModel", "create_app", "load_served", "run_server", "serve"]
@@ -75,45 +76,34 @@ def create_app(models: Sequence[ServedModel], settings: ServeSettings | None = N
     return app
 
 
-def load_served(ref: str, store_folder: Path | None = None, *, device: str = "cpu") -> ServedModel:
+def load_served(ref: str, store_folder: Path = DEFAULT_STORE, *, device: str = "cpu") -> ServedModel:
     """Load a registered model, with an example from its simulator.
 
     Args:
         ref: ``frets@champion``, ``frets@3``, or the folder of a bundle.
-        store_folder: Where MLflow's store lies; None is ``./mlruns``.
+        store_folder: Where MLflow's store lies.
         device: Where the model computes.
 
     Raises:
         ConfigError: No such model, alias or version.
         BundleError: The bundle is corrupt or was changed.
     """
-    from appliedpapers.core import plugin as plugins
-    from appliedpapers.core.bundle import load_bundle
     from appliedpapers.core.device import resolve_device
+    from appliedpapers.pipelines.locate import locate
 
-    folder = Path(ref)
-    if (folder / "bundle.json").is_file():
-        name, version = "", "0"
-    else:
-        from appliedpapers.pipelines import registry
-        from appliedpapers.pipelines.predict import DEFAULT_STORE
-        from appliedpapers.pipelines.tracking_store import existing_store
-
-        found = registry.resolve(ref, existing_store(store_folder or DEFAULT_STORE))
-        name, version, folder = found.name, str(found.version), found.bundle
-    model, info = load_bundle(folder, resolve_device(device))
-    spec = plugins.find(info.plugin)
-    name = name or spec.registered_name(spec.task(info.task))
-    return ServedModel(name, version, model, info, spec.summary, _example(model, info))
+    found = locate(ref, store_folder)
+    model = found.load(resolve_device(device))
+    version = str(found.version or 0)
+    return ServedModel(found.name, version, model, found.info, found.spec.summary, _example(model, found))
 
 
-def serve(ref: str, settings: ServeSettings | None = None, store_folder: Path | None = None) -> None:
+def serve(ref: str, settings: ServeSettings | None = None, store_folder: Path = DEFAULT_STORE) -> None:
     """Serve one registered model until SIGTERM or Ctrl-C; what is in flight then is finished.
 
     Args:
         ref: ``frets@champion``, ``frets@3``, or the folder of a bundle.
         settings: Where to listen, and limits.
-        store_folder: Where MLflow's store lies; None is ``./mlruns``.
+        store_folder: Where MLflow's store lies.
 
     Raises:
         ConfigError: No such model.
@@ -287,22 +277,20 @@ def _listen(settings: ServeSettings) -> socket.socket:
         ) from None
 
 
-def _example(model: Model, info: BundleInfo) -> pa.Table | None:
+def _example(model: Model, found: ModelRef) -> pa.Table | None:
     """Return rows to try the model with: those of its own data, or one group (or a few rows) simulated.
 
     A model whose columns are its own and that brought no rows is tried with the examples of its schema; one
     without any is served all the same.
     """
-    from appliedpapers.core import plugin as plugins
     from appliedpapers.core.sources import load_dataset
 
     schema = model.input_schema
-    brought = _checked(info.dataset.get("example"), schema)
+    brought = _checked(found.info.dataset.get("example"), schema)
     if brought is not None:
         return brought
     try:
-        catalog = plugins.find(info.plugin).task(info.task).load("datasets")
-        split = load_dataset(catalog, info.plugin, model.config).test
+        split = load_dataset(found.task.load("datasets"), found.spec.id, model.config).test
         return split.example(1 if schema.group_by else 3)
     except AppsError as error:
         record = {column.name: column.example for column in schema.columns if column.example is not None}

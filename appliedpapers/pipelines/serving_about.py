@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
 
+from appliedpapers.core.json_rows import plain, records
 from appliedpapers.core.schema import TableSchema
-from appliedpapers.pipelines.serving_codec import records
 from appliedpapers.pipelines.serving_settings import ServedModel
 
 _EXAMPLE_ROWS = 1000
@@ -52,8 +51,7 @@ def metadata(served: ServedModel) -> dict[str, Any]:
 def example_records(served: ServedModel, most: int = _EXAMPLE_ROWS) -> list[dict[str, Any]]:
     """Return the example as JSON records; without one, a record of the columns' own examples."""
     if served.example is not None:
-        rows = records(served.example.slice(0, most))
-        return [{name: _json_bytes(cell) for name, cell in row.items()} for row in rows]
+        return [plain(row) for row in records(served.example.slice(0, most))]
     return [{column.name: column.example for column in served.model.input_schema.columns if column.required}]
 
 
@@ -147,11 +145,3 @@ def _tensors(schema: TableSchema) -> Sequence[dict[str, Any]]:
         }
         for column in schema.columns
     ]
-
-
-def _json_bytes(cell: Any) -> Any:
-    return {"b64": base64.b64encode(cell).decode("ascii")} if isinstance(cell, bytes) else _iso(cell)
-
-
-def _iso(cell: Any) -> Any:
-    return cell.isoformat() if hasattr(cell, "isoformat") else cell

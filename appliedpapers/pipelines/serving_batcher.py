@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from appliedpapers.core.errors import RunError
 from appliedpapers.core.inference import predict_all, predict_usable
-from appliedpapers.pipelines.serving_codec import Decoder, Parsed, records, to_json
+from appliedpapers.core.json_rows import records, to_json
+from appliedpapers.pipelines.serving_codec import Decoder, Parsed
 from appliedpapers.pipelines.serving_metrics import Metrics
 from appliedpapers.pipelines.serving_problems import Refused, problem_of
 from appliedpapers.pipelines.serving_settings import ServedModel

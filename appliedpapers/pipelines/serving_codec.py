@@ -1,24 +1,21 @@
-"""Request bodies to Arrow tables, Arrow tables to JSON records; pandas is never in the way.
+"""Request bodies to Arrow tables; pandas is never in the way.
 
 JSON comes in the shapes of MLflow's scoring server (``dataframe_split``, ``dataframe_records``,
-``instances``, ``inputs``) or as CSV, and leaves as ``{"predictions": [record, ...]}``. A cell of a file
-column is a path (text) or ``{"b64": "..."}`` (the file's bytes).
+``instances``, ``inputs``) or as CSV. A cell of a file column is a path (text) or ``{"b64": "..."}`` (the
+file's bytes).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import datetime as dt
 import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
@@ -302,61 +299,6 @@ def _record_columns(shape: str, content: Any) -> dict[str, list[Any]]:
             )
         names.update(dict.fromkeys(record))
     return {name: [record.get(name) for record in content] for name in names}
-
-
-def records(table: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows of a prediction as plain values; arrays of fixed shape are nested lists."""
-    columns = {name: _plain(table.column(name)) for name in table.column_names}
-    names = list(columns)
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def to_json(document: Any) -> bytes:
-    """Return JSON bytes; NaN and infinities become null, timestamps ISO 8601, bytes base64."""
-    try:
-        return json.dumps(document, allow_nan=False, default=_json_value, separators=(",", ":")).encode()
-    except ValueError:
-        return to_json_finite(document)
-
-
-def to_json_finite(document: Any) -> bytes:
-    """Return JSON bytes of a document that holds NaN or infinities."""
-    return json.dumps(_finite(document), allow_nan=False, default=_json_value, separators=(",", ":")).encode()
-
-
-def _plain(column: pa.ChunkedArray) -> list[Any]:
-    if isinstance(column.type, pa.FixedShapeTensorType):
-        return [
-            None if not valid else cell
-            for chunk in column.chunks
-            for cell, valid in zip(_tensor_cells(chunk), chunk.is_valid().to_pylist(), strict=True)
-        ]
-    return list(column.to_pylist())
-
-
-def _tensor_cells(chunk: pa.FixedShapeTensorArray) -> list[Any]:
-    if chunk.null_count:
-        shape = chunk.type.shape
-        return [cell and np.reshape(cell, shape).tolist() for cell in chunk.storage.to_pylist()]
-    return list(chunk.to_numpy_ndarray().tolist())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, dt.datetime | dt.date | dt.time):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.encodebytes(value).decode("ascii")
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return str(value)
 
 
 def _read_csv(body: bytes, types: dict[str, pa.DataType]) -> pa.Table:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from appliedpapers.core.errors import LockedError
-from appliedpapers.core.files import whole_file
+from appliedpapers.core.files import delivered_files, whole_file
 from appliedpapers.core.inference import predict_all
 from appliedpapers.pipelines.serving_metrics import Metrics
 from appliedpapers.pipelines.serving_problems import problem_of, refuse
@@ -203,19 +203,19 @@ class JobStore:
         _write(table, self.home(key) / "output.arrow")
 
     def files(self, key: str) -> list[Path]:
-        """Return the files that the model wrote, relative to the job's ``files`` folder."""
+        """Return the files that the model delivered, relative to the job's ``files`` folder."""
         root = self.home(key) / "files"
-        return sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+        return [path.relative_to(root) for path in delivered_files(root)]
 
     def file(self, key: str, name: str) -> Path:
-        """Return one file that the model wrote.
+        """Return one file that the model delivered.
 
         Raises:
             Refused: 404, there is none.
         """
         root = (self.home(self.get(key).id) / "files").resolve()
         path = (root / name).resolve()
-        if not path.is_relative_to(root) or not path.is_file():
+        if path not in delivered_files(root):
             raise refuse(404, "no-file", "The job has no such file.", "The result lists its files.")
         return path
 

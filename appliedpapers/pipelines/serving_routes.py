@@ -14,10 +14,11 @@ from starlette.websockets import WebSocket
 
 import appliedpapers
 from appliedpapers.core.inference import predict_all
+from appliedpapers.core.json_rows import records, to_json
 from appliedpapers.core.validation import check
 from appliedpapers.pipelines.serving_about import documented, metadata
 from appliedpapers.pipelines.serving_batcher import Batcher
-from appliedpapers.pipelines.serving_codec import Decoder, media_type, records, to_json
+from appliedpapers.pipelines.serving_codec import Decoder, media_type
 from appliedpapers.pipelines.serving_guard import Door
 from appliedpapers.pipelines.serving_jobs import Job, JobRunner, JobStore
 from appliedpapers.pipelines.serving_metrics import Metrics

@@ -18,10 +18,11 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from appliedpapers.core.errors import AppsError
+from appliedpapers.core.json_rows import records as to_records
+from appliedpapers.core.json_rows import to_json
 from appliedpapers.core.model import Stream
 from appliedpapers.core.validation import check
-from appliedpapers.pipelines.serving_codec import Decoder, parse_json, to_json
-from appliedpapers.pipelines.serving_codec import records as to_records
+from appliedpapers.pipelines.serving_codec import Decoder, parse_json
 from appliedpapers.pipelines.serving_problems import Refused, problem_of, refuse
 from appliedpapers.pipelines.serving_settings import ServedModel
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.json_rows import plain, records
 from appliedpapers.core.schema import TableSchema, violations_error
-from appliedpapers.core.tables import plain_row
-from appliedpapers.pipelines.predict import DEFAULT_STORE, load_model, read_as
+from appliedpapers.pipelines import DEFAULT_STORE
+from appliedpapers.pipelines.locate import ModelRef
+from appliedpapers.pipelines.predict import load_model, read_as
 
 if TYPE_CHECKING:
     from appliedpapers.core.model import Stream
@@ -23,7 +25,7 @@ _NUMBERS = ("float64", "float32", "int64", "int32")
 
 
 def stream_lines(
-    reference: str,
+    reference: str | ModelRef,
     lines: Iterable[str],
     *,
     device: str = "cpu",
@@ -61,7 +63,7 @@ def stream_lines(
         if checked.violations:
             # the line says where; a record has no other rows
             raise violations_error([replace(found, row=None) for found in checked.violations])
-        (record,) = checked.table.to_pylist()
+        (record,) = records(checked.table)
         group = tuple(record[name] for name in schema.group_by)
         if group not in streams:
             streams[group] = model.stream() if streams else unused
@@ -69,7 +71,7 @@ def stream_lines(
             made = streams[group].step(record)
         except DataError as error:
             raise DataError(f"{source}: {error.message}", hint=error.hint) from None
-        for answer in map(plain_row, made):
+        for answer in map(plain, made):
             if as_json or not is_csv:
                 yield json.dumps(answer)
                 continue

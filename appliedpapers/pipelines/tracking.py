@@ -14,24 +14,15 @@ from typing import TYPE_CHECKING, Any
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 
-from appliedpapers.pipelines.tracking_store import Store, open_store, store_errors, store_lock, user_name
+from appliedpapers.core.plugin import NAME_PREFIX
+from appliedpapers.core.verdict import selected_rows
+from appliedpapers.pipelines.tracking_store import Store, store_errors, user_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from appliedpapers.core.config import TaskConfig
     from appliedpapers.core.data import Dataset
-
-__all__ = [
-    "RunLog",
-    "Store",
-    "leaves",
-    "open_store",
-    "selected_rows",
-    "start_run",
-    "store_errors",
-    "store_lock",
-]
 
 _FLUSH_EVERY_S = 5.0
 _PARAMS_A_WRITE = 100
@@ -192,7 +183,7 @@ def start_run(
     names = {"apps.plugin": plugin, "apps.task": task, "apps.preset": preset, "mlflow.user": user_name()}
     title = "-".join((task, dataset.name, preset))
     with store_errors(store.tracking_uri):
-        experiment = store.experiment(f"apps.{plugin}")
+        experiment = store.experiment(f"{NAME_PREFIX}{plugin}")
         run_id = store.client.create_run(experiment, run_name=title, tags=names).info.run_id
     run = RunLog(store, run_id, experiment)
     status = "FAILED"
@@ -210,12 +201,6 @@ def start_run(
         raise
     finally:
         _end(run, status)
-
-
-def selected_rows(doc: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the rows of a results document that speak of the registered model on the whole test set."""
-    rows: Sequence[Mapping[str, Any]] = doc.get("rows", ())
-    return [row for row in rows if row.get("selected") and not row.get("slice") and row.get("seed") is None]
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from appliedpapers.core.errors import ConfigError, LockedError, RunError
 from appliedpapers.core.files import write_error
+from appliedpapers.pipelines import DEFAULT_STORE
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 DATABASE = "mlflow.db"
@@ -68,7 +69,7 @@ class Store:
         return str(found.experiment_id)
 
 
-def open_store(folder: Path = Path("mlruns")) -> Store:
+def open_store(folder: Path = DEFAULT_STORE) -> Store:
     """Open the MLflow store, creating it on the first call.
 
     ``MLFLOW_TRACKING_URI`` overrides ``folder``. A SQLite store is created once, aside, under a file lock
@@ -96,13 +97,13 @@ def open_store(folder: Path = Path("mlruns")) -> Store:
     return store
 
 
-def has_store(folder: Path = Path("mlruns")) -> bool:
+def has_store(folder: Path = DEFAULT_STORE) -> bool:
     """Whether there is a store to open; one that a server keeps is taken to be there."""
     database = _sqlite_path(_address(folder))
     return database is None or database.exists()
 
 
-def existing_store(folder: Path = Path("mlruns")) -> Store:
+def existing_store(folder: Path = DEFAULT_STORE) -> Store:
     """Open the MLflow store to look something up, which makes none.
 
     Raises:

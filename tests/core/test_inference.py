@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from appliedpapers.core.config import TaskConfig
-from appliedpapers.core.errors import DataError, RunError
+from appliedpapers.core.errors import DataError, RunError, UnusableGroups
 from appliedpapers.core.inference import predict_all, predict_usable
 from appliedpapers.core.model import GroupProblem, Model
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
@@ -25,6 +25,7 @@ class Doubling(Model):
         super().__init__(TaskConfig())
         self.schema = schema
         self.seen: list[pa.Table] = []
+        self.asked = 0
 
     @property
     def input_schema(self):
@@ -33,7 +34,7 @@ class Doubling(Model):
     def fit(self, train, valid, run, *, init=None):
         return self
 
-    def review(self, table):
+    def problems(self, table):
         keys = table.column("id").to_pylist() if self.schema.group_by else list(range(table.num_rows))
         pairs = zip(keys, table.column("x").to_pylist(), strict=True)
         return [
@@ -41,6 +42,9 @@ class Doubling(Model):
         ]
 
     def predict(self, table, *, files: Path | None = None):
+        self.asked += 1
+        if problems := self.problems(table):
+            raise UnusableGroups(problems)
         self.seen.append(table)
         doubled = [2 * x for x in table.column("x").to_pylist()]
         return pa.table({"id": table.column("id"), "y": doubled}).replace_schema_metadata({"made": "here"})
@@ -124,7 +128,60 @@ def test_a_model_that_breaks_its_own_schema_is_a_defect(monkeypatch, change, wor
 
 
 @pytest.mark.parametrize("schema", [ROWS, GROUPED])
-def test_a_review_that_names_no_group_of_the_table_is_a_defect(monkeypatch, schema):
-    monkeypatch.setattr(Doubling, "review", lambda self, rows: [GroupProblem(("elsewhere",), "bad")])
-    with pytest.raises(RunError, match="elsewhere"):
+@pytest.mark.parametrize(
+    "problem", [GroupProblem(("elsewhere",), "bad"), GroupProblem(("a",), "bad", row=2)], ids=["key", "row"]
+)
+def test_a_model_that_blames_no_group_of_the_table_is_a_defect(monkeypatch, schema, problem):
+    monkeypatch.setattr(Doubling, "problems", lambda self, rows: [problem])
+    with pytest.raises(RunError, match=problem.key[0]) as caught:
         predict_usable(Doubling(schema), table(["a"], [1.0]))
+    assert "defect" in caught.value.hint
+
+
+def test_a_model_that_keeps_finding_groups_that_it_cannot_predict_is_a_defect(monkeypatch):
+    monkeypatch.setattr(
+        Doubling, "problems", lambda self, rows: [GroupProblem((rows.column("id")[0].as_py(),), "bad")]
+    )
+    with pytest.raises(RunError, match="asked again"):
+        predict_usable(Doubling(GROUPED), table(["a", "b", "c"], [1.0, 2.0, 3.0]))
+
+
+def test_a_clean_table_is_asked_for_once_and_one_with_a_bad_group_twice():
+    model = Doubling(GROUPED)
+    predict_usable(model, table(["a", "b"], [1.0, 2.0]))
+    assert model.asked == 1
+    predict_usable(model, table(["a", "b"], [1.0, 13.0]))
+    assert model.asked == 3
+
+
+def test_a_table_that_must_be_whole_is_not_worked_on_where_a_value_is_broken():
+    model = Doubling(GROUPED)
+    assert predict_usable(model, table(["a", "b"], [1.0, -2.0]), whole=True).table is None
+    assert model.asked == 0
+
+
+def test_the_row_and_the_column_that_are_to_blame_are_named(monkeypatch):
+    blamed = GroupProblem(("b",), "13 cannot be done", row=3, column="x")
+    monkeypatch.setattr(
+        Doubling, "problems", lambda self, rows: [blamed] if 13.0 in rows.column("x").to_pylist() else []
+    )
+    rows = table(["z", "a", "b", "b"], [-1.0, 1.0, 2.0, 13.0])
+    found = predict_usable(Doubling(GROUPED), rows, source="f.csv")
+    assert found.violations[1].sentence() == "f.csv, column 'x', row 4: 13 cannot be done"
+    assert found.violations[1].value == "13.0"
+    assert found.rejected.tolist() == [0, 2, 3]
+
+
+def test_a_row_without_groups_is_named_by_its_first_cell_and_not_by_its_number():
+    found = predict_usable(Doubling(), table(["a", "b"], [1.0, 13.0]))
+    assert (found.violations[0].column, found.violations[0].value) == ("id", "b")
+
+
+def test_a_model_that_needs_a_folder_for_files_says_so_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.setattr(Doubling, "needs_files", True)
+    model = Doubling()
+    with pytest.raises(DataError, match="no folder for them") as caught:
+        predict_usable(model, table(["a"], [1.0]))
+    assert "--files FOLDER" in caught.value.hint
+    assert model.asked == 0
+    assert predict_usable(model, table(["a"], [1.0]), files=tmp_path).table.num_rows == 1

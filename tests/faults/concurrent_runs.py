@@ -16,7 +16,8 @@ from tinyplugins.rows.config import RowsConfig
 from tinyplugins.rows.data import DATASETS
 
 from appliedpapers.pipelines import registry
-from appliedpapers.pipelines.tracking import open_store, start_run
+from appliedpapers.pipelines.tracking import start_run
+from appliedpapers.pipelines.tracking_store import open_store
 
 
 def main(folder: Path, processes: int, epochs: int) -> int:

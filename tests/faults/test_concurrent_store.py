@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from appliedpapers.pipelines import registry
-from appliedpapers.pipelines.tracking import open_store
+from appliedpapers.pipelines.tracking_store import open_store
 
 _SCRIPT = Path(__file__).with_name("concurrent_runs.py")
 _PROCESSES, _EPOCHS = 8, 5

@@ -14,7 +14,7 @@ from appliedpapers.core.model import FitContext
 @pytest.fixture(scope="session")
 def first_store(tmp_path_factory):
     """The store that the first command makes; not to be written to."""
-    from appliedpapers.pipelines.tracking import open_store
+    from appliedpapers.pipelines.tracking_store import open_store
 
     folder = tmp_path_factory.mktemp("template") / "mlruns"
     with pytest.MonkeyPatch.context() as patch:
@@ -35,7 +35,7 @@ def store_folder(first_store, tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def store(store_folder):
     """An empty store of this test's own."""
-    from appliedpapers.pipelines.tracking import open_store
+    from appliedpapers.pipelines.tracking_store import open_store
 
     return open_store(store_folder)
 

@@ -5,13 +5,16 @@ import shutil
 import zipfile
 
 import pytest
+from tinyplugins.bundles import make_bundle
 
+from appliedpapers.core import bundle as bundles
 from appliedpapers.core.bundle import load_bundle
 from appliedpapers.core.errors import BundleError, ConfigError, GateError
 from appliedpapers.pipelines import registry
+from appliedpapers.pipelines.locate import locate
 from appliedpapers.pipelines.registry_promotion import compare
 from appliedpapers.pipelines.registry_versions import Version
-from appliedpapers.pipelines.tracking import open_store
+from appliedpapers.pipelines.tracking_store import open_store
 
 NAME = "apps.tiny-rows"
 
@@ -107,8 +110,26 @@ def test_a_plugin_with_several_models_is_named_with_its_task(two_versions):
 
 
 def test_a_bundle_outside_the_registry_is_named_by_its_path(store, tiny):
-    found = registry.resolve(str(tiny.bundle), store)
+    found = locate(str(tiny.bundle), store.folder)
     assert (found.name, found.version, found.bundle) == (NAME, None, tiny.bundle)
+    assert found.digest.startswith(found.edition)
+
+
+def test_a_bundle_of_a_plugin_with_several_tasks_is_named_with_its_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bundle = make_bundle(tmp_path, "tiny-tasks", "ahead")
+    assert locate("tiny-tasks").name == "apps.tiny-tasks.ahead"
+    assert locate("~/tiny-tasks").bundle == bundle
+
+
+def test_a_bundle_is_hashed_once_between_its_name_and_its_model(tiny, monkeypatch):
+    hashed = []
+    honest = bundles.sha256_file
+    monkeypatch.setattr(bundles, "sha256_file", lambda path: hashed.append(path.name) or honest(path))
+    found = locate(str(tiny.bundle))
+    found.load()
+    assert sorted(hashed) == sorted(found.info.files)
 
 
 def test_a_logged_model_whose_code_was_changed_is_not_used(store, add):

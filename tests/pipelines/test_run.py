@@ -16,11 +16,14 @@ from appliedpapers.core.bundle import load_bundle
 from appliedpapers.core.config import resolve as resolve_file
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.evaluation import PublishedFigure
+from appliedpapers.core.json_rows import plain, records
 from appliedpapers.core.results import read_results, validate_results
 from appliedpapers.core.tables import write_table
+from appliedpapers.core.verdict import selected_rows
 from appliedpapers.pipelines.registry import resolve, show
 from appliedpapers.pipelines.run import Run, run, start
-from appliedpapers.pipelines.run_folder import RunRequest, headline, list_runs, resume_request
+from appliedpapers.pipelines.run_folder import RunRequest, list_runs, resume_request
+from appliedpapers.pipelines.serve import load_served
 
 QUICK = RowsConfig().replace(data={"rows": 60})
 
@@ -47,6 +50,15 @@ def test_a_run_leaves_report_results_card_and_a_bundle_that_loads(live):
     assert model.predict(DATASETS.simulated(QUICK).test.inputs()).num_rows == document["test_size"]
 
 
+def test_a_server_tries_the_rows_that_the_bundle_keeps_and_simulates_nothing(live, monkeypatch):
+    folder = live().folder / "model"
+    kept = load_bundle(folder)[1].dataset["example"]
+    assert kept == plain(records(DATASETS.simulated(QUICK).train.example(3)))
+    monkeypatch.setattr(RowsDatasets, "simulated", lambda *_: pytest.fail("simulated at the server's start"))
+    served = load_served(str(folder))
+    assert plain(records(served.example)) == kept
+
+
 def test_the_first_version_is_champion_and_the_second_challenger(live, store):
     first, second = live(), live()
     assert (first.registered.version, first.registered.alias) == (1, "champion")
@@ -59,7 +71,7 @@ def test_the_first_version_is_champion_and_the_second_challenger(live, store):
 def test_the_registered_figure_is_the_one_in_the_results(live, store):
     result = live()
     standing = show(store, "tiny-rows").versions[0].standing()
-    assert standing.value == pytest.approx(headline(result.results)["value"])
+    assert standing.value == pytest.approx(selected_rows(result.results)[0]["value"])
 
 
 def test_without_registration_nothing_is_registered(live, store):
@@ -80,7 +92,7 @@ def test_mlflow_has_the_results_and_the_report_but_not_the_checkpoints(live, sto
     result = live()
     (found,) = store.client.search_runs([store.client.get_experiment_by_name("apps.tiny-rows").experiment_id])
     value = found.data.metrics["test.mse"]
-    assert value == pytest.approx(headline(result.results)["value"])
+    assert value == pytest.approx(selected_rows(result.results)[0]["value"])
     names = {item.path for item in store.client.list_artifacts(found.info.run_id)}
     assert {"report.html", "results.json"} <= names
     assert not {"model", "fit"} & names

@@ -222,6 +222,47 @@ def test_items_that_raise_are_listed_and_the_others_finished(rows_bundle, tmp_pa
     assert (again.exit_code, again.parts_written, again.rows_out) == (0, 1, 64)
 
 
+def test_lists_of_what_a_model_was_asked_for_hold_every_row_although_some_raise(
+    rows_bundle, tmp_path, monkeypatch
+):
+    original = RowsModel.predict
+
+    def predict(self, table, *, files=None):
+        (files / ".scratch").write_text("not delivered")
+        (files / "list.txt").write_text("\n".join(table.column("plot").to_pylist()))
+        if {"p0000007", "p0000050"} & set(table.column("plot").to_pylist()):
+            raise ZeroDivisionError("the seventh")
+        return original(self, table, files=files)
+
+    monkeypatch.setattr(RowsModel, "predict", predict)
+    write_table(plots(64), tmp_path / "a.parquet")
+    run(rows_bundle, [tmp_path / "a.parquet"], tmp_path / "out")
+    (part,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["parts"]
+    paths = [tmp_path / "out" / file["path"] for file in part["files"]]
+    assert {path.name for path in paths} == {"list.txt"}
+    listed = [plot for path in paths for plot in path.read_text().splitlines()]
+    assert sorted(listed) == [row["plot"] for row in scores(tmp_path / "out", "plot")]
+    monkeypatch.setattr(RowsModel, "predict", original)
+    run(rows_bundle, [tmp_path / "a.parquet"], tmp_path / "out")
+    assert not list((tmp_path / "out" / "files").iterdir())
+
+
+def test_a_delivered_file_that_was_taken_away_is_made_again(rows_bundle, tmp_path, monkeypatch):
+    original = RowsModel.predict
+
+    def predict(self, table, *, files=None):
+        (files / "list.txt").write_text("\n".join(table.column("plot").to_pylist()))
+        return original(self, table, files=files)
+
+    monkeypatch.setattr(RowsModel, "predict", predict)
+    write_table(plots(4), tmp_path / "a.parquet")
+    run(rows_bundle, [tmp_path / "a.parquet"], tmp_path / "out")
+    (listed,) = (tmp_path / "out" / "files").rglob("list.txt")
+    listed.unlink()
+    assert run(rows_bundle, [tmp_path / "a.parquet"], tmp_path / "out").parts_written == 1
+    assert listed.is_file()
+
+
 def test_a_model_that_fails_on_everything_ends_the_run(rows_bundle, tmp_path, monkeypatch):
     def predict(self, table, *, files=None):
         raise ZeroDivisionError("always")

@@ -20,10 +20,11 @@ from served_models import fitted, slowed
 
 from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.inference import predict_all
+from appliedpapers.core.json_rows import records, to_json
 from appliedpapers.core.schema import Column, TableSchema
 from appliedpapers.pipelines.serve import ServedModel, ServeSettings, create_app, load_served
 from appliedpapers.pipelines.serving_batcher import Batcher
-from appliedpapers.pipelines.serving_codec import Decoder, records, to_json
+from appliedpapers.pipelines.serving_codec import Decoder
 from appliedpapers.pipelines.serving_metrics import Metrics
 from appliedpapers.pipelines.serving_problems import Refused
 
@@ -299,7 +300,7 @@ def test_nan_and_infinity_leave_as_null_and_timestamps_in_iso():
         "t": "2024-01-31T14:00:00",
         "a": [1.0, None],
         "f": [[0.0, 1.0], [2.0, 3.0]],
-        "b": base64.encodebytes(b"\x00").decode(),
+        "b": {"b64": base64.b64encode(b"\x00").decode()},
     }
     assert (second["x"], second["a"], third["x"], third["a"]) == (None, [], None, None)
 

@@ -13,8 +13,8 @@ from served_models import fitted, slowed
 
 from appliedpapers.core.errors import LockedError
 from appliedpapers.core.inference import predict_all
+from appliedpapers.core.json_rows import records
 from appliedpapers.pipelines.serve import ServeSettings, create_app
-from appliedpapers.pipelines.serving_codec import records
 from appliedpapers.pipelines.serving_jobs import JobStore
 
 with warnings.catch_warnings():

@@ -19,8 +19,9 @@ from served_models import fitted
 
 from appliedpapers.core.errors import RunError
 from appliedpapers.core.inference import predict_all
+from appliedpapers.core.json_rows import records, to_json
 from appliedpapers.pipelines.serve import ServeSettings, create_app, run_server
-from appliedpapers.pipelines.serving_codec import Decoder, records, to_json
+from appliedpapers.pipelines.serving_codec import Decoder
 
 _PROGRAM = Path(__file__).with_name("served_models.py")
 

@@ -24,7 +24,7 @@ from appliedpapers.pipelines.packaging import (
     verify_model,
     write_model,
 )
-from appliedpapers.pipelines.tracking import open_store
+from appliedpapers.pipelines.tracking_store import open_store
 
 
 def _row(metric, value, *, selected=True, seed=None, **labels):

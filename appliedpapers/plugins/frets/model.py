@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from appliedpapers.core.data import Split
 from appliedpapers.core.device import derive_seed
-from appliedpapers.core.errors import DataError
+from appliedpapers.core.errors import UnusableGroups
 from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.core.training import fit
@@ -177,10 +177,6 @@ class FretsForecaster(Model):
         members = [forecast_windows(network, windows, mixes_series=mixing) for network in self.networks]
         return np.asarray(np.mean(members, axis=0))
 
-    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
-        """Name series that are too short, gappy, repeated in time, or unknown where they must be known."""
-        return self._read(table)[1]
-
     def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
         """Forecast every series of a validated long table.
 
@@ -192,11 +188,11 @@ class FretsForecaster(Model):
             One row a series and step, series in order of first appearance.
 
         Raises:
-            DataError: A series cannot be forecast; :meth:`review` names them all.
+            UnusableGroups: Series are too short, gappy, repeated in time, or unknown though they may not be.
         """
         contexts, problems = self._read(table)
         if problems:
-            raise DataError(f"{problems[0].rule}.", hint="Leave the series out, or send what is missing.")
+            raise UnusableGroups(problems, hint="Leave the series out, or send what is missing.")
         horizon = max(context.horizon for context in contexts)
         scalers = [self._scaler_of(context) for context in contexts]
         scaled = np.stack(

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.data import Split
-from appliedpapers.core.errors import ConfigError, DataError
-from appliedpapers.core.model import FitContext, GroupProblem, Model, Stream
+from appliedpapers.core.errors import ConfigError, DataError, UnusableGroups
+from appliedpapers.core.model import FitContext, Model, Stream
 from appliedpapers.core.schema import OutputSchema, TableSchema
 from appliedpapers.core.weights import load_network, save_network
 from appliedpapers.plugins.imu_attitude import answers
@@ -113,10 +113,6 @@ class AttitudeEstimator(Model):
         """Answer for every sample of a recording, with the error that is to be expected."""
         return self.calibration.apply(self._uncalibrated(recording))
 
-    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
-        """Name trials without usable times or samples."""
-        return problems_of(read_samples(table, self._data), self._data)
-
     def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
         """Answer for every row of a validated table.
 
@@ -125,11 +121,11 @@ class AttitudeEstimator(Model):
             files: Not used.
 
         Raises:
-            DataError: A trial cannot be answered for; :meth:`review` names them all.
+            UnusableGroups: Trials have no usable times or samples.
         """
         samples = read_samples(table, self._data)
         if problems := problems_of(samples, self._data):
-            raise DataError(f"{problems[0].rule}.", hint="Leave the trial out, or send what is missing.")
+            raise UnusableGroups(problems, hint="Leave the trial out, or send what is missing.")
         parts = []
         for one in samples:
             recording = one.recording()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Split
-from appliedpapers.core.errors import DataError
+from appliedpapers.core.errors import UnusableGroups
 from appliedpapers.core.fingerprint import arrays_sha256
-from appliedpapers.core.model import FitContext, GroupProblem, Model
+from appliedpapers.core.model import FitContext, Model
 from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.plugins.pansharpening.config import CLASSICAL, PansharpeningConfig
@@ -34,6 +34,7 @@ class Pansharpener(Model):
 
     config: PansharpeningConfig
     cost: ClassVar[Literal["instant", "job"]] = "job"
+    needs_files: ClassVar[bool] = True
 
     def __init__(self, config: PansharpeningConfig) -> None:
         super().__init__(config)
@@ -74,10 +75,10 @@ class Pansharpener(Model):
         return OutputSchema(
             (
                 Column("scene_id", "string", "name of the scene"),
-                Column("product_path", "string", "GeoTIFF on the panchromatic grid"),
+                Column("product_path", "string", "GeoTIFF on the panchromatic grid", file="raster"),
                 Column("product_sha256", "string", "checksum of the GeoTIFF"),
-                Column("quality_path", "string", "quality report (JSON)", nullable=True),
-                Column("report_path", "string", "quality report (HTML)", nullable=True),
+                Column("quality_path", "string", "quality report (JSON)", nullable=True, file="document"),
+                Column("report_path", "string", "quality report (HTML)", nullable=True, file="document"),
                 Column("method", "string", "what sharpened the scene"),
                 Column("ratio", "int64", "fine pixels per coarse pixel"),
                 Column("bands", "int64", "bands of the product"),
@@ -150,10 +151,6 @@ class Pansharpener(Model):
         other = cast("PansharpeningConfig", config)
         self.config = self.config.model_copy(update={"data": other.data})
 
-    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
-        """Name pairs whose rasters cannot be read, do not nest, or are too small for a network."""
-        return review_rows(table, self.config)
-
     def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
         """Sharpen each scene of a validated manifest into a GeoTIFF with a quality report.
 
@@ -166,16 +163,14 @@ class Pansharpener(Model):
             One row a scene.
 
         Raises:
-            DataError: ``files`` is not given, or a pair cannot be read.
+            UnusableGroups: Rasters of a pair cannot be read, do not nest, or are too small for a network.
             RunError: The disk is full, or an adaptation diverged.
         """
-        if files is None:
-            raise DataError(
-                "pansharpening writes GeoTIFFs and was given no folder for them.",
-                hint="Use apps predict with --files FOLDER, or apps score run with --output FOLDER.",
-            )
         import pyarrow as pa
 
+        assert files is not None
+        if problems := review_rows(table, self.config):
+            raise UnusableGroups(problems, hint="Leave the pair out, or mend it.")
         rows = [deliver(order, self, files) for order in orders_of(table)]
         clear_scratch(files)
         schema = self.output_schema.arrow_schema()

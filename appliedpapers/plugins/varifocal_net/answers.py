@@ -87,7 +87,7 @@ OUTPUT = OutputSchema(
                 Column("needs_review", "bool", "a person should look at the type"),
                 Column("karyotype", "string", "of the cell, in the manner of ISCN; no diagnosis"),
                 Column("warnings", "string", "what is unusual about the cell, separated by '; '"),
-                Column("karyogram_path", "string", "page with the karyogram of the cell"),
+                Column("karyogram_path", "string", "page with the karyogram of the cell", file="document"),
                 Column("karyogram_sha256", "string", "checksum of that page"),
                 Column("problem", "string", "why a chromosome without a cell could not be answered for"),
             )

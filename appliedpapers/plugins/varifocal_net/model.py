@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.data import Split
-from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.errors import ConfigError, UnusableGroups
 from appliedpapers.core.metrics import logloss
 from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.schema import OutputSchema, TableSchema
@@ -171,17 +171,6 @@ class ChromosomeClassifier(Model):
             found[name] = Blend.fit(heard, *labels, self._sources)(told)
         return found
 
-    def review(self, table: pa.Table) -> Sequence[GroupProblem]:
-        """Name cells of which an image cannot be used: their karyotype would be wrong."""
-        _, problems = chromosomes_of_table(table, self._data.background)
-        cases = _cases(table)
-        found: dict[str, list[str]] = {}
-        for row, problem in problems.items():
-            case = cases[row]
-            if case is not None:
-                found.setdefault(case, []).append(problem)
-        return [GroupProblem((case,), _all_of(said)) for case, said in found.items()]
-
     def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
         """Read chromosomes, make the types of each cell consistent, and draw its karyogram.
 
@@ -190,13 +179,13 @@ class ChromosomeClassifier(Model):
             files: Where karyograms, the table of cells and the corrections file are written.
 
         Raises:
-            DataError: An image of a cell cannot be used; :meth:`review` names them all.
+            UnusableGroups: An image of a cell cannot be used, so that its karyotype would be wrong.
         """
         from appliedpapers.plugins.varifocal_net.delivery import Order, deliver
 
-        if problems := self.review(table):
-            raise DataError(f"{problems[0].rule}.", hint="Leave the cell out, or mend the image.")
         chromosomes, unusable = chromosomes_of_table(table, self._data.background)
+        if problems := _problems(table, unusable):
+            raise UnusableGroups(problems, hint="Leave the cell out, or mend the image.")
         reading = self.read(chromosomes)
         order = Order(table, chromosomes, unusable, reading, self.config.review, self.synthetic)
         return deliver(order, files)
@@ -351,10 +340,17 @@ class ChromosomeClassifier(Model):
         return SOURCES[self.config.network.answer]
 
 
-def _cases(table: pa.Table) -> list[str | None]:
-    if "case" not in table.column_names:
-        return [None] * table.num_rows
-    return cast("list[str | None]", table.column("case").to_pylist())
+def _problems(table: pa.Table, unusable: Mapping[int, str]) -> list[GroupProblem]:
+    """Return the cells that have an image that cannot be used, with the first such image of each."""
+    cases = table.column("case").to_pylist() if "case" in table.column_names else [None] * table.num_rows
+    found: dict[str, list[int]] = {}
+    for row in unusable:
+        if cases[row] is not None:
+            found.setdefault(cases[row], []).append(row)
+    return [
+        GroupProblem((case,), _rule(case, [unusable[row] for row in rows]), rows[0] + 1, "image")
+        for case, rows in found.items()
+    ]
 
 
 def _both_ways(chromosomes: Chromosomes) -> Chromosomes:
@@ -374,6 +370,6 @@ def _listed(numbers: Sequence[float]) -> str:
     return ", ".join(f"{number:.3f}" for number in numbers)
 
 
-def _all_of(problems: Sequence[str]) -> str:
+def _rule(case: str, problems: Sequence[str]) -> str:
     more = f" (and {len(problems) - 1} more images of this cell)" if len(problems) > 1 else ""
-    return problems[0].removesuffix(".") + more
+    return f"cell '{case}': {problems[0].removesuffix('.')}{more}"

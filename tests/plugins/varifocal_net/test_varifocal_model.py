@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import assume, example, given
@@ -15,10 +17,13 @@ from PIL import Image
 
 from appliedpapers.core.bundle import load_bundle, save_bundle
 from appliedpapers.core.config import resolve
-from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.errors import ConfigError, DataError, UnusableGroups
 from appliedpapers.core.inference import predict_usable
 from appliedpapers.core.model import FitContext
+from appliedpapers.core.tables import write_table
 from appliedpapers.core.validation import check
+from appliedpapers.pipelines.score import score_run
+from appliedpapers.plugins.varifocal_net import readers
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, Chromosomes
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
 from appliedpapers.plugins.varifocal_net.corrections import plain
@@ -192,7 +197,6 @@ def test_a_broken_image_without_a_case_is_named_in_its_row_alone(model, broken, 
     (tmp_path / "good.png").write_bytes(png_bytes(BAR))
     rows = [good, broken, good] if isinstance(broken, str) else [BAR, broken, BAR]
     asked = table(rows, names=["a", "b", "c"])
-    assert model.review(asked) == []
     first, second, third = model.predict(asked, files=tmp_path / "out").to_pylist()
     assert first["type"] == third["type"]
     assert second["chromosome"] == "b"
@@ -217,12 +221,12 @@ def test_a_broken_image_in_a_cell_is_named_with_its_cell_and_spares_the_others(m
     (tmp_path / "good.png").write_bytes(png_bytes(BAR))
     sources = [str(tmp_path / name) for name in ("good.png", "bad.png", "absent.png", "good.png")]
     asked = table(sources, ["sick", "sick", "sick", "well"])
-    (problem,) = model.review(asked)
+    with pytest.raises(UnusableGroups, match=r"bad\.png") as caught:
+        model.predict(asked)
+    (problem,) = caught.value.problems
     assert problem.key == ("sick",)
     assert "bad.png" in problem.rule
     assert "1 more image" in problem.rule
-    with pytest.raises(DataError, match=r"bad\.png") as caught:
-        model.predict(asked)
     assert caught.value.hint
     prediction = predict_usable(model, asked)
     assert prediction.rejected.tolist() == [0, 1, 2]
@@ -230,6 +234,47 @@ def test_a_broken_image_in_a_cell_is_named_with_its_cell_and_spares_the_others(m
     (violation,) = prediction.violations
     assert "sick" in str(violation)
     assert "bad.png" in str(violation)
+    assert (violation.row, violation.column, violation.value) == (2, "image", sources[1])
+
+
+def test_an_absent_image_amid_a_batch_costs_its_own_cell_alone_also_in_the_lists(
+    saved, model, cells, tmp_path
+):
+    rows = pa.concat_tables([_renamed(cells, name) for name in ("one", "two", "three")])
+    paths = []
+    for number, content in enumerate(rows.column("image").to_pylist()):
+        paths.append(f"{number}.png")
+        (tmp_path / paths[-1]).write_bytes(content)
+    (tmp_path / paths[cells.num_rows + 1]).unlink()
+    write_table(rows.set_column(2, "image", pa.array(paths)), tmp_path / "cells.csv")
+    out = tmp_path / "scores"
+    summary = score_run(str(saved), [str(tmp_path / "cells.csv")], out)
+    scored = pq.read_table(out / "predictions.parquet")
+    assert summary.rejected > 0
+    expected = set(scored.column("case").to_pylist())
+    assert {"one", "three"} <= {name.partition("-")[0] for name in expected}
+    for name in ("cases.csv", "corrections.csv"):
+        assert {plain(line["case"]) for path in out.rglob(name) for line in listed(path)} == expected
+    manifest = json.loads((out / "manifest.json").read_text())
+    recorded = {file["path"] for part in manifest["parts"] for file in part["files"]}
+    assert recorded == {path.relative_to(out).as_posix() for path in (out / "files").rglob("*.*")}
+    assert {path.rpartition(".")[2] for path in recorded} == {"csv", "html", "png"}
+    assert set(scored.column("karyogram_path").to_pylist()) < recorded
+
+
+def _renamed(cells, name):
+    cases = [f"{name}-{case}" for case in cells.column("case").to_pylist()]
+    return cells.set_column(0, "case", pa.array(cases))
+
+
+def test_every_image_of_a_clean_table_is_read_once(model, monkeypatch):
+    read = []
+    honest = readers.read_images
+    monkeypatch.setattr(
+        readers, "read_images", lambda sources, *rest: read.extend(sources) or honest(sources, *rest)
+    )
+    assert predict_usable(model, table([BAR, BAR, BAR], ["c", "c", None])).table.num_rows == 3
+    assert len(read) == 3
 
 
 def test_an_all_white_image_is_named(model):

@@ -102,10 +102,10 @@ class OutOfRange(RowsModel):
 class Careless(RowsModel):
     """Cannot cope when bad rows were left out before it sees the table."""
 
-    def review(self, table):
+    def predict(self, table, *, files=None):
         if table.num_rows < 4:
             raise ValueError("cannot reshape")
-        return ()
+        return super().predict(table)
 
 
 class SharedScratch(RowsModel):
@@ -153,7 +153,7 @@ class StartsOver(ScenesModel):
     """A job that throws its scratch away."""
 
     def predict(self, table, *, files=None):
-        shutil.rmtree(files / "scratch", ignore_errors=True)
+        shutil.rmtree(files / ".scratch", ignore_errors=True)
         for path in files.glob("*.map.json"):
             path.unlink()
         return super().predict(table, files=files)

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from appliedpapers.core.errors import DataError
+from appliedpapers.core.errors import DataError, UnusableGroups
 from appliedpapers.core.files import sha256_file, write_json
 from appliedpapers.core.model import GroupProblem, Model
 from appliedpapers.core.schema import Column, OutputSchema
@@ -19,7 +19,7 @@ OUTPUT = OutputSchema(
     (
         Column("scene", "string", "name of the scene"),
         Column("level", "float64", "estimated level"),
-        Column("map", "string", "path of the smoothed map", nullable=True),
+        Column("map", "string", "path of the smoothed map", nullable=True, file="raster"),
         Column("map_sha256", "string", "checksum of the map", nullable=True),
     ),
     rows="per_group",
@@ -43,18 +43,9 @@ class ScenesModel(Model):
         self.weights_ = ridge(_features(grids), target, self.config.model.alpha)
         return self
 
-    def review(self, table):
-        problems = []
-        for key in dict.fromkeys(table.column("scene").to_pylist()):
-            cells = table.filter(pa.array([name == key for name in table.column("scene").to_pylist()]))
-            try:
-                for cell in cells.column("raster").to_pylist():
-                    read_grid(cell)
-            except DataError as error:
-                problems.append(GroupProblem((key,), error.message))
-        return problems
-
     def predict(self, table, *, files=None):
+        if problems := _problems(table):
+            raise UnusableGroups(problems, hint="Send every raster of the scene.")
         names, grids = _scenes(table)
         levels = apply(_features(grids), self.weights_)
         written = [self._map(name, tiles[0], files) for name, tiles in zip(names, grids, strict=True)]
@@ -84,13 +75,25 @@ class ScenesModel(Model):
         stem = hashlib.sha256(name.encode() + grid.tobytes()).hexdigest()[:16]
         done = files / f"{stem}.map.json"
         for step in range(self.config.model.steps):
-            scratch = files / "scratch" / f"{stem}-{step}.json"
+            scratch = files / ".scratch" / f"{stem}-{step}.json"
             if not scratch.exists():
                 write_json(scratch, _smooth(grid).tolist())
             grid = np.array(json.loads(scratch.read_text()))
         if not done.exists():
             write_json(done, grid.tolist())
         return done.name, sha256_file(done)
+
+
+def _problems(table):
+    problems = []
+    for key in dict.fromkeys(table.column("scene").to_pylist()):
+        cells = table.filter(pa.array([name == key for name in table.column("scene").to_pylist()]))
+        try:
+            for cell in cells.column("raster").to_pylist():
+                read_grid(cell)
+        except DataError as error:
+            problems.append(GroupProblem((key,), error.message))
+    return problems
 
 
 def _scenes(table):

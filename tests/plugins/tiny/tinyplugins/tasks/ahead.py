@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
+from appliedpapers.core.errors import UnusableGroups
 from appliedpapers.core.files import write_json
 from appliedpapers.core.model import GroupProblem, Model
 from appliedpapers.core.schema import Column, OutputSchema
@@ -44,16 +45,17 @@ class AheadModel(Model):
         self.weights_ = np.array([ridge(features, target[:, step], alpha) for step in range(HORIZON)])
         return self
 
-    def review(self, table):
-        return [
+    def predict(self, table, *, files=None):
+        groups = _groups(table)
+        problems = [
             GroupProblem((name,), f"{len(values)} values, at least {LOOKBACK} are needed")
-            for name, values in _groups(table).items()
+            for name, values in groups.items()
             if len(values) < LOOKBACK
         ]
-
-    def predict(self, table, *, files=None):
+        if problems:
+            raise UnusableGroups(problems, hint="Send a longer past.")
         rows = {"series": [], "ahead": [], "forecast": []}
-        for name, values in _groups(table).items():
+        for name, values in groups.items():
             window = values[None, -LOOKBACK:]
             for step in range(HORIZON):
                 rows["series"].append(name)
