@@ -164,16 +164,6 @@ class TableSplit(Split):
 
 
 @dataclass(frozen=True)
-class Resample:
-    """One triple of a protocol with several splits: k-fold, leave-one-out, rolling."""
-
-    train: Split
-    valid: Split
-    test: Split
-    name: str = "all"
-
-
-@dataclass(frozen=True)
 class Dataset:
     """Named splits and everything a report must say about them.
 
@@ -188,6 +178,11 @@ class Dataset:
         split_note: One line of how the splits were cut.
         disjoint: Key columns whose values may not cross splits (patient, device, scene).
         notes: Sentences for the report: gaps, imputations, rows left out.
+        folds: The triples of a protocol with several: k-fold, leave-one-out, rolling, a source left out at a
+            time. Everything is then fitted and tested on each of them and scores are pooled
+            (:func:`appliedpapers.core.pooling.pooled`); ``train`` and ``valid`` are all that the model which
+            is registered learns from, and ``test`` is not scored itself.
+        fold: Name of this triple among several, such as ``"fold-2"``.
     """
 
     name: str
@@ -200,10 +195,17 @@ class Dataset:
     split_note: str = ""
     disjoint: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    folds: tuple[Dataset, ...] = ()
+    fold: str = ""
 
-    def resamples(self) -> Iterator[Resample]:
-        """Yield the triples of the protocol; one unless a subclass has more."""
-        yield Resample(self.train, self.valid, self.test)
+    def resamples(self) -> tuple[Dataset, ...]:
+        """Return the triples that are fitted and tested on: the folds, or this one alone."""
+        return self.folds or (self,)
+
+    @property
+    def test_size(self) -> int:
+        """How many units are scored, over all triples."""
+        return sum(sample.test.num_rows for sample in self.resamples())
 
     def example(self, limit: int = 1) -> pa.Table:
         """Return up to ``limit`` groups of train; where it is empty, of test or else of valid."""
@@ -222,14 +224,14 @@ class Dataset:
         """
         from appliedpapers.core.audit import digest_of_rows
 
-        samples = list(self.resamples())
+        samples = self.resamples()
         made = [sample.test.fingerprint() for sample in samples] if self.provenance.synthetic else []
         return digest_of_rows([self.protocol, *made], [sample.test.keys() for sample in samples])
 
 
 @dataclass(frozen=True)
 class LeakageFinding:
-    """Rows, groups or contents that stand in two splits of one resample."""
+    """Rows, groups or contents that stand in two splits of one triple."""
 
     kind: str
     splits: tuple[str, str]
@@ -243,7 +245,7 @@ class LeakageFinding:
 
 
 def leakage_audit(dataset: Dataset) -> list[LeakageFinding]:
-    """Look for rows, groups and duplicated contents that cross the splits of any resample.
+    """Look for rows, groups and duplicated contents that cross the splits of any triple.
 
     Returns:
         The findings; an empty list means that none was found.
@@ -252,7 +254,8 @@ def leakage_audit(dataset: Dataset) -> list[LeakageFinding]:
 
     findings: list[LeakageFinding] = []
     for sample in dataset.resamples():
-        named = {"train": sample.train, "valid": sample.valid, "test": sample.test}
+        parts = {"train": sample.train, "valid": sample.valid, "test": sample.test}
+        named = {f"{part} of {sample.fold}" if sample.fold else part: split for part, split in parts.items()}
         pairs, found = list(combinations(named, 2)), list[LeakageFinding]()
         kinds: dict[str, Callable[[Split], RowSet | None]] = {"rows": lambda split: RowSet(split.keys())}
         for column in dataset.disjoint:

@@ -310,7 +310,8 @@ class Material:
         dataset: The data of the run.
         model: The fitted model that was selected.
         model_name: Its name in the results table.
-        predictions: On the test split, by model name.
+        predictions: On the test split, by model name; lists in the order of :meth:`Dataset.resamples` where
+            the dataset has folds.
         scored: By model name.
         results: The results document.
         histories: Metrics of each epoch, by model name.

@@ -13,15 +13,14 @@ from appliedpapers.core import config as configs
 from appliedpapers.core import device as devices
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import save_bundle
+from appliedpapers.core.contest import Contest, contend, joined
 from appliedpapers.core.data import Dataset, LeakageFinding, leakage_audit
 from appliedpapers.core.errors import ConfigError, DataError
-from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Scored
+from appliedpapers.core.evaluation import Evaluation, Material
 from appliedpapers.core.files import whole_file, write_json, write_text
-from appliedpapers.core.metrics import metric
 from appliedpapers.core.model import FitContext, Model
 from appliedpapers.core.progress import Progress, SilentProgress
 from appliedpapers.core.results import (
-    Contender,
     Elsewhere,
     RunFacts,
     build_results,
@@ -30,6 +29,7 @@ from appliedpapers.core.results import (
 )
 from appliedpapers.core.sources import load_dataset
 from appliedpapers.pipelines import DEFAULT_STORE
+from appliedpapers.pipelines.run_fit import Fitter
 from appliedpapers.pipelines.run_folder import (
     RESULTS,
     Registration,
@@ -124,8 +124,9 @@ class Run:
         self.progress = SilentProgress()
         evaluation: Evaluation = self.task.load("evaluation")
         dataset = self._load()
-        self._fit_and_choose(evaluation, dataset, self._initial_model())
-        self._fit_baselines(evaluation, dataset)
+        fitter = self._fitter(evaluation)
+        fitter.models(dataset, self._initial_model())
+        fitter.baselines(dataset)
 
     def live(self) -> RunResult:
         """Live it from data to registered model."""
@@ -152,9 +153,20 @@ class Run:
             fingerprint=self.fingerprint,
         )
         with started as self.log:
-            name, model = self._fit_and_choose(evaluation, dataset, init)
-            baselines = self._fit_baselines(evaluation, dataset)
-            material = self._evaluate(evaluation, dataset, name, model, baselines)
+            fitter = self._fitter(evaluation)
+            with self._timed("fit"):
+                name, models, model = fitter.models(dataset, init)
+            with self._timed("baselines"):
+                baselines = fitter.baselines(dataset)
+            with self._timed("evaluate"):
+                contest = joined(
+                    [
+                        contend(evaluation, sample, name, one, rivals, seed=model.config.seed)
+                        for sample, one, rivals in zip(dataset.resamples(), models, baselines, strict=True)
+                    ]
+                )
+            self.baseline_facts = {item.name: dict(item.describe()) for item in baselines[0]}
+            material = self._judged(evaluation, dataset, name, model, contest)
             bundle = self._save(material)
             report = self._report(evaluation, material, findings)
             registered = self._register(evaluation, material, bundle)
@@ -235,30 +247,15 @@ class Run:
             log_metrics=log_metrics,
         )
 
-    def _fit_and_choose(
-        self, evaluation: Evaluation, dataset: Dataset, init: Model | None
-    ) -> tuple[str, Model]:
-        """Fit the configured model and its variants; the primary metric on valid chooses."""
-        model_class: type[Model] = self.task.load("model")
-        candidates = {self.spec.id: self.request.config, **evaluation.variants(self.request.config)}
-        fitted: dict[str, tuple[float, Model]] = {}
-        with self._timed("fit"):
-            for name, config in candidates.items():
-                devices.seed_everything(config.seed)
-                context = self._context(name, config)
-                model = model_class(config).fit(dataset.train, dataset.valid, context, init=init)
-                model.progress = self.progress
-                value = 0.0
-                if len(candidates) > 1:
-                    scored = evaluation.score(
-                        evaluation.predict(model, dataset.valid), dataset.valid, dataset
-                    )
-                    primary = evaluation.primary_for(dataset)
-                    value = _signed(primary, scored)
-                    self.progress.say(f" {name}: valid {primary} {abs(value):.4g}")
-                fitted[name] = (value, model)
-        name = min(fitted, key=lambda key: fitted[key][0])
-        return name, fitted[name][1]
+    def _fitter(self, evaluation: Evaluation) -> Fitter:
+        return Fitter(
+            self.task.load("model"),
+            evaluation,
+            self.spec.id,
+            self.request.config,
+            self._context,
+            self.progress,
+        )
 
     def _initial_model(self) -> Model | None:
         if self.request.init_from is None:
@@ -273,45 +270,22 @@ class Run:
             )
         return model
 
-    def _fit_baselines(self, evaluation: Evaluation, dataset: Dataset) -> list[Baseline]:
-        baselines = list(evaluation.baselines(self.request.config, dataset))
-        if not baselines:
-            return []
-        self.progress.say(" baselines " + " · ".join(baseline.name for baseline in baselines))
-        with self._timed("baselines"):
-            for baseline in baselines:
-                devices.seed_everything(self.request.config.seed)
-                context = self._context(baseline.name, self.request.config)
-                baseline.fit(dataset.train, dataset.valid, context)
-        return baselines
-
-    def _evaluate(
-        self, evaluation: Evaluation, dataset: Dataset, name: str, model: Model, baselines: Sequence[Baseline]
+    def _judged(
+        self, evaluation: Evaluation, dataset: Dataset, name: str, model: Model, contest: Contest
     ) -> Material:
-        """Open the test set: once, after everything was chosen."""
+        """Make of the scores what the results document and the report show."""
         # of the candidate that was chosen, which need not be the one that was asked for first
-        config, test = model.config, dataset.test
-        with self._timed("evaluate"):
-            parts = evaluation.parts(model, dataset)
-            predictions = {name: evaluation.predict(model, test), **parts}
-            predictions |= {baseline.name: baseline.predict(test) for baseline in baselines}
-            scored = {key: evaluation.score(value, test, dataset) for key, value in predictions.items()}
+        config = model.config
         same, self.elsewhere = split_published(
             evaluation.published(config, dataset),
             dataset=dataset.name,
             protocol=dataset.protocol,
             config=config,
         )
-        contenders = [Contender(name, "ours", scored[name], selected=True, seed=config.seed)]
-        contenders += [Contender(part, "ours", scored[part]) for part in parts]
-        contenders += [
-            Contender(item.name, item.kind, scored[item.name], attainable=item.attainable)
-            for item in baselines
-        ]
         with self._timed("statistics"):
             results = build_results(
                 self._facts(dataset, config.seed),
-                contenders,
+                contest.contenders,
                 primary=evaluation.primary_for(dataset),
                 paired_test=evaluation.paired_test,
                 lag=evaluation.lag(config, dataset),
@@ -319,22 +293,19 @@ class Run:
                 warnings=self.warnings,
                 seed=config.seed,
             )
-        self.baseline_facts = {item.name: dict(item.describe()) for item in baselines}
-        return Material(dataset, model, name, predictions, scored, results, self.histories, config)
+        return Material(
+            dataset, model, name, contest.predictions, contest.scored, results, self.histories, config
+        )
 
     def _facts(self, dataset: Dataset, seed: int) -> RunFacts:
-        return RunFacts(
+        return RunFacts.of(
+            dataset,
             run_id=self.id,
             plugin=self.spec.id,
             task=self.task.name,
-            dataset=dataset.name,
-            synthetic=dataset.provenance.synthetic,
-            protocol=dataset.protocol,
             preset=self.request.preset,
-            seeds=(seed,),
+            seed=seed,
             device=self.device,
-            test_size=dataset.test.num_rows,
-            test_fingerprint=dataset.test_fingerprint(),
         )
 
     def _save(self, material: Material) -> Path:
@@ -435,8 +406,3 @@ class Run:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
-
-
-def _signed(primary: str, scored: Scored) -> float:
-    value = scored.metrics[primary].value
-    return -value if metric(primary).higher_is_better else value

@@ -3,7 +3,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +17,6 @@ from appliedpapers.core.data import (
     PARTS,
     Dataset,
     Provenance,
-    Resample,
     TableSplit,
     leakage_audit,
     part_named,
@@ -100,13 +98,10 @@ def test_a_users_files_are_named_below_what_was_given(tmp_path):
 
 
 def test_every_resample_is_audited():
-    class Folds(Dataset):
-        def resamples(self) -> Iterator[Resample]:
-            yield Resample(split([1]), split([2]), split([3]), "first")
-            yield Resample(split([1, 4]), split([2]), split([4], x=[9.0]), "second")
-
-    folds = Folds("d", "p", PROVENANCE, split([1]), split([2]), split([3]))
-    assert [item.splits for item in leakage_audit(folds)] == [("train", "test")]
+    first = Dataset("d", "p", PROVENANCE, split([1]), split([2]), split([3]), fold="first")
+    second = replace(first, train=split([1, 4]), test=split([4], x=[9.0]), fold="second")
+    found = leakage_audit(replace(first, folds=(first, second), fold=""))
+    assert [item.splits for item in found] == [("train of second", "test of second")]
 
 
 def test_the_test_fingerprint_is_of_keys_and_protocol_alone():
@@ -162,19 +157,15 @@ def key_table(rows) -> pa.Table:
 @settings(deadline=None)
 @given(KEYS, KEYS, st.integers(1, 9))
 def test_the_test_fingerprint_is_that_of_one_long_json_list(first, second, at_once):
-    class Folds(Dataset):
-        def resamples(self) -> Iterator[Resample]:
-            for rows in (first, second):
-                keyed = TableSplit(key_table(rows), key=("n", "s", "x"))
-                yield Resample(self.train, self.valid, keyed)
-
     hashes = sorted(hashlib.sha256(repr(row).encode()).hexdigest() for row in [*first, *second])
     expected = hashlib.sha256(json.dumps(["p", *hashes]).encode()).hexdigest()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit, "_CONFIRMED", at_once)
         patch.setattr(row_hashes, "_ROWS", at_once + 1)
-        folds = Folds("d", "p", PROVENANCE, split([1]), split([2]), split([3]))
-        assert folds.test_fingerprint() == expected
+        whole = Dataset("d", "p", PROVENANCE, split([1]), split([2]), split([3]))
+        tests = [TableSplit(key_table(rows), key=("n", "s", "x")) for rows in (first, second)]
+        folds = tuple(replace(whole, test=test) for test in tests)
+        assert replace(whole, folds=folds).test_fingerprint() == expected
 
 
 def test_the_test_fingerprint_sorts_sums_that_hold_zero_bytes():
