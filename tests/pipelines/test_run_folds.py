@@ -1,4 +1,4 @@
-"""A protocol with folds: all is fitted and tested on each, scores are pooled, the last fit learns from all rows."""
+"""A protocol with folds: all is fitted and tested on each, scores are pooled, the last fit sees all rows."""
 
 from __future__ import annotations
 
