@@ -4,6 +4,8 @@ Each class evaluates all its functions for a block of inputs and pulls gradients
 (:class:`appliedpapers.nn.slab_linear.Features`); ``plain`` is the same in ordinary operations.
 Sources: KAN (arXiv 2404.19756) for splines, ChebyKAN, FastKAN and FourierKAN for the other families; the
 recurrences are standard (Abramowitz and Stegun 22.7.4, 4.3.16-17).
+
+Above 400 lines because the families are read side by side: all fill and pull in the same way.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Source: "Mixture of Weak and Strong Experts on Graphs" (ICLR 2024, arXiv 2311.05185). Deviations, on purpose:
 the confidence at test comes from one softmax, as in training (the released code takes two); the expectation
 over the gate's choice is computed instead of sampled; training starts at the strong expert (gate bias -2).
+
+Above 400 lines because one class is one model: losses, routing and prediction share its state.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ whose size follows from the last seconds.
 
 Only scalars and two small arrays are touched between blocks. Every function runs under numba and, with lists
 in place of ``memory`` and ``state``, in plain Python; both give the same numbers.
+
+Above 400 lines because numba compiles and caches these functions as one unit, which calls within a file only.
 """
 
 from __future__ import annotations
