@@ -177,10 +177,11 @@ def label_ends(axes: Any, x: Any, ends: Sequence[tuple[float, str, str]], gap: f
     """
     from scipy.optimize import isotonic_regression
 
-    if not ends:
-        return
     bottom, top = axes.get_ylim()
-    inside = sorted((min(max(value, bottom), top), name, color) for value, name, color in ends)
+    known = [end for end in ends if np.isfinite(end[0])]
+    inside = sorted((min(max(value, bottom), top), name, color) for value, name, color in known)
+    if not inside:
+        return
     # the nearest places that are a gap apart: monotonic regression once the gaps are taken off
     gaps = gap * (top - bottom) * np.arange(len(inside))
     places = isotonic_regression(np.array([value for value, _, _ in inside]) - gaps).x
