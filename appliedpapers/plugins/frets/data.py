@@ -15,7 +15,7 @@ from appliedpapers.plugins.frets.config import DataConfig, FretsConfig
 from appliedpapers.plugins.frets.observations import clean_panel
 from appliedpapers.plugins.frets.panel import SeriesPanel
 from appliedpapers.plugins.frets.readers import panel_from_table, read_long, read_panel, series_files
-from appliedpapers.plugins.frets.simulator import Faults, simulate
+from appliedpapers.plugins.frets.simulator import simulate
 from appliedpapers.plugins.frets.splits import (
     ETT_HOURLY,
     Cut,
@@ -119,12 +119,11 @@ class FretsDatasets(DatasetCatalog[FretsConfig]):
     def simulated(self, config: FretsConfig) -> Dataset:
         """Simulate electricity load (data card ``simulated-load``)."""
         wanted = config.data.simulator
-        faults = Faults(**wanted.model_dump(exclude={"series", "steps"}))
-        simulated = simulate(config.seed, wanted.series, wanted.steps, faults=faults)
+        simulated = simulate(wanted, config.seed)
         # a panel cannot hold a repeated hour: the table is refused as a file with one would be
         panel = (
             panel_from_table(simulated.table(), freq=simulated.panel.freq, source="simulated load")
-            if faults.duplicated_hour
+            if wanted.duplicated_hour
             else simulated.panel
         )
         panel = clean_panel(
