@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig, ReviewConfig
     from appliedpapers.plugins.varifocal_net.splits import ChromosomeSplit
 
-NAMES = ("length", "profile-logistic", "profile-lightgbm")
-
 _PENALTIES = (0.1, 0.3, 1.0, 3.0)  # scikit-learn's C
 _ITERATIONS = 1000
 _NARROWEST = 0.01  # standard deviation of a logarithm of sizes: 1 %
