@@ -13,7 +13,8 @@ import numpy as np
 from appliedpapers.core.data import PARTS, Dataset, Provenance
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.errors import ConfigError
-from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset, fetch
+from appliedpapers.core.fetching import fetch
+from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset
 from appliedpapers.plugins.pansharpening.config import PansharpeningConfig
 from appliedpapers.plugins.pansharpening.published_data import PUBLISHED, entry_of
 from appliedpapers.plugins.pansharpening.published_scenes import WALD, open_published, san_francisco
