@@ -19,15 +19,9 @@ from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Scored
 from appliedpapers.core.files import whole_file, write_json, write_text
 from appliedpapers.core.metrics import metric
 from appliedpapers.core.model import FitContext, Model
+from appliedpapers.core.printed import Elsewhere, split_published
 from appliedpapers.core.progress import Progress, SilentProgress
-from appliedpapers.core.results import (
-    Contender,
-    Elsewhere,
-    RunFacts,
-    build_results,
-    split_published,
-    write_results,
-)
+from appliedpapers.core.results import Contender, RunFacts, build_results, write_results
 from appliedpapers.core.sources import load_dataset
 from appliedpapers.pipelines.run_folder import (
     RESULTS,
