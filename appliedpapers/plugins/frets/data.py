@@ -14,7 +14,13 @@ from appliedpapers.plugins.frets.cleaning import find_sentinels
 from appliedpapers.plugins.frets.config import DataConfig, FretsConfig
 from appliedpapers.plugins.frets.observations import clean_panel
 from appliedpapers.plugins.frets.panel import SeriesPanel
-from appliedpapers.plugins.frets.readers import panel_from_table, read_long, read_panel, series_files
+from appliedpapers.plugins.frets.readers import (
+    panel_from_table,
+    read_long,
+    read_panel,
+    series_files,
+    with_iso_dates,
+)
 from appliedpapers.plugins.frets.simulator import simulate
 from appliedpapers.plugins.frets.splits import (
     ETT_HOURLY,
@@ -155,6 +161,7 @@ class FretsDatasets(DatasetCatalog[FretsConfig]):
         if not is_readable(path) or read_cells(path, data.layout, names).layout == "long":
             # text is CSV, however the file is called
             table = read_table(path, kind_of(path) or ("csv" if is_readable(path) else None))
+            table = with_iso_dates(table, names.ds, data.date_format)
             usual = {names.id: "unique_id", names.ds: "ds", names.y: "y"}
             return table.rename_columns([usual.get(name, name) for name in table.column_names])
         return read_long(path, data)

@@ -85,6 +85,30 @@ def read_long(path: Path, data: DataConfig) -> pa.Table:
     )
 
 
+def with_iso_dates(table: pa.Table, name: str, date_format: str | None) -> pa.Table:
+    """Return a table whose dates are ISO 8601 wherever :func:`read_panel` understands them.
+
+    Args:
+        table: Cells as they were read, not yet checked.
+        name: The date column; a table without it is returned as it is.
+        date_format: strptime format, where dates are not ISO 8601.
+    """
+    import pyarrow as pa
+
+    kind = table.schema.field(name).type if name in table.column_names else None
+    if kind != pa.string() and not (date_format and pa.types.is_integer(kind)):
+        return table
+    given = table[name].cast(pa.string())
+    try:
+        parsed = parse_timestamps(given.to_pandas(), date_format)
+    except MixedFormatsError:
+        # the check of the table names what is no timestamp
+        return table
+    texts = np.where(parsed.bad, given.to_numpy(), np.datetime_as_string(parsed.stamps))
+    at = table.column_names.index(name)
+    return table.set_column(at, name, pa.array(texts.tolist(), pa.string()))
+
+
 def panel_from_table(table: pa.Table, *, freq: str | None = None, source: str = "input") -> SeriesPanel:
     """Arrange a validated long table as a panel.
 
