@@ -95,8 +95,8 @@ def with_iso_dates(table: pa.Table, name: str, date_format: str | None) -> pa.Ta
     """
     import pyarrow as pa
 
-    kind = table.schema.field(name).type if name in table.column_names else None
-    if kind != pa.string() and not (date_format and pa.types.is_integer(kind)):
+    kind = table.schema.field(name).type if name in table.column_names else pa.null()
+    if not (pa.types.is_string(kind) or (date_format and pa.types.is_integer(kind))):
         return table
     given = table[name].cast(pa.string())
     try:
