@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from appliedpapers.core.features.encoded import EncodedField, EncodedRows
-from appliedpapers.core.sources import data_home
+from appliedpapers.core.fetching import data_home
 from appliedpapers.plugins.finalmlp.learner import as_batch
 from appliedpapers.plugins.finalmlp.network import FinalMLP, StreamOptions
 from appliedpapers.plugins.finalmlp.scorer import Scorer

@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.config import resolve
+from appliedpapers.core.fetching import fetch
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.progress import Progress, choose_progress
-from appliedpapers.core.sources import fetch, load_dataset
+from appliedpapers.core.sources import load_dataset
 from appliedpapers.plugins.pansharpening.assessment import at_full_resolution, beside_truth
 from appliedpapers.plugins.pansharpening.classical import sharpen, whole
 from appliedpapers.plugins.pansharpening.config import Classical, PansharpeningConfig

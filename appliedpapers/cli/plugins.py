@@ -210,8 +210,9 @@ def data_fetch(
     accept_licence: options.AcceptLicence = False,
 ) -> None:
     """Download a published dataset, checksum verified."""
+    from appliedpapers.core.fetching import fetch
     from appliedpapers.core.progress import choose_progress
-    from appliedpapers.core.sources import fetch, find_published
+    from appliedpapers.core.sources import find_published
 
     catalog = registry.find(plugin).task(task).load("datasets")
     entry = find_published(catalog, dataset)

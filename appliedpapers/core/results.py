@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -22,7 +22,6 @@ from appliedpapers.core.verdict import Row
 from appliedpapers.core.verdict import verdict as verdict
 
 if TYPE_CHECKING:
-    from appliedpapers.core.config import TaskConfig
     from appliedpapers.core.data import Dataset
 
 VERSION = 1
@@ -90,40 +89,6 @@ class Contender:
     attainable: bool = True
 
 
-@dataclass(frozen=True)
-class Elsewhere:
-    """A published figure that may not stand beside ours, and why."""
-
-    figure: PublishedFigure
-    reason: str
-
-
-def split_published(
-    figures: Iterable[PublishedFigure], *, dataset: str, protocol: str, config: TaskConfig
-) -> tuple[list[PublishedFigure], list[Elsewhere]]:
-    """Separate figures of the same dataset, protocol and setting from the others.
-
-    Args:
-        figures: What :meth:`Evaluation.published` returned.
-        dataset: Id of the run's dataset.
-        protocol: Name of its protocol.
-        config: The resolved configuration; settings are dotted paths into it.
-
-    Returns:
-        Figures for the table, and the others with the reason, for the report's own section.
-    """
-    options = dict(_flat(config.model_dump(mode="json")))
-    same: list[PublishedFigure] = []
-    elsewhere: list[Elsewhere] = []
-    for figure in figures:
-        reason = _difference(figure, dataset, protocol, options)
-        if reason:
-            elsewhere.append(Elsewhere(figure, reason))
-        else:
-            same.append(figure)
-    return same, elsewhere
-
-
 def build_results(
     facts: RunFacts,
     contenders: Sequence[Contender],
@@ -150,7 +115,7 @@ def build_results(
         primary: The metric that is compared.
         paired_test: Which test.
         lag: Correlated neighbours (Diebold-Mariano).
-        published: Figures of the same dataset, protocol and setting (see :func:`split_published`).
+        published: Figures of the same dataset, protocol and setting (see :mod:`appliedpapers.core.printed`).
         warnings: Sentences for every table.
         n_boot: Bootstrap resamples.
         seed: Seed of the bootstrap.
@@ -420,29 +385,6 @@ def _check_published(published: Sequence[PublishedFigure], facts: RunFacts) -> N
                 f"{figure.model} was published on {figure.dataset} by {figure.protocol}; this run is on "
                 f"{facts.dataset} by {facts.protocol}: split_published() sets it apart"
             )
-
-
-def _difference(
-    figure: PublishedFigure, dataset: str, protocol: str, options: Mapping[str, Any]
-) -> str | None:
-    if figure.dataset != dataset:
-        return f"dataset {figure.dataset}, ours {dataset}"
-    if figure.protocol != protocol:
-        return f"protocol {figure.protocol}, ours {protocol}"
-    for path, value in figure.setting.items():
-        if path not in options:
-            return f"{path} {value}, which this run does not have"
-        wanted = list(value) if isinstance(value, tuple) else value
-        if options[path] != wanted:
-            return f"{path} {value}, ours {options[path]}"
-    return None
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        yield f"{prefix}{key}", value
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
 
 
 def _number(value: float) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import appliedpapers
 from appliedpapers.core import plugin as plugins
-from appliedpapers.core.sources import data_home
+from appliedpapers.core.fetching import data_home
 
 _LOW_DISK_GB = 2.0
 

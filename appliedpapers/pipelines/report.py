@@ -18,7 +18,7 @@ from appliedpapers.pipelines.results_table import Slices, results_table, worst_s
 if TYPE_CHECKING:
     from appliedpapers.core.evaluation import Evaluation, Material
     from appliedpapers.core.figures import Figure
-    from appliedpapers.core.results import Elsewhere
+    from appliedpapers.core.printed import Elsewhere
 
 REPORT = "report.html"
 MODEL_CARD = "model-card.md"

@@ -19,14 +19,9 @@ from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.evaluation import Evaluation, Material
 from appliedpapers.core.files import whole_file, write_json, write_text
 from appliedpapers.core.model import FitContext, Model
+from appliedpapers.core.printed import Elsewhere, split_published
 from appliedpapers.core.progress import Progress, SilentProgress
-from appliedpapers.core.results import (
-    Elsewhere,
-    RunFacts,
-    build_results,
-    split_published,
-    write_results,
-)
+from appliedpapers.core.results import RunFacts, build_results, write_results
 from appliedpapers.core.sources import load_dataset
 from appliedpapers.pipelines import DEFAULT_STORE
 from appliedpapers.pipelines.run_fit import Fitter

@@ -13,12 +13,12 @@ from pydantic import Field
 from appliedpapers.core.config import Section, TaskConfig
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.evaluation import MetricScores, PublishedFigure, Scored, slices_of
+from appliedpapers.core.printed import split_published
 from appliedpapers.core.results import (
     Contender,
     RunFacts,
     build_results,
     read_results,
-    split_published,
     validate_results,
     write_results,
 )

@@ -16,13 +16,11 @@ import pytest
 
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.fetching import data_home, fetch, git_blob_id
 from appliedpapers.core.sources import (
     DatasetCatalog,
     PublishedDataset,
     RemoteFile,
-    data_home,
-    fetch,
-    git_blob_id,
     list_datasets,
     load_dataset,
 )

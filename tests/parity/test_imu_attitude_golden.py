@@ -12,7 +12,6 @@ from appliedpapers.plugins.imu_attitude.rotations import (
     angle_between,
     error_quaternion,
     heading_error,
-    inclination_error,
     normalise,
     roll_pitch,
     total_error,
@@ -24,6 +23,11 @@ FLOAT32_DEG = 1e-3
 GIMBAL = 517  # pitch 90 deg: roll is not defined there
 HEADING_IS_NAN = (514, 516)  # where the reference divides 0 by 0; both orientations differ by no heading
 PAIRS = {"full": ("est", "ref"), "att": ("att_est", "att_ref")}
+
+
+def inclination_error(error):
+    """Return the angle between both directions of up in radians (Data 6(7):72)."""
+    return 2 * np.arctan2(np.hypot(error[..., 1], error[..., 2]), np.hypot(error[..., 0], error[..., 3]))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from appliedpapers.core.evaluation import (
     slices_of,
 )
 from appliedpapers.core.model import Model
-from appliedpapers.core.results import Contender, Elsewhere, RunFacts, build_results
+from appliedpapers.core.printed import Elsewhere
+from appliedpapers.core.results import Contender, RunFacts, build_results
 
 COMMAND = "apps run frets --preset default --set model.horizon=96"
 ENVIRONMENT = {"applied-papers": "0.1.0", "python": "3.11.9", "torch": "2.13.0", "device": "cpu, 2 threads"}

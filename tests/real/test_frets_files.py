@@ -8,6 +8,7 @@ import gzip
 import numpy as np
 import pytest
 
+from appliedpapers.plugins.frets.config import DataConfig
 from appliedpapers.plugins.frets.readers import read_panel
 
 pytestmark = pytest.mark.shared
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.shared
 )
 def test_a_published_file_is_read_whole_and_unchanged(shared, file, options, shape, freq, first, last):
     path = shared / "data" / "frets" / file
-    panel = read_panel(path, **options)
+    panel = read_panel(path, DataConfig(**options))
     assert panel.values.shape == shape
     assert panel.freq == freq
     assert [str(stamp)[:13] for stamp in panel.ds[[0, -1]]] == [first, last]

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pyarrow import csv
 
 from appliedpapers.core.errors import DataError
@@ -132,22 +131,6 @@ def read_names(path: Path) -> dict[str, list[str]]:
                 hint=_AGAIN,
             )
     return names
-
-
-def impossible_costs(item: NDArray[np.int16], cost: NDArray[np.int16], label: NDArray[np.int8]) -> float:
-    """Return the share of negatives whose item never has that cost among positives.
-
-    Negatives were sampled with the cost of the positive, so the pair alone tells many of them: 12.6 % over
-    all rows of the published form, which every published figure could exploit.
-
-    Args:
-        item: Codes, ``(rows,)``.
-        cost: Codes, ``(rows,)``.
-        label: 0 or 1, ``(rows,)``.
-    """
-    seen = np.zeros((SIZES["item"], SIZES["cost"]), np.bool_)
-    seen[item[label == 1], cost[label == 1]] = True
-    return float(1 - seen[item[label == 0], cost[label == 0]].mean())
 
 
 def _read_cells(path: Path, columns: Sequence[str]) -> pa.Table:

@@ -67,24 +67,24 @@ def _far_outside(value: float, others: Array) -> bool:
 
 
 def remove_sentinels(
-    values: Array, policy: Literal["auto"] | Sequence[float] | None
+    values: Array, policy: Literal["auto", "keep"] | Sequence[float]
 ) -> tuple[Array, str | None]:
     """Make sentinels missing.
 
     Args:
         values: ``(T, N)``; not changed.
-        policy: ``"auto"`` detects them, a list names them, None keeps every value.
+        policy: ``"auto"`` detects them, a list names them, ``"keep"`` leaves every value.
 
     Returns:
         The values with NaN in place of sentinels, and a sentence for the report; None when nothing was found.
     """
-    found = find_sentinels(values) if policy is None or policy == "auto" else _named(values, policy)
+    found = find_sentinels(values) if isinstance(policy, str) else _named(values, policy)
     if not found:
         return values, None
     listed = ", ".join(f"{value:g}" for value in dict.fromkeys(item.value for item in found))
     count, series = sum(item.count for item in found), len({item.column for item in found})
     counted = f"{count:,} values in {series} series that look like a sentinel ({listed})"
-    if policy is None:
+    if policy == "keep":
         return values, f"sentinels kept as values on request: {counted}"
     cleaned = values.copy()
     for item in found:

@@ -11,11 +11,17 @@ from appliedpapers.core.data import Dataset, Provenance
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset, RemoteFile
 from appliedpapers.core.tables import kind_of, read_table
 from appliedpapers.plugins.frets.cleaning import find_sentinels
-from appliedpapers.plugins.frets.config import FretsConfig
-from appliedpapers.plugins.frets.observations import Sentinels, clean_panel
+from appliedpapers.plugins.frets.config import DataConfig, FretsConfig
+from appliedpapers.plugins.frets.observations import clean_panel
 from appliedpapers.plugins.frets.panel import SeriesPanel
-from appliedpapers.plugins.frets.readers import panel_from_table, read_long, read_panel, series_files
-from appliedpapers.plugins.frets.simulator import Faults, simulate
+from appliedpapers.plugins.frets.readers import (
+    panel_from_table,
+    read_long,
+    read_panel,
+    series_files,
+    with_iso_dates,
+)
+from appliedpapers.plugins.frets.simulator import simulate
 from appliedpapers.plugins.frets.splits import (
     ETT_HOURLY,
     Cut,
@@ -25,7 +31,7 @@ from appliedpapers.plugins.frets.splits import (
     require_complete,
     rolling,
 )
-from appliedpapers.plugins.frets.tables import ColumnNames, is_readable, read_cells
+from appliedpapers.plugins.frets.tables import is_readable, read_cells
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -119,17 +125,16 @@ class FretsDatasets(DatasetCatalog[FretsConfig]):
     def simulated(self, config: FretsConfig) -> Dataset:
         """Simulate electricity load (data card ``simulated-load``)."""
         wanted = config.data.simulator
-        faults = Faults(**wanted.model_dump(exclude={"series", "steps"}))
-        simulated = simulate(config.seed, wanted.series, wanted.steps, faults=faults)
+        simulated = simulate(wanted, config.seed)
         # a panel cannot hold a repeated hour: the table is refused as a file with one would be
         panel = (
             panel_from_table(simulated.table(), freq=simulated.panel.freq, source="simulated load")
-            if faults.duplicated_hour
+            if wanted.duplicated_hour
             else simulated.panel
         )
         panel = clean_panel(
             panel,
-            sentinels=sentinel_policy(config),
+            sentinels=config.data.sentinels,
             method=config.data.impute,
             season=config.data.season,
             source="simulated load",
@@ -139,73 +144,30 @@ class FretsDatasets(DatasetCatalog[FretsConfig]):
 
     def from_user(self, path: Path, config: FretsConfig) -> Dataset:
         """Read the user's own series."""
-        panel = read_user_panel(path, config)
+        panel = read_panel(path, config.data)
         provenance = Provenance.of_user(path, series_files(path))
         return build_dataset(panel, config, name=path.name, provenance=provenance, own=True)
 
     def from_published(self, entry: PublishedDataset, folder: Path, config: FretsConfig) -> Dataset:
         """Open a published file, whose bytes were checked."""
-        panel = read_panel(
-            folder / entry.files[0].path,
-            **_READING.get(entry.id, {}),
-            sentinels=sentinel_policy(config),
-            impute=config.data.impute,
-            season=config.data.season,
-        )
+        # the layout of our own files is not the user's to choose
+        wanted = config.data.model_dump(include={"sentinels", "impute", "season"})
+        panel = read_panel(folder / entry.files[0].path, DataConfig(**wanted, **_READING.get(entry.id, {})))
         return build_dataset(panel, config, name=entry.id, provenance=entry.provenance(folder))
 
     def inputs(self, path: Path, config: FretsConfig) -> pa.Table:
         """Read the past that a forecast looks back on: a long file as it is, others as a long table."""
-        data, names = config.data, column_names(config)
+        data, names = config.data, config.data.columns
         if not is_readable(path) or read_cells(path, data.layout, names).layout == "long":
             # text is CSV, however the file is called
             table = read_table(path, kind_of(path) or ("csv" if is_readable(path) else None))
+            table = with_iso_dates(table, names.ds, data.date_format)
             usual = {names.id: "unique_id", names.ds: "ds", names.y: "y"}
             return table.rename_columns([usual.get(name, name) for name in table.column_names])
-        return read_long(
-            path,
-            layout=data.layout,
-            columns=names,
-            date_format=data.date_format,
-            freq=data.freq,
-            start=data.start,
-        )
+        return read_long(path, data)
 
 
 DATASETS = FretsDatasets()
-
-
-def read_user_panel(path: Path, config: FretsConfig) -> SeriesPanel:
-    """Read a file or folder by the options of ``config.data``.
-
-    Raises:
-        DataError: The files break the contract.
-    """
-    data = config.data
-    return read_panel(
-        path,
-        layout=data.layout,
-        columns=column_names(config),
-        date_format=data.date_format,
-        freq=data.freq,
-        start=data.start,
-        sentinels=sentinel_policy(config),
-        impute=data.impute,
-        season=data.season,
-        exogenous=data.exogenous,
-    )
-
-
-def column_names(config: FretsConfig) -> ColumnNames:
-    """Return the names of the columns of a long file."""
-    columns = config.data.columns
-    return ColumnNames(columns.id, columns.ds, columns.y)
-
-
-def sentinel_policy(config: FretsConfig) -> Sentinels:
-    """Return what the readers do with sentinels; None keeps them."""
-    policy = config.data.sentinels
-    return None if policy == "keep" else policy
 
 
 def build_dataset(

@@ -18,7 +18,7 @@ from appliedpapers.plugins.frets.timestamps import Calendar, find_calendar, fixe
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Sentinels = Literal["auto"] | Sequence[float] | None
+Sentinels = Literal["auto", "keep"] | Sequence[float]
 
 _NOTED = 5
 _SEASONS = {"B": 5, "W": 52, "MS": 12, "ME": 12, "QS": 4, "QE": 4, "YS": 1, "YE": 1}

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.schema import Violation, violations_table
-from appliedpapers.plugins.frets.cleaning import Imputation
-from appliedpapers.plugins.frets.observations import Observations, Sentinels, assemble
+from appliedpapers.plugins.frets.config import ColumnsConfig, DataConfig
+from appliedpapers.plugins.frets.observations import Observations, assemble
 from appliedpapers.plugins.frets.panel import SeriesPanel
-from appliedpapers.plugins.frets.tables import Cells, ColumnNames, Layout, is_readable, read_cells
+from appliedpapers.plugins.frets.tables import Cells, is_readable, read_cells
 from appliedpapers.plugins.frets.timestamps import (
     ISO_HINT,
     MixedFormatsError,
@@ -33,35 +33,16 @@ if TYPE_CHECKING:
 _ROWS_NAMED = 5
 
 
-def read_panel(
-    path: Path,
-    *,
-    layout: Layout | Literal["auto"] = "auto",
-    columns: ColumnNames | None = None,
-    date_format: str | None = None,
-    freq: str | None = None,
-    start: str | None = None,
-    sentinels: Sentinels = "auto",
-    impute: Imputation | None = None,
-    season: int | None = None,
-    exogenous: Literal["refuse", "drop"] = "refuse",
-) -> SeriesPanel:
+def read_panel(path: Path, data: DataConfig) -> SeriesPanel:
     """Read a file of series, or a folder of files of one layout.
 
     The order of rows and of columns changes nothing: series are sorted by name, rows by time.
 
     Args:
         path: ``.csv``, ``.txt``, ``.tsv`` (each also ``.gz``) or ``.parquet``; or a folder of such files.
-        layout: ``long`` (one row a value), ``wide`` (a date column and one column a series), ``headless``
-            (numbers alone, one column a series), or ``auto`` to tell them apart by the first line.
-        columns: Names of the columns of a long file.
-        date_format: strptime format of the dates, where they are not ISO 8601.
-        freq: pandas offset alias; inferred from the commonest step when None.
-        start: Timestamp of the first row of a headless file.
-        sentinels: ``"auto"`` finds values such as -9999, a list names them, None keeps them.
-        impute: How gaps inside a series are filled; None leaves them missing.
-        season: Steps of a season for ``impute="seasonal"``; by default a day, a week or a year by ``freq``.
-        exogenous: What to do with further columns of a long file; FreTS itself has no use for them.
+        data: How it is read. Layouts are ``long`` (one row a value), ``wide`` (a date column and one column
+            a series) and ``headless`` (numbers alone, one column a series); ``auto`` tells them apart by the
+            first line.
 
     Returns:
         The panel; its notes tell of sentinels, gaps, imputations, ragged ends and series left out.
@@ -70,25 +51,13 @@ def read_panel(
         DataError: The files break the contract; every bad cell is in ``violations``.
         ConfigError: ``freq``, ``start`` or ``date_format`` is not valid.
     """
-    names = columns or ColumnNames()
-    cells = [read_cells(file, layout, names) for file in series_files(path)]
+    cells = [read_cells(file, data.layout, data.columns) for file in series_files(path)]
     _require_one_layout(path, cells)
-    if cells[0].layout == "headless":
-        seen = _from_headless(cells, freq, start)
-    else:
-        seen = _from_dated(cells, names, date_format, exogenous)
-    return assemble(seen, freq=freq, sentinels=sentinels, method=impute, season=season)
+    seen = _observed(cells, data, data.exogenous)
+    return assemble(seen, freq=data.freq, sentinels=data.sentinels, method=data.impute, season=data.season)
 
 
-def read_long(
-    path: Path,
-    *,
-    layout: Layout | Literal["auto"] = "auto",
-    columns: ColumnNames | None = None,
-    date_format: str | None = None,
-    freq: str | None = None,
-    start: str | None = None,
-) -> pa.Table:
+def read_long(path: Path, data: DataConfig) -> pa.Table:
     """Read a wide or headless file as a long table ``unique_id, ds, y``, values as they stand there.
 
     What a column lacks after its last value is left out: that series ends there. The arguments are those of
@@ -100,12 +69,7 @@ def read_long(
     """
     import pyarrow as pa
 
-    names = columns or ColumnNames()
-    cells = [read_cells(path, layout, names)]
-    headless = cells[0].layout == "headless"
-    seen = (
-        _from_headless(cells, freq, start) if headless else _from_dated(cells, names, date_format, "refuse")
-    )
+    seen = _observed([read_cells(path, data.layout, data.columns)], data, "refuse")
     order = np.lexsort((seen.stamps, seen.code))
     code, stamps, y = seen.code[order], seen.stamps[order], seen.y[order]
     last = np.full(len(seen.names), np.datetime64("NaT", "us"))
@@ -121,23 +85,36 @@ def read_long(
     )
 
 
-def panel_from_table(
-    table: pa.Table,
-    *,
-    freq: str | None = None,
-    sentinels: Sentinels = "auto",
-    impute: Imputation | None = None,
-    season: int | None = None,
-    source: str = "input",
-) -> SeriesPanel:
+def with_iso_dates(table: pa.Table, name: str, date_format: str | None) -> pa.Table:
+    """Return a table whose dates are ISO 8601 wherever :func:`read_panel` understands them.
+
+    Args:
+        table: Cells as they were read, not yet checked.
+        name: The date column; a table without it is returned as it is.
+        date_format: strptime format, where dates are not ISO 8601.
+    """
+    import pyarrow as pa
+
+    kind = table.schema.field(name).type if name in table.column_names else pa.null()
+    if not (pa.types.is_string(kind) or (date_format and pa.types.is_integer(kind))):
+        return table
+    given = table[name].cast(pa.string())
+    try:
+        parsed = parse_timestamps(given.to_pandas(), date_format)
+    except MixedFormatsError:
+        # the check of the table names what is no timestamp
+        return table
+    texts = np.where(parsed.bad, given.to_numpy(), np.datetime_as_string(parsed.stamps))
+    at = table.column_names.index(name)
+    return table.set_column(at, name, pa.array(texts.tolist(), pa.string()))
+
+
+def panel_from_table(table: pa.Table, *, freq: str | None = None, source: str = "input") -> SeriesPanel:
     """Arrange a validated long table as a panel.
 
     Args:
         table: ``unique_id`` string, ``ds`` timestamp, ``y`` float64; further columns are ignored.
         freq: pandas offset alias; inferred when None.
-        sentinels: As in :func:`read_panel`.
-        impute: As in :func:`read_panel`.
-        season: As in :func:`read_panel`.
         source: What to call the table in messages; rows count from 1.
 
     Raises:
@@ -163,7 +140,7 @@ def panel_from_table(
         file=np.zeros(len(stamps), np.int64),
         line=np.arange(1, len(stamps) + 1, dtype=np.int64),
     )
-    return assemble(seen, freq=freq, sentinels=sentinels, method=impute, season=season)
+    return assemble(seen, freq=freq, sentinels="auto", method=None, season=None)
 
 
 def series_files(path: Path) -> list[Path]:
@@ -192,6 +169,12 @@ def _require_one_layout(path: Path, cells: list[Cells]) -> None:
             f"{path}: {cells[0].file} is {cells[0].layout} and {other.file} is {other.layout}.",
             hint="Put files of one layout into a folder, or name the layout with --set data.layout=....",
         )
+
+
+def _observed(cells: list[Cells], data: DataConfig, exogenous: Literal["refuse", "drop"]) -> Observations:
+    if cells[0].layout == "headless":
+        return _from_headless(cells, data.freq, data.start)
+    return _from_dated(cells, data.columns, data.date_format, exogenous)
 
 
 def _from_headless(cells: list[Cells], freq: str | None, start: str | None) -> Observations:
@@ -231,7 +214,7 @@ def _from_headless(cells: list[Cells], freq: str | None, start: str | None) -> O
 
 
 def _from_dated(
-    cells: list[Cells], names: ColumnNames, date_format: str | None, exogenous: Literal["refuse", "drop"]
+    cells: list[Cells], names: ColumnsConfig, date_format: str | None, exogenous: Literal["refuse", "drop"]
 ) -> Observations:
     bad: list[Violation] = []
     parts = []
@@ -247,7 +230,7 @@ def _from_dated(
 def _from_long(
     cells: Cells,
     number: int,
-    names: ColumnNames,
+    names: ColumnsConfig,
     date_format: str | None,
     exogenous: Literal["refuse", "drop"],
     bad: list[Violation],
@@ -282,7 +265,7 @@ def _from_long(
 
 
 def _from_wide(
-    cells: Cells, number: int, names: ColumnNames, date_format: str | None, bad: list[Violation]
+    cells: Cells, number: int, names: ColumnsConfig, date_format: str | None, bad: list[Violation]
 ) -> Observations:
     columns = [str(name) for name in cells.frame.columns]
     ds_name = names.ds if names.ds in columns else columns[0]

@@ -131,11 +131,9 @@ class Oracle(Baseline):
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
         """Simulate again, with the truth this time."""
-        from appliedpapers.plugins.frets.simulator import Faults, simulate
+        from appliedpapers.plugins.frets.simulator import simulate
 
-        wanted = self.config.data.simulator
-        faults = Faults(**wanted.model_dump(exclude={"series", "steps"}))
-        self.truth = simulate(self.config.seed, wanted.series, wanted.steps, faults=faults)
+        self.truth = simulate(self.config.data.simulator, self.config.seed)
         return self
 
     def predict(self, split: Split) -> Forecast:

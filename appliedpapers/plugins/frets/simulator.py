@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from appliedpapers.plugins.frets.config import SimulatorConfig
 from appliedpapers.plugins.frets.panel import SeriesPanel
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Bools = NDArray[np.bool_]
 SENTINEL = -9999.0
 """What a faulty logger writes instead of a missing value."""
 
+_START = np.datetime64("2022-01-01", "h")
 _HOURS_A_YEAR = 8766.0
 _HEATING_BELOW, _COOLING_ABOVE = 16.0, 22.0
 _TEMPERATURE_PHI, _TEMPERATURE_SIGMA = 0.97, 0.7
@@ -37,25 +39,6 @@ _FACTOR_PHI, _NOISE_PHI, _NOISE_SIGMA = 0.9, 0.7, 0.02
 _WARMEST_DAY = 200  # days after New Year: 20 July
 _MISSING_RATE, _SENTINEL_RATE, _OUTLIER_RATE, _OUTLIER_SIGMAS = 0.01, 0.002, 0.001, 8.0
 _erf = np.frompyfunc(math.erf, 1, 1)
-
-
-@dataclass(frozen=True)
-class Faults:
-    """Which faults to put into the data; all off by default. None of them changes the rest of the data.
-
-    Attributes:
-        level_shift: One lasting step per series, 15 to 30 % of its level, up or down, in the middle 60 %.
-        missing: 1 % of the values become NaN.
-        sentinel: 0.2 % of the values become :data:`SENTINEL`.
-        duplicated_hour: The hour repeated at each autumn clock change, see :meth:`Simulated.table`.
-        outliers: 0.1 % of the values are off by 8 standard deviations of the series' own noise.
-    """
-
-    level_shift: bool = False
-    missing: bool = False
-    sentinel: bool = False
-    duplicated_hour: bool = False
-    outliers: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,36 +156,25 @@ def expected_hinge(mean: Floats, deviation: Floats) -> Floats:
     return expected
 
 
-def simulate(
-    seed: int = 2021,
-    n_series: int = 8,
-    steps: int = 17_520,
-    start: str = "2022-01-01",
-    faults: Faults | None = None,
-) -> Simulated:
-    """Simulate hourly loads.
+def simulate(wanted: SimulatorConfig, seed: int) -> Simulated:
+    """Simulate hourly loads; a fault leaves the rest of the data as it is.
+
+    A level shift is one lasting step of each series, by 15 to 30 % of its level, in the middle 60 %; 1 % of
+    values go missing, 0.2 % become :data:`SENTINEL`, 0.1 % are off by 8 standard deviations of the series'
+    own noise; for the repeated hour see :meth:`Simulated.table`.
 
     Args:
+        wanted: Numbers of series N and hours T, and the faults.
         seed: The same seed gives the same bytes.
-        n_series: Number of series N.
-        steps: Number of hours T.
-        start: First timestamp, ISO 8601, at a full hour.
-        faults: Faults to put in; none by default.
-
-    Raises:
-        ValueError: ``n_series`` or ``steps`` is below 1.
     """
-    if n_series < 1 or steps < 1:
-        raise ValueError(f"n_series and steps must be at least 1, not {n_series} and {steps}")
-    faults = faults or Faults()
+    n_series, steps = wanted.series, wanted.steps
     # One stream for each purpose, so that a fault switched on leaves everything else as it was.
     streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(6)]
     parameters = _draw_parameters(streams[0], n_series)
     phi = np.array([_TEMPERATURE_PHI, _FACTOR_PHI] + [_NOISE_PHI] * n_series)
     sigma = np.concatenate([[_TEMPERATURE_SIGMA, 1.0], _NOISE_SIGMA * parameters.c])
     states = _autoregression(streams[1], phi, sigma, steps)
-    begin = np.datetime64(start, "h")
-    ds = (begin + np.arange(steps)).astype("datetime64[us]")
+    ds = (_START + np.arange(steps)).astype("datetime64[us]")
     temperature = _mean_temperature(np.arange(steps), ds[0], parameters) + states[:, 0]
     components = _calendar_parts(np.arange(steps), ds[0], parameters)
     components["heating"] = np.maximum(_HEATING_BELOW - temperature, 0)[:, None] * parameters.u
@@ -211,16 +183,16 @@ def simulate(
     components["noise"] = states[:, 2:]
     shape = (steps, n_series)
     components["shift"] = (
-        _level_shift(streams[2], shape, parameters.c) if faults.level_shift else np.zeros(shape)
+        _level_shift(streams[2], shape, parameters.c) if wanted.level_shift else np.zeros(shape)
     )
-    outliers = _outliers(streams[3], shape, parameters.c) if faults.outliers else np.zeros(shape)
+    outliers = _outliers(streams[3], shape, parameters.c) if wanted.outliers else np.zeros(shape)
     components["outliers"] = outliers
     values = _total(components)
-    missing = _some(streams[4], shape, _MISSING_RATE if faults.missing else 0.0)
-    sentinel = _some(streams[5], shape, _SENTINEL_RATE if faults.sentinel else 0.0) & ~missing
+    missing = _some(streams[4], shape, _MISSING_RATE if wanted.missing else 0.0)
+    sentinel = _some(streams[5], shape, _SENTINEL_RATE if wanted.sentinel else 0.0) & ~missing
     values[missing] = np.nan
     values[sentinel] = SENTINEL
-    duplicated = _clock_changes(ds) if faults.duplicated_hour else np.zeros(steps, dtype=np.bool_)
+    duplicated = _clock_changes(ds) if wanted.duplicated_hour else np.zeros(steps, dtype=np.bool_)
     width = len(str(n_series))
     names = tuple(f"load-{i + 1:0{width}d}" for i in range(n_series))
     return Simulated(

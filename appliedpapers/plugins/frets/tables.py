@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError, did_you_mean
+from appliedpapers.plugins.frets.config import ColumnsConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,15 +25,6 @@ Layout = Literal["long", "wide", "headless"]
 TEXT_SUFFIXES = (".csv", ".txt", ".tsv", ".dat")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>", "#N/A")
-
-
-@dataclass(frozen=True)
-class ColumnNames:
-    """Names of the columns of a long file; ``ds`` names the date column of a wide one too."""
-
-    id: str = "unique_id"
-    ds: str = "ds"
-    y: str = "y"
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ class Cells:
     lines: NDArray[np.int64]
 
 
-def read_cells(path: Path, layout: Layout | Literal["auto"], names: ColumnNames) -> Cells:
+def read_cells(path: Path, layout: Layout | Literal["auto"], names: ColumnsConfig) -> Cells:
     """Read one file.
 
     Raises:
@@ -89,7 +81,7 @@ def is_readable(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".") and bool(plain) and plain[-1] in known
 
 
-def _settle_layout(cells: Cells, layout: Layout | Literal["auto"], names: ColumnNames) -> Layout:
+def _settle_layout(cells: Cells, layout: Layout | Literal["auto"], names: ColumnsConfig) -> Layout:
     columns = list(cells.frame.columns)
     if layout == "headless":
         raise DataError(
@@ -177,7 +169,7 @@ def _absent(path: Path) -> DataError:
     return DataError(f"{path}: no such file.", hint="Check the path.")
 
 
-def _read_text(file: str, text: str, layout: Layout | Literal["auto"], names: ColumnNames) -> Cells:
+def _read_text(file: str, text: str, layout: Layout | Literal["auto"], names: ColumnsConfig) -> Cells:
     first = len(text) - len(text.lstrip("\n \t"))
     blank_above = text.count("\n", 0, first)
     head = text[first:].split("\n", 1)[0]
@@ -204,7 +196,7 @@ def _read_text(file: str, text: str, layout: Layout | Literal["auto"], names: Co
 
 
 def _parse(
-    file: str, text: str, separator: str, fields: list[str], skip: int, headless: bool, names: ColumnNames
+    file: str, text: str, separator: str, fields: list[str], skip: int, headless: bool, names: ColumnsConfig
 ) -> pd.DataFrame:
     import pandas as pd
 

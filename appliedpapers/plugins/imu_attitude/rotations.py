@@ -109,12 +109,6 @@ def heading_error(error: ArrayLike) -> Floats:
     return 2 * np.arctan2(np.abs(e[..., 3]), np.abs(e[..., 0]))
 
 
-def inclination_error(error: ArrayLike) -> Floats:
-    """Return the angle between both directions of up in radians, 0 to pi (Data 6(7):72)."""
-    e = np.asarray(error, dtype=np.float64)
-    return 2 * np.arctan2(np.hypot(e[..., 1], e[..., 2]), np.hypot(e[..., 0], e[..., 3]))
-
-
 def enu_to_ned(quaternion: ArrayLike) -> Floats:
     """Return orientations against north-east-down for orientations against east-north-up, and back."""
     return multiply(_ENU_TO_NED, quaternion)

@@ -70,13 +70,3 @@ def reference_to_enu(quaternion: ArrayLike, data: DataConfig) -> Floats:
     ordered = np.roll(values, 1, axis=-1) if data.quat_order == "xyzw" else values
     unit = normalise(ordered)
     return enu_to_ned(unit) if data.frame == "NED" else unit
-
-
-def reference_from_enu(quaternion: ArrayLike, data: DataConfig) -> Floats:
-    """Return quaternions in the user's frame and order, ``(..., 4)``, of unit quaternions to ENU.
-
-    With :func:`reference_to_enu` they may come back with the other sign, which is the same orientation.
-    """
-    values = np.asarray(quaternion, dtype=np.float64)
-    framed = enu_to_ned(values) if data.frame == "NED" else values
-    return np.roll(framed, -1, axis=-1) if data.quat_order == "xyzw" else framed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ import numpy as np
 from appliedpapers.core.data import PARTS, Dataset, Provenance
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.errors import ConfigError
-from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset, fetch
+from appliedpapers.core.fetching import fetch
+from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset
 from appliedpapers.plugins.pansharpening.config import PansharpeningConfig
 from appliedpapers.plugins.pansharpening.published_data import PUBLISHED, entry_of
 from appliedpapers.plugins.pansharpening.published_scenes import WALD, open_published, san_francisco
@@ -145,13 +147,7 @@ DATASETS = PansharpeningDatasets()
 def _simulated_items(config: PansharpeningConfig, part: str, count: int) -> list[SceneItem]:
     wanted = config.simulator
     shape = {"size": wanted.size, "ratio": wanted.ratio, "bands": wanted.bands}
-    options = SceneOptions(
-        noise=wanted.noise,
-        nonlinear=wanted.nonlinear,
-        misregistered=wanted.misregistered,
-        dead_bands=wanted.dead_bands,
-        nodata=wanted.nodata,
-    )
+    options = SceneOptions(**wanted.model_dump(include={field.name for field in fields(SceneOptions)}))
     optics = optics_of(config, wanted.ratio, wanted.bands)
     return [
         SimulatedItem(f"{part}-{number:04d}", _seed(config, part, number), options, shape, optics)

@@ -13,7 +13,8 @@ from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.evaluation import Material
 from appliedpapers.core.features.encoded import EncodedField, EncodedRows
 from appliedpapers.core.model import FitContext
-from appliedpapers.core.results import Contender, RunFacts, build_results, split_published
+from appliedpapers.core.printed import split_published
+from appliedpapers.core.results import Contender, RunFacts, build_results
 from appliedpapers.core.verdict import verdict
 from appliedpapers.plugins.finalmlp.baselines import FinalMlpWithout, rivals, without_column
 from appliedpapers.plugins.finalmlp.config import BASELINES, FinalMlpConfig

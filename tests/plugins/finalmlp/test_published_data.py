@@ -21,7 +21,6 @@ from appliedpapers.plugins.finalmlp.frappe import (
     SIZES,
     SPLITS,
     frappe_table,
-    impossible_costs,
     prepare_frappe,
     read_libsvm,
     read_names,
@@ -172,6 +171,13 @@ def test_absent_and_empty_files_are_refused(tmp_path):
     (tmp_path / SPLITS[0]).write_text("")
     with pytest.raises(DataError, match="cannot be read"):
         frappe_table(tmp_path)
+
+
+def impossible_costs(item, cost, label):
+    """Return the share of negatives whose item never has that cost among positives."""
+    seen = np.zeros((SIZES["item"], SIZES["cost"]), np.bool_)
+    seen[item[label == 1], cost[label == 1]] = True
+    return float(1 - seen[item[label == 0], cost[label == 0]].mean())
 
 
 def test_impossible_costs_counts_negatives_whose_item_never_has_that_cost():

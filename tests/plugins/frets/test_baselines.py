@@ -14,6 +14,7 @@ from appliedpapers.plugins.frets.baselines import (
     SeasonalNaive,
     find_period,
 )
+from appliedpapers.plugins.frets.config import SimulatorConfig
 from appliedpapers.plugins.frets.moments import WindowMoments
 from appliedpapers.plugins.frets.simulator import simulate
 from appliedpapers.plugins.frets.windows import WindowArrays
@@ -148,7 +149,7 @@ def test_ridge_forecast_of_a_window_ignores_what_comes_after_its_cutoff():
 
 @pytest.fixture(scope="module")
 def load():
-    simulated = simulate(n_series=3, steps=3_000)
+    simulated = simulate(SimulatorConfig(series=3, steps=3_000), 2021)
     values = simulated.panel.values
     scaled = (values - values[:1800].mean(0)) / values[:1800].std(0)
     return scaled, simulated.panel.ds

@@ -8,7 +8,8 @@ from small_frets import HORIZON, PLAIN, configured, dataset_of, fitted, panel_of
 
 from appliedpapers.core.evaluation import Material
 from appliedpapers.core.model import FitContext
-from appliedpapers.core.results import Contender, RunFacts, build_results, split_published
+from appliedpapers.core.printed import split_published
+from appliedpapers.core.results import Contender, RunFacts, build_results
 from appliedpapers.plugins.frets import learner
 from appliedpapers.plugins.frets.data import DATASETS
 from appliedpapers.plugins.frets.evaluation import EVALUATION

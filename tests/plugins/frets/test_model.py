@@ -194,12 +194,28 @@ def test_a_long_input_with_other_column_names_and_a_horizon_is_read(model, tmp_p
 
 @pytest.mark.parametrize(("name", "separator"), [("x.csv", ";"), ("x.tsv", "\t"), ("x.txt", ";")])
 def test_a_long_file_that_trains_is_predicted_whatever_separates_its_cells(model, tmp_path, name, separator):
-    frame = past_of(PANEL).to_pandas()
+    frame = past_of(PANEL, len(PANEL.ds)).to_pandas()
     frame.to_csv(tmp_path / name, index=False, sep=separator)
     assert DATASETS.from_user(tmp_path / name, model.config).train.num_rows
     answer = predict_all(model, DATASETS.inputs(tmp_path / name, model.config))
-    expected = predict_all(model, past_of(PANEL))
+    expected = predict_all(model, past_of(PANEL, len(PANEL.ds)))
     np.testing.assert_allclose(forecasts(answer), forecasts(expected))
+
+
+def test_a_long_file_is_predicted_with_the_dates_that_it_trains_with(model, tmp_path):
+    frame = past_of(PANEL, len(PANEL.ds)).to_pandas()
+    frame["ds"] = frame["ds"].dt.strftime("%d.%m.%Y %H:%M")
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    expected = forecasts(predict_all(model, past_of(PANEL, len(PANEL.ds))))
+    config = configured("data.date_format=%d.%m.%Y %H:%M")
+    assert DATASETS.from_user(tmp_path / "x.csv", config).train.num_rows
+    np.testing.assert_allclose(
+        forecasts(predict_all(model, DATASETS.inputs(tmp_path / "x.csv", config))), expected
+    )
+    frame.loc[3, "ds"] = "soon"
+    frame.to_csv(tmp_path / "y.csv", index=False)
+    violations = predict_usable(model, DATASETS.inputs(tmp_path / "y.csv", config)).violations
+    assert [(item.row, item.value) for item in violations][:1] == [(4, "soon")]
 
 
 # -- strangers

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.plugins.frets.cleaning import impute
+from appliedpapers.plugins.frets.config import ColumnsConfig, DataConfig
 from appliedpapers.plugins.frets.observations import season_of
 from appliedpapers.plugins.frets.panel import SeriesPanel
 from appliedpapers.plugins.frets.readers import panel_from_table, read_panel
-from appliedpapers.plugins.frets.tables import ColumnNames
 
 FILES = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -56,9 +56,13 @@ def assert_same(a: SeriesPanel, b: SeriesPanel) -> None:
     np.testing.assert_array_equal(a.values, b.values)
 
 
+def read(path: Path, **options) -> SeriesPanel:
+    return read_panel(path, DataConfig(**options))
+
+
 def refused(path: Path, **options) -> DataError:
     with pytest.raises(DataError) as caught:
-        read_panel(path, **options)
+        read(path, **options)
     assert caught.value.hint
     return caught.value
 
@@ -76,14 +80,14 @@ def test_long_wide_parquet_and_packed_forms_of_the_same_data_give_the_same_panel
     wide.to_parquet(tmp_path / "wide.parquet")
     wide.to_csv(tmp_path / "numbered.csv")
     wide.to_csv(tmp_path / "semicolons.csv", index=False, sep=";", lineterminator="\r\n")
-    expected = read_panel(tmp_path / "long.csv")
+    expected = read(tmp_path / "long.csv")
     assert expected.unique_ids == ("a", "b")
     assert expected.freq == "h"
     assert expected.values.shape == (30, 2)
     assert expected.ds.dtype == "M8[us]"
     np.testing.assert_array_equal(expected.values[:, 1], long["y"][:30])
     for other in tmp_path.iterdir():
-        assert_same(read_panel(other), expected)
+        assert_same(read(other), expected)
 
 
 @FILES
@@ -92,7 +96,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path, order):
     frame = long_frame(steps=12)
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.iloc[order].to_csv(tmp_path / "b.csv", index=False)
-    assert_same(read_panel(tmp_path / "b.csv"), read_panel(tmp_path / "a.csv"))
+    assert_same(read(tmp_path / "b.csv"), read(tmp_path / "a.csv"))
 
 
 @FILES
@@ -111,7 +115,7 @@ def test_values_and_names_survive_the_way_through_a_file(tmp_path, names, values
     ds = pd.date_range("2024-01-01", periods=8, freq="D")
     frame = pd.concat([pd.DataFrame({"unique_id": name, "ds": ds, "y": column}) for name in names])
     frame.to_csv(tmp_path / "a.csv", index=False)
-    panel = read_panel(tmp_path / "a.csv", sentinels=None)
+    panel = read(tmp_path / "a.csv", sentinels="keep")
     assert panel.unique_ids == tuple(sorted(names))
     np.testing.assert_array_equal(panel.values, np.repeat(column[:, None], len(names), axis=1))
 
@@ -124,7 +128,7 @@ def test_garbage_is_a_data_error_or_a_panel_and_nothing_else(tmp_path, suffix, c
     path = write(tmp_path / f"a{suffix}", packed)
     for options in ({}, {"freq": "D", "start": "2024-01-01"}):
         try:
-            panel = read_panel(path, **options)
+            panel = read(path, **options)
         except DataError:
             continue
         assert np.isfinite(panel.values).any()
@@ -132,7 +136,7 @@ def test_garbage_is_a_data_error_or_a_panel_and_nothing_else(tmp_path, suffix, c
 
 def test_numbers_without_header_need_a_start_and_a_step(tmp_path):
     path = write(tmp_path / "rates.txt.gz", gzip.compress(b"1,2\n3,4\n5,\n"))
-    panel = read_panel(path, freq="B", start="2024-01-05")
+    panel = read(path, freq="B", start="2024-01-05")
     assert panel.unique_ids == ("series_1", "series_2")
     assert [str(day)[:10] for day in panel.ds] == ["2024-01-05", "2024-01-08", "2024-01-09"]
     np.testing.assert_array_equal(panel.values, [[1, 2], [3, 4], [5, np.nan]])
@@ -141,9 +145,9 @@ def test_numbers_without_header_need_a_start_and_a_step(tmp_path):
     assert "--freq" in error.hint
     assert "--start" in error.hint
     with pytest.raises(ConfigError, match=r"data\.start"):
-        read_panel(path, freq="B", start="yesterday")
+        read(path, freq="B", start="yesterday")
     spaced = write(tmp_path / "spaced.txt", "1 2\n3 4\n")
-    assert read_panel(spaced, freq="D", start="2024-01-01").values.tolist() == [[1, 2], [3, 4]]
+    assert read(spaced, freq="D", start="2024-01-01").values.tolist() == [[1, 2], [3, 4]]
 
 
 def test_a_folder_is_read_as_one_dataset(tmp_path):
@@ -154,7 +158,7 @@ def test_a_folder_is_read_as_one_dataset(tmp_path):
     frame.iloc[:20].to_csv(parts / "1.csv", index=False)
     frame.iloc[20:].to_parquet(parts / "2.parquet", index=False)
     write(parts / "README.md", "not data")
-    assert_same(read_panel(parts), read_panel(tmp_path / "whole.csv"))
+    assert_same(read(parts), read(tmp_path / "whole.csv"))
 
     wide_frame(frame).to_csv(parts / "3.csv", index=False)
     assert "1.csv is long and 3.csv is wide" in refused(parts).message
@@ -166,18 +170,18 @@ def test_a_folder_is_read_as_one_dataset(tmp_path):
 def test_column_names_can_be_given_and_further_columns_are_refused_unless_dropped(tmp_path):
     frame = long_frame().rename(columns={"unique_id": "meter", "ds": "when", "y": "kw"})
     frame.to_csv(tmp_path / "a.csv", index=False)
-    names = ColumnNames("meter", "when", "kw")
-    expected = read_panel(tmp_path / "a.csv", columns=names)
+    names = ColumnsConfig(id="meter", ds="when", y="kw")
+    expected = read(tmp_path / "a.csv", columns=names)
     assert expected.unique_ids == ("a", "b")
     frame.assign(temperature=1.0).to_csv(tmp_path / "b.csv", index=False)
     error = refused(tmp_path / "b.csv", columns=names)
     assert "'temperature'" in error.message
     assert "exogenous" in error.message
-    dropped = read_panel(tmp_path / "b.csv", columns=names, exogenous="drop")
+    dropped = read(tmp_path / "b.csv", columns=names, exogenous="drop")
     np.testing.assert_array_equal(dropped.values, expected.values)
     assert any("temperature" in note for note in dropped.notes)
 
-    error = refused(tmp_path / "a.csv", columns=ColumnNames("meter", "wen", "kw"))
+    error = refused(tmp_path / "a.csv", columns=ColumnsConfig(id="meter", ds="wen", y="kw"))
     assert "column 'wen' is missing" in error.message
     assert "Did you mean 'when'?" in error.hint
 
@@ -185,12 +189,12 @@ def test_column_names_can_be_given_and_further_columns_are_refused_unless_droppe
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
 def test_headers_in_utf8_and_latin1_are_read(tmp_path, encoding):
     path = write(tmp_path / "a.csv", "date,Zürich\n2024-01-01,1\n2024-01-02,2\n".encode(encoding))
-    assert read_panel(path).unique_ids == ("Zürich",)
+    assert read(path).unique_ids == ("Zürich",)
 
 
 def test_an_identifier_may_read_na(tmp_path):
     path = write(tmp_path / "a.csv", "unique_id,ds,y\nNA,2024-01-01,1\nNA,2024-01-02,NA\nNA,2024-01-03,3\n")
-    panel = read_panel(path)
+    panel = read(path)
     assert panel.unique_ids == ("NA",)
     np.testing.assert_array_equal(panel.values[:, 0], [1, np.nan, 3])
 
@@ -211,7 +215,7 @@ def test_an_identifier_may_read_na(tmp_path):
 )
 def test_consistent_date_forms_are_understood(tmp_path, dates):
     path = write(tmp_path / "a.csv", "date,a\n" + "".join(f"{day},1\n" for day in dates))
-    panel = read_panel(path)
+    panel = read(path)
     assert [str(day) for day in panel.ds.astype("M8[D]")] == ["2020-02-09", "2020-02-10", "2020-02-11"]
     assert panel.freq == "D"
 
@@ -222,10 +226,10 @@ def test_day_and_month_that_cannot_be_told_apart_need_a_format(tmp_path):
     error = refused(path)
     assert "%d/%m/%Y or %m/%d/%Y" in error.message
     assert "date_format" in error.hint
-    assert read_panel(path, date_format="%d/%m/%Y").freq == "D"
-    assert read_panel(path, date_format="%m/%d/%Y").freq == "MS"
+    assert read(path, date_format="%d/%m/%Y").freq == "D"
+    assert read(path, date_format="%m/%d/%Y").freq == "MS"
     with pytest.raises(ConfigError, match="date_format"):
-        read_panel(path, date_format="%Q")
+        read(path, date_format="%Q")
 
 
 @pytest.mark.parametrize("other", ["2020/01/03", "03.01.2020"])
@@ -261,10 +265,10 @@ def test_offsets_on_some_rows_only_are_refused(tmp_path):
 def test_the_step_is_inferred_and_gaps_do_not_hide_it(tmp_path, freq, shown):
     frame = long_frame(series=("a",), steps=40, freq=freq)
     frame.drop(index=[11, 12]).to_csv(tmp_path / "a.csv", index=False)
-    panel = read_panel(tmp_path / "a.csv")
+    panel = read(tmp_path / "a.csv")
     assert panel.freq == shown
     assert len(panel.ds) == 40
-    assert_same(panel, read_panel(tmp_path / "a.csv", freq=freq))
+    assert_same(panel, read(tmp_path / "a.csv", freq=freq))
 
 
 def test_irregular_series_are_refused(tmp_path):
@@ -293,10 +297,10 @@ def test_a_year_typed_wrong_does_not_make_a_calendar_of_centuries(tmp_path):
 def test_one_row_alone_needs_a_frequency_and_an_unknown_one_is_refused(tmp_path):
     path = write(tmp_path / "a.csv", "date,a\n2024-01-01,1\n")
     assert "--freq" in refused(path).hint
-    assert len(read_panel(path, freq="D").ds) == 1
+    assert len(read(path, freq="D").ds) == 1
     for wrong in ("H", "fortnight", "-1h"):
         with pytest.raises(ConfigError, match=r"data\.freq"):
-            read_panel(path, freq=wrong)
+            read(path, freq=wrong)
 
 
 def test_duplicate_timestamps_are_refused_with_their_count_and_rows(tmp_path):
@@ -316,7 +320,7 @@ def test_the_hour_that_repeats_when_clocks_go_back_is_recognised(tmp_path):
     assert "1 duplicate timestamps" in error.message
     assert "clocks go back" in error.hint
     frame.assign(ds=ds).to_csv(tmp_path / "zoned.csv", index=False)
-    panel = read_panel(tmp_path / "zoned.csv")
+    panel = read(tmp_path / "zoned.csv")
     assert len(panel.ds) == 72
     assert any("UTC" in note for note in panel.notes)
 
@@ -328,13 +332,13 @@ def test_gaps_are_counted_and_filled_only_on_request(tmp_path):
     frame = long_frame(steps=48)
     frame.loc[5, "y"] = np.nan
     frame.drop(index=[10, 11, 60]).to_csv(tmp_path / "a.csv", index=False)
-    left = read_panel(tmp_path / "a.csv")
+    left = read(tmp_path / "a.csv")
     assert int(np.isnan(left.values).sum()) == 4
     assert any(
         "4 missing steps in 2 series; the longest gap is 2 steps in series 'b'" in n for n in left.notes
     )
     for method in ("ffill", "linear", "seasonal"):
-        filled = read_panel(tmp_path / "a.csv", impute=method)
+        filled = read(tmp_path / "a.csv", impute=method)
         assert not np.isnan(filled.values).any()
         assert any(f"4 missing steps imputed ({method})" in note for note in filled.notes)
         known = ~np.isnan(left.values)
@@ -354,7 +358,7 @@ def test_each_imputation_does_what_its_name_says():
 def test_series_that_start_late_or_end_early_are_cut_not_filled(tmp_path):
     frame = long_frame(steps=30)
     frame.drop(index=[*range(5), *range(55, 60)]).to_csv(tmp_path / "a.csv", index=False)
-    panel = read_panel(tmp_path / "a.csv", impute="ffill")
+    panel = read(tmp_path / "a.csv", impute="ffill")
     assert np.isnan(panel.values[:5, 1]).all()
     assert np.isnan(panel.values[25:, 0]).all()
     assert any("series 'a' runs from 2024-01-01T00:00" in note for note in panel.notes)
@@ -362,7 +366,7 @@ def test_series_that_start_late_or_end_early_are_cut_not_filled(tmp_path):
 
 def test_a_series_without_values_is_left_out_and_the_others_go_on(tmp_path):
     path = write(tmp_path / "a.csv", "date,a,b\n2024-01-01,1,\n2024-01-02,2,\n2024-01-03,3,\n")
-    panel = read_panel(path)
+    panel = read(path)
     assert panel.unique_ids == ("a",)
     assert panel.notes == ("series 'b' left out: every value is missing",)
     empty = write(tmp_path / "b.csv", "date,a,b\n2024-01-01,,\n2024-01-02,,\n")
@@ -374,13 +378,13 @@ def test_sentinels_become_missing_and_are_counted(tmp_path, sentinel):
     frame = long_frame(steps=50)
     frame.loc[[4, 9, 30], "y"] = sentinel
     frame.to_csv(tmp_path / "a.csv", index=False)
-    panel = read_panel(tmp_path / "a.csv")
+    panel = read(tmp_path / "a.csv")
     assert int(np.isnan(panel.values).sum()) == 3
     assert np.nanmax(np.abs(panel.values)) < 10
     assert any("3 values in 1 series" in note and f"{sentinel:g}" in note for note in panel.notes)
-    named = read_panel(tmp_path / "a.csv", sentinels=[sentinel])
+    named = read(tmp_path / "a.csv", sentinels=[sentinel])
     np.testing.assert_array_equal(named.values, panel.values)
-    kept = read_panel(tmp_path / "a.csv", sentinels=None)
+    kept = read(tmp_path / "a.csv", sentinels="keep")
     assert (kept.values == sentinel).sum() == 3
     assert any("sentinels kept" in note for note in kept.notes)
 
@@ -390,7 +394,7 @@ def test_a_value_that_only_looks_like_a_sentinel_is_left_alone(tmp_path):
     frame["y"] = np.linspace(0, 1500, 50)
     frame.loc[[20, 21], "y"] = 999.0
     frame.to_csv(tmp_path / "a.csv", index=False)
-    panel = read_panel(tmp_path / "a.csv")
+    panel = read(tmp_path / "a.csv")
     assert (panel.values == 999.0).sum() == 2
     assert panel.notes == ()
 
@@ -479,9 +483,9 @@ def test_a_validated_table_gives_the_panel_of_its_file(tmp_path):
             "y": pa.array(frame["y"], pa.float64()),
         }
     )
-    assert_same(panel_from_table(table), read_panel(tmp_path / "a.csv"))
+    assert_same(panel_from_table(table), read(tmp_path / "a.csv"))
     halves = pa.concat_tables([table.slice(0, 17), table.slice(17)])
-    assert_same(panel_from_table(halves, freq="h"), read_panel(tmp_path / "a.csv"))
+    assert_same(panel_from_table(halves, freq="h"), read(tmp_path / "a.csv"))
     with pytest.raises(DataError, match="1 duplicate timestamps"):
         panel_from_table(pa.concat_tables([table, table.slice(0, 1)]))
     with pytest.raises(DataError, match="no rows"):

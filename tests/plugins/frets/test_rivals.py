@@ -109,7 +109,7 @@ def test_the_oracle_is_the_simulators_own_forecast_in_scaled_space(tmp_path):
     config = configured(*SIMULATED)
     dataset = DATASETS.simulated(config)
     oracle = fitted(Oracle(config), dataset, tmp_path)
-    truth = simulate(config.seed, 3, 1500)
+    truth = simulate(config.data.simulator, config.seed)
     split = dataset.test
     first = split.scaler.inverse(oracle.predict(split).values)[0]
     np.testing.assert_allclose(first, truth.oracle(int(split.windows.cutoffs[0]), HORIZON), rtol=1e-9)

@@ -7,19 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliedpapers.plugins.frets.simulator import SENTINEL, Faults, expected_hinge, simulate
+from appliedpapers.plugins.frets.config import SimulatorConfig
+from appliedpapers.plugins.frets.simulator import SENTINEL, expected_hinge, simulate
 
-ALL = Faults(level_shift=True, missing=True, sentinel=True, duplicated_hour=True, outliers=True)
+FAULTS = {"level_shift", "missing", "sentinel", "duplicated_hour", "outliers"}
+
+
+def simulated(seed: int = 2021, **wanted):
+    return simulate(SimulatorConfig(**wanted), seed)
 
 
 @pytest.fixture(scope="module")
 def clean():
-    return simulate()
+    return simulated()
 
 
 @pytest.fixture(scope="module")
 def faulty():
-    return simulate(faults=ALL)
+    return simulated(**dict.fromkeys(FAULTS, True))
 
 
 def test_default_is_eight_hourly_series_of_two_years_without_faults(clean):
@@ -38,11 +43,11 @@ def test_components_sum_to_the_series(clean):
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_other_data(clean):
-    again = simulate()
+    again = simulated()
     assert again.panel.values.tobytes() == clean.panel.values.tobytes()
     for name, component in clean.components.items():
         assert again.components[name].tobytes() == component.tobytes()
-    assert not np.allclose(simulate(seed=7).panel.values, clean.panel.values)
+    assert not np.allclose(simulated(seed=7).panel.values, clean.panel.values)
 
 
 def test_daily_weekly_and_annual_cycles_are_visible(clean):
@@ -97,7 +102,7 @@ def test_oracle_of_many_cutoffs_equals_one_at_a_time_and_reaches_past_the_end(cl
 
 
 def test_oracle_knows_nothing_of_what_comes_after_the_cutoff():
-    short, long = simulate(steps=500), simulate(steps=500)
+    short, long = simulated(steps=500), simulated(steps=500)
     for array in (long.temperature_state, long.factor, *long.components.values()):
         array[300:] = 1e6
     np.testing.assert_array_equal(short.oracle(300, 48), long.oracle(300, 48))
@@ -126,7 +131,7 @@ def test_faults_leave_everything_else_as_it_was(clean, faulty):
     np.testing.assert_allclose(without[untouched], clean.panel.values[untouched], atol=1e-9, rtol=0)
     for name in ("level", "daily", "weekly", "heating", "cooling", "common", "noise"):
         np.testing.assert_array_equal(faulty.components[name], clean.components[name])
-    alone = simulate(faults=Faults(missing=True))
+    alone = simulated(missing=True)
     np.testing.assert_array_equal(alone.missing, faulty.missing)
 
 

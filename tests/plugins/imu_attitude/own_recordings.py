@@ -16,7 +16,6 @@ from appliedpapers.plugins.imu_attitude.units import (
     acc_to_si,
     gyr_from_si,
     gyr_to_si,
-    reference_from_enu,
     reference_to_enu,
 )
 
@@ -39,6 +38,12 @@ def swaying(
     acc = GRAVITY * rotations.up_vector(quaternion) + rng.normal(0, 0.03, (len(time), 3))
     gyr = rate + rng.normal(0, 0.002, (len(time), 3))
     return Recording(trial, time, acc, gyr, reference=quaternion, movement=moving)
+
+
+def reference_from_enu(quaternion: np.ndarray, data: DataConfig) -> np.ndarray:
+    """Return quaternions to ENU, ``(..., 4)``, as a user with the settings ``data`` writes them."""
+    framed = rotations.enu_to_ned(quaternion) if data.frame == "NED" else quaternion
+    return np.roll(framed, -1, axis=-1) if data.quat_order == "xyzw" else framed
 
 
 def misread(recording: Recording, true: DataConfig, said: DataConfig) -> Recording:

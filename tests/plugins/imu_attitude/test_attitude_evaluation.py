@@ -12,7 +12,8 @@ from appliedpapers.core.data import Dataset, Provenance
 from appliedpapers.core.errors import PluginError
 from appliedpapers.core.evaluation import Material
 from appliedpapers.core.model import FitContext
-from appliedpapers.core.results import Contender, RunFacts, build_results, split_published
+from appliedpapers.core.printed import split_published
+from appliedpapers.core.results import Contender, RunFacts, build_results
 from appliedpapers.core.verdict import strongest_baseline
 from appliedpapers.plugins.imu_attitude import evaluation as module
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, SimulatorConfig

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from own_recordings import reference_from_enu
 
 from appliedpapers.plugins.imu_attitude.config import DataConfig
 from appliedpapers.plugins.imu_attitude.rotations import normalise, rotate, up_vector
@@ -15,7 +16,6 @@ from appliedpapers.plugins.imu_attitude.units import (
     acc_to_si,
     gyr_from_si,
     gyr_to_si,
-    reference_from_enu,
     reference_to_enu,
 )
 

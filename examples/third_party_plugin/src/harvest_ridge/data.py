@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow import csv
 
 from appliedpapers.core.data import Dataset, Provenance, TableSplit
 from appliedpapers.core.errors import DataError
-from appliedpapers.core.files import sha256_file
 from appliedpapers.core.schema import Column, TableSchema
 from appliedpapers.core.sources import DatasetCatalog
+from appliedpapers.core.tables import read_table
 from appliedpapers.core.validation import check
 from harvest_ridge.config import Config
 from harvest_ridge.simulator import SOILS, simulate
@@ -28,31 +27,24 @@ TRAINING_SCHEMA = TableSchema((*INPUTS, HARVEST))
 
 
 class Datasets(DatasetCatalog[Config]):
-    """Simulated plots, or the user's CSV."""
+    """Simulated plots, or the user's table."""
 
-    formats = "CSV with the columns plot, temperature, rain, soil, harvest"
+    formats = "CSV, Parquet, JSON lines or Arrow with the columns plot, temperature, rain, soil, harvest"
 
     def simulated(self, config: Config) -> Dataset:
         """Make plots whose true law is known."""
         table = simulate(config.simulator.plots, config.simulator.noise, config.seed)
-        provenance = Provenance("simulator of harvest-ridge", "Apache-2.0", synthetic=True)
+        provenance = Provenance.of_simulator("harvest_ridge.simulator")
         return _dataset("simulated", table, provenance)
 
     def from_user(self, path: Path, config: Config) -> Dataset:
-        """Read the user's CSV.
+        """Read the user's table.
 
         Raises:
             DataError: It cannot be read, or a value breaks the contract.
         """
-        try:
-            table = csv.read_csv(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{path}: cannot be read ({error}).", hint=f"Expected {self.formats}.") from None
-        table = check(table, TRAINING_SCHEMA, source=path.name).require_clean()
-        provenance = Provenance(
-            path.name, "the user's own", synthetic=False, sha256={path.name: sha256_file(path)}
-        )
-        return _dataset(path.name, table, provenance)
+        table = check(read_table(path), TRAINING_SCHEMA, source=path.name).require_clean()
+        return _dataset(path.name, table, Provenance.of_user(path))
 
 
 def _dataset(name: str, table: pa.Table, provenance: Provenance) -> Dataset:
