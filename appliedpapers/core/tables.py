@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.files import whole_file
 from appliedpapers.core.json_rows import cells, plain, records
 
+_NOTES = b"applied-papers.notes"
 FORMATS = (".csv", ".csv.gz", ".parquet", ".jsonl", ".arrow")
 
 
@@ -47,6 +48,20 @@ def write_table(table: pa.Table, path: Path) -> None:
     require_format(path)
     with whole_file(path) as aside:
         _WRITERS[_suffix(path)](table, aside)
+
+
+def with_notes(table: pa.Table, notes: Sequence[str]) -> pa.Table:
+    """Return a table that carries what a person should know of how it was read; see :func:`notes_of`."""
+    import json
+
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _NOTES: json.dumps([*notes])})
+
+
+def notes_of(table: pa.Table) -> list[str]:
+    """Return the notes that a table carries."""
+    import json
+
+    return list(json.loads((table.schema.metadata or {}).get(_NOTES, b"[]")))
 
 
 def csv_bytes(table: pa.Table) -> bytes:
