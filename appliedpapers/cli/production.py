@@ -82,6 +82,7 @@ def score_run(
         Path, typer.Option("--output", "-o", help="Folder for parts, manifest and quarantine.")
     ],
     more: Annotated[list[str] | None, typer.Argument(help="Further files.")] = None,
+    sets: options.Sets = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 4 when a row breaks the contract.")] = False,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Stop after so many input rows.")
@@ -102,6 +103,7 @@ def score_run(
             [*inputs, *(more or [])],
             output,
             store_folder=store,
+            assignments=sets or (),
             strict=strict,
             limit=limit,
             dry_run=dry_run,

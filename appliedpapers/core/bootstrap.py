@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.evaluation import Floats, Indices, MetricScores, PairedTest, Scored
+from appliedpapers.core.evaluation import Floats, Indices, MetricScores, PairedTest
 
 N_BOOT = 1000
 LEVEL = 0.95
@@ -148,22 +148,6 @@ def paired_difference(
     drawn = second - first
     low, high = _percentiles(drawn, difference, plan.independent, level)
     return PairedDifference(difference, low, high, _p_value(drawn, plan.independent), "paired-bootstrap")
-
-
-def compare(
-    a: Scored, b: Scored, name: str, *, test: PairedTest, lag: int = 0, n_boot: int = N_BOOT, seed: int = 0
-) -> PairedDifference:
-    """Compare two scored models by the metric ``name``, with the clusters and blocks of ``a``."""
-    return paired_difference(
-        a.metrics[name],
-        b.metrics[name],
-        test=test,
-        clusters=a.clusters,
-        block=a.block,
-        lag=lag,
-        n_boot=n_boot,
-        seed=seed,
-    )
 
 
 class _Plan:

@@ -37,7 +37,6 @@ __all__ = [
     "PublishedFigure",
     "Scored",
     "Slices",
-    "slices_of",
 ]
 
 Floats = NDArray[np.float64]
@@ -203,8 +202,8 @@ class Scored:
             their first unit. None: each unit is its own.
         block: Consecutive clusters per bootstrap block, for overlapping windows and time series; about
             twice the overlap keeps intervals near their level.
-        slices: Parts of the test set, such as ``({"series": "OT"}, {"mse": ...})``; see :func:`slices_of`.
-            A slice whose metrics have as many units as the whole gets an interval.
+        slices: Parts of the test set, such as ``({"series": "OT"}, {"mse": ...})``; those by
+            :meth:`MetricScores.restrict`, whose metrics know the units of the whole, get an interval.
         units: Units of measurement that differ from the registry's, such as ``{"mae": "kW"}``.
     """
 
@@ -229,24 +228,6 @@ class Scored:
     def size(self) -> int:
         """How many units were scored."""
         return next(iter(self.metrics.values())).units
-
-
-def slices_of(metrics: Mapping[str, MetricScores], dimension: str, labels: ArrayLike) -> Slices:
-    """Split metrics by a label of each unit, in the order of first appearance.
-
-    Args:
-        metrics: As in :class:`Scored`.
-        dimension: What the label is, such as ``"site"``.
-        labels: Shape ``(units,)``.
-    """
-    names, first, inverse = np.unique(np.asarray(labels), return_index=True, return_inverse=True)
-    return tuple(
-        (
-            {dimension: str(names[number])},
-            {name: scores.restrict(inverse == number) for name, scores in metrics.items()},
-        )
-        for number in np.argsort(first)
-    )
 
 
 class Baseline(ABC):

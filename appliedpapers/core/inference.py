@@ -59,7 +59,7 @@ def predict_usable(
             where every value keeps the contract.
 
     Raises:
-        DataError: A column is missing or unknown, there is no row at all, or the model needs ``files``.
+        DataError: A column is missing, there is no row at all, or the model needs ``files``.
         RunError: The model broke its own output schema.
     """
     if files is None and model.needs_files:

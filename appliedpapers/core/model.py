@@ -97,6 +97,8 @@ class Model(ABC):
     Class attributes:
         cost: ``"instant"`` answers within a request; ``"job"`` takes seconds to hours an item.
         needs_files: Whether :meth:`predict` cannot do without a folder for files.
+        reads: Sections of the configuration that say how inputs are read, so that whoever predicts may
+            set them otherwise than whoever trained.
 
     Attributes:
         progress: Where a ``"job"`` reports its steps; whoever asks for a prediction may set it.
@@ -104,6 +106,7 @@ class Model(ABC):
 
     cost: ClassVar[Literal["instant", "job"]] = "instant"
     needs_files: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
     progress: Progress = SilentProgress()
 
     def __init__(self, config: TaskConfig) -> None:
@@ -155,8 +158,14 @@ class Model(ABC):
                 and whoever takes the others asks again for those alone.
         """
 
-    def read_as(self, config: TaskConfig) -> None:  # noqa: B027
-        """Take over options of ``config`` that say how inputs are read; most models read none themselves."""
+    def read_as(self, config: TaskConfig) -> None:
+        """Take over the sections :attr:`reads` of another configuration of the same class."""
+        self.config = self.config.model_copy(update={name: getattr(config, name) for name in self.reads})
+
+    @property
+    def streams(self) -> bool:
+        """Whether :meth:`stream` gives one; a class that does so in some settings alone overrides this."""
+        return type(self).stream is not Model.stream
 
     def stream(self, state: bytes | None = None) -> Stream:
         """Start (or continue from ``state``) a stream; models without one raise.

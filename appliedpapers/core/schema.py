@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from appliedpapers.core.errors import DataError
 
@@ -135,13 +135,11 @@ class TableSchema:
         columns: The columns in order.
         group_by: Columns whose rows must stay together (a series, a patient case, a scene).
         order_by: Column by which the rows of a group are ordered.
-        extra: Whether unknown columns are carried along (``"carry"``) or refused (``"forbid"``).
     """
 
     columns: tuple[Column, ...]
     group_by: tuple[str, ...] = ()
     order_by: str | None = None
-    extra: Literal["carry", "forbid"] = "carry"
 
     def __post_init__(self) -> None:
         names = set(self.names)
@@ -177,7 +175,7 @@ class TableSchema:
             "type": "object",
             "properties": {column.name: column.json_schema() for column in self.columns},
             "required": [column.name for column in self.columns if column.required],
-            "additionalProperties": self.extra == "carry",
+            "additionalProperties": True,
         }
 
     def markdown(self) -> str:
@@ -195,15 +193,18 @@ class TableSchema:
         return {"columns": [_without_none(asdict(column)) for column in self.columns], **self._rest()}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> TableSchema:
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Rebuild a schema from :meth:`to_json`."""
         values = dict(document)
-        columns = tuple(_column_from_json(item) for item in values.pop("columns"))
-        values["group_by"] = tuple(values.get("group_by", ()))
-        return cls(columns=columns, **values)
+        values["columns"] = tuple(_column_from_json(item) for item in values["columns"])
+        # bundles of earlier versions say what becomes of unknown columns, which are always carried
+        values.pop("extra", None)
+        for name in {"group_by", "keys"} & values.keys():
+            values[name] = tuple(values[name])
+        return cls(**values)
 
     def _rest(self) -> dict[str, Any]:
-        return {"group_by": list(self.group_by), "order_by": self.order_by, "extra": self.extra}
+        return {"group_by": list(self.group_by), "order_by": self.order_by}
 
 
 @dataclass(frozen=True)
@@ -217,15 +218,6 @@ class OutputSchema(TableSchema):
 
     rows: RowRule = "per_row"
     keys: tuple[str, ...] = field(default=())
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> OutputSchema:
-        """Rebuild a schema from :meth:`to_json`."""
-        values = dict(document)
-        columns = tuple(_column_from_json(item) for item in values.pop("columns"))
-        for name in ("group_by", "keys"):
-            values[name] = tuple(values.get(name, ()))
-        return cls(columns=columns, **values)
 
     def _rest(self) -> dict[str, Any]:
         return {**super()._rest(), "rows": self.rows, "keys": list(self.keys)}

@@ -175,6 +175,8 @@ class DatasetCatalog(ABC, Generic[C]):
     def inputs(self, path: Path, config: C) -> pa.Table:
         """Read a file for ``predict``: the user's formats, without targets and splits.
 
+        What a person should know of it travels by :func:`appliedpapers.core.tables.with_notes`.
+
         Raises:
             DataError: The file breaks the contract.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.files import whole_file
 from appliedpapers.core.json_rows import cells, plain, records
 
+_NOTES = b"applied-papers.notes"
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys((".csv", ".csv.gz", ".tsv", ".tsv.gz"), "csv"),
@@ -82,6 +83,20 @@ def write_table(table: pa.Table, path: Path) -> None:
     require_format(path)
     with whole_file(path) as aside:
         _WRITERS[_suffix(path)](table, aside)
+
+
+def with_notes(table: pa.Table, notes: Sequence[str]) -> pa.Table:
+    """Return a table that carries what a person should know of how it was read; see :func:`notes_of`."""
+    import json
+
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _NOTES: json.dumps([*notes])})
+
+
+def notes_of(table: pa.Table) -> list[str]:
+    """Return the notes that a table carries."""
+    import json
+
+    return list(json.loads((table.schema.metadata or {}).get(_NOTES, b"[]")))
 
 
 def csv_bytes(table: pa.Table) -> bytes:

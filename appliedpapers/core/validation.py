@@ -74,7 +74,7 @@ def check(
         listed: Most violations that are listed; all are counted in ``rejected``.
 
     Raises:
-        DataError: A required column is absent, or an unknown one is present where that is forbidden.
+        DataError: A required column is absent, one stands twice, or there is no row.
     """
     check_names(table.column_names, schema, source)
     if table.num_rows == 0:
@@ -176,7 +176,7 @@ def check_names(present: Sequence[str], schema: TableSchema, source: str) -> Non
     """Check the column names of a table alone.
 
     Raises:
-        DataError: A required column is absent, one stands twice, or an unknown one is forbidden.
+        DataError: A required column is absent, or one stands twice.
     """
     duplicated = sorted({name for name in present if list(present).count(name) > 1})
     if duplicated:
@@ -191,12 +191,6 @@ def check_names(present: Sequence[str], schema: TableSchema, source: str) -> Non
             if close.startswith("Did you mean"):
                 hint += f" Rename {close.removeprefix('Did you mean ').removesuffix('?')}?"
             raise DataError(f"{source}: column '{column.name}' is missing.", hint=hint)
-    carried = {_shape_name(column) for column in schema.columns if column.ragged}
-    refused = [name for name in unknown if name not in carried]
-    if refused and schema.extra == "forbid":
-        raise DataError(
-            f"{source}: unknown column '{refused[0]}'.", hint=did_you_mean(refused[0], schema.names)
-        )
 
 
 def _absent(column: Column, rows: int) -> dict[str, pa.Array]:

@@ -18,6 +18,7 @@ from appliedpapers.core.files import delivered_files, whole_file
 from appliedpapers.core.inference import predict_usable
 from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Violation, violations_table
+from appliedpapers.pipelines.predict import read_rows_as
 from appliedpapers.pipelines.score_chunks import Chunk
 from appliedpapers.pipelines.score_manifest import (
     FILES,
@@ -73,6 +74,7 @@ class BatchScorer:
         output: The output folder.
         device: A resolved device.
         progress: Where models report whose items are jobs.
+        assignments: ``a.b=c`` overrides that say how the model reads its rows.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class BatchScorer:
         output: Path,
         device: str = "cpu",
         progress: Progress | None = None,
+        assignments: Sequence[str] = (),
     ) -> None:
         self._progress = progress
+        self._assignments = assignments
         self.found = found
         self.output = output
         self.device = device
@@ -90,8 +94,13 @@ class BatchScorer:
 
     @cached_property
     def model(self) -> Model:
-        """The model."""
+        """The model.
+
+        Raises:
+            ConfigError: An override says nothing about how rows are read.
+        """
         model = self.found.load(self.device)
+        read_rows_as(model, self._assignments)
         if self._progress is not None:
             model.progress = self._progress
         return model

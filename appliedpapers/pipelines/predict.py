@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from appliedpapers.core import config as configs
 from appliedpapers.core.device import resolve_device
+from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.inference import predict_all
 from appliedpapers.core.progress import Progress
+from appliedpapers.core.tables import notes_of
 from appliedpapers.pipelines import DEFAULT_STORE
 from appliedpapers.pipelines.locate import ModelRef, locate
 
@@ -49,6 +51,22 @@ def read_as(model: Model, assignments: Sequence[str]) -> TaskConfig:
     return config
 
 
+def read_rows_as(model: Model, assignments: Sequence[str]) -> None:
+    """Let a model read rows by ``a.b=c`` overrides, where no file of the plugin's own formats is read.
+
+    Raises:
+        ConfigError: An override says nothing about how rows are read, or is not legal.
+    """
+    for assignment in assignments:
+        if assignment.partition(".")[0] not in model.reads:
+            sections = ", ".join(f"{name}.*" for name in model.reads)
+            raise ConfigError(
+                f"--set {assignment}: it does not say how rows are read.",
+                hint=f"Of this model these do: {sections}." if sections else "Train again with that option.",
+            )
+    read_as(model, assignments)
+
+
 def predict_file(
     reference: str | ModelRef,
     source: Path,
@@ -68,7 +86,8 @@ def predict_file(
         device: ``auto``, ``cpu`` or ``cuda``.
         store_folder: Where MLflow's store lies.
         assignments: ``a.b=c`` overrides that say how to read the file.
-        progress: Where a model whose items are jobs reports.
+        progress: Where is said what is noteworthy about the file, and where a model whose items are jobs
+            reports.
 
     Raises:
         DataError: The file breaks the contract; file, row and column are named.
@@ -79,4 +98,6 @@ def predict_file(
     table = found.task.load("datasets").inputs(source, config)
     if progress is not None:
         model.progress = progress
+        for note in notes_of(table):
+            progress.say(f" note        {note}")
     return predict_all(model, table, source=source.name, files=files)

@@ -152,7 +152,7 @@ def _draw(evaluation: Evaluation, material: Material) -> list[Figure]:
 
 
 def _identity(results: Mapping[str, Any]) -> list[str]:
-    parts = [
+    return [
         results["task"],
         f"protocol {results['protocol']}",
         f"preset {results['preset']}",
@@ -161,9 +161,6 @@ def _identity(results: Mapping[str, Any]) -> list[str]:
         f"n = {results['test_size']:,}",
         f"run {results['run_id']}",
     ]
-    if results["model_version"] is not None:
-        parts.append(f"version {results['model_version']}")
-    return parts
 
 
 def _reading(results: Mapping[str, Any]) -> str:

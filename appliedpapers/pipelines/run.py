@@ -355,19 +355,18 @@ class Run:
 
         material.results |= self._costs()
         facts = [*material.model.describe(), *self._baseline_lines()]
+        machine, command = environment(self.device), self.request.command
         report = write_report(
             self.folder,
             material,
             evaluation=evaluation,
-            environment=environment(self.device),
-            command=self.request.command,
+            environment=machine,
+            command=command,
             findings=[finding.sentence() for finding in findings],
             published_elsewhere=self.elsewhere,
             facts=facts,
         )
-        write_model_card(
-            self.folder, material, environment=environment(self.device), command=self.request.command
-        )
+        write_model_card(self.folder, material, environment=machine, command=command)
         write_text(self.folder / "config.yaml", configs.commented_yaml(material.config))
         write_json(self.folder / "config.schema.json", type(material.config).model_json_schema())
         return report

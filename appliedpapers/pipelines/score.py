@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def score_run(
     *,
     store_folder: Path = DEFAULT_STORE,
     job: str = "",
+    assignments: Sequence[str] = (),
     device: str = "cpu",
     strict: bool = False,
     limit: int | None = None,
@@ -95,6 +97,7 @@ def score_run(
         output: The output folder; one run at a time.
         store_folder: Where MLflow's store lies.
         job: Name of the job that this run belongs to; another job never takes over its parts.
+        assignments: ``a.b=c`` overrides that say how the model reads its rows; other ones, other parts.
         device: ``cpu``, ``cuda`` or ``auto``.
         strict: Exit code 4 when a row was rejected; the outputs stay.
         limit: Score about this many rows; a group is never cut.
@@ -113,16 +116,18 @@ def score_run(
     _check_options(limit, batch_rows)
     device = resolve_device(device)
     scored = locate(model, store_folder)
+    scorer = BatchScorer(scored, output, device, progress, assignments)
+    # how rows are read may decide which columns there are
+    schema = scorer.model.input_schema if assignments else scored.info.input_schema
     work = Work(
         fragments=find_fragments(inputs, output),
-        info=scored.info,
+        info=replace(scored.info, input_schema=schema),
         alone=scored.task.load("model").cost == "job",
-        identity=(FORMAT_VERSION, job, scored.name, scored.edition, scored.digest),
-        rows=fitting_rows(scored.info.input_schema, batch_rows),
+        identity=(FORMAT_VERSION, job, scored.name, scored.edition, scored.digest, *assignments),
+        rows=fitting_rows(schema, batch_rows),
         limit=limit,
         say=progress.say,
     )
-    scorer = BatchScorer(scored, output, device, progress)
     if dry_run:
         tally = rehearse(work, Ledger.open(output))
         return _summary(scored, output, work, tally, started, strict=strict, dry_run=True)
@@ -130,7 +135,7 @@ def score_run(
         ledger = Ledger.open(output)
         tally = execute(work, ledger, scorer, progress)
         if tally.written or not ledger.lists(tally.parts, [str(item.path) for item in work.fragments]):
-            ledger.close(_manifest(scored, job, work, tally, ledger))
+            ledger.close(_manifest(scored, job, assignments, work, tally, ledger))
         else:
             work.note(f"nothing to do: {len(tally.parts)} parts in {output} are up to date")
         return _summary(scored, output, work, tally, started, strict=strict)
@@ -163,10 +168,15 @@ def _locked(output: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if [path.name for path in output.iterdir()] == [_LOCK]:
+            # refused before anything was written
+            shutil.rmtree(output, ignore_errors=True)
         lock.release()
 
 
-def _manifest(model: ModelRef, job: str, work: Work, tally: Tally, ledger: Ledger) -> dict[str, Any]:
+def _manifest(
+    model: ModelRef, job: str, assignments: Sequence[str], work: Work, tally: Tally, ledger: Ledger
+) -> dict[str, Any]:
     """Describe the output folder: this run's parts, and those of inputs that it did not name."""
     current = {str(fragment.path) for fragment in work.fragments}
     parts = {part.name: part for part in tally.parts}
@@ -200,6 +210,7 @@ def _manifest(model: ModelRef, job: str, work: Work, tally: Tally, ledger: Ledge
             "plugin": work.info.plugin,
             "task": work.info.task,
         },
+        "set": list(assignments),
         "limit": work.limit,
         "counts": {
             "rows_in": sum(part.rows_in for part in parts.values()),

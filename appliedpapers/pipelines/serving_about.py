@@ -36,7 +36,7 @@ def metadata(served: ServedModel) -> dict[str, Any]:
         "plugin": info.plugin,
         "task": info.task,
         "cost": model.cost,
-        "streams": served.streams,
+        "streams": served.model.streams,
         "dataset": info.dataset,
         "package_version": info.package_version,
         "input_schema": model.input_schema.to_json(),

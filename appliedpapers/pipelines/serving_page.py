@@ -109,7 +109,7 @@ def docs_context(app: FastAPI, serving: Serving) -> dict[str, Any]:
         "models": models,
         "settings": serving.settings,
         "problem_type": MEDIA_TYPE,
-        "streams": any(served.streams for served in serving.models.values()),
+        "streams": any(served.model.streams for served in serving.models.values()),
     }
 
 

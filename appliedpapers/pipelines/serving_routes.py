@@ -108,7 +108,7 @@ def make_routes(serving: Serving) -> APIRouter:
     if serving.jobs is not None:
         _add_jobs(router, serving, serving.jobs)
 
-    if any(served.streams for served in serving.models.values()):
+    if any(served.model.streams for served in serving.models.values()):
 
         @router.websocket("/v2/streams")
         async def streams(socket: WebSocket) -> None:

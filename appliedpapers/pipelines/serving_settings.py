@@ -40,13 +40,6 @@ class ServedModel:
     example: pa.Table | None = None
 
     @property
-    def streams(self) -> bool:
-        """Whether the model can be fed record by record."""
-        from appliedpapers.core.model import Model
-
-        return type(self.model).stream is not Model.stream
-
-    @property
     def joinable(self) -> bool:
         """Whether rows of different clients may share one table: each output row belongs to one input row."""
         grouped = bool(self.model.input_schema.group_by)

@@ -155,8 +155,8 @@ def _object(line: str) -> dict[str, Any]:
 def _open(
     options: dict[str, Any], models: dict[str, ServedModel], decoders: dict[str, Decoder]
 ) -> StreamSession:
-    name = options.get("model", next((key for key, served in models.items() if served.streams), None))
-    if not isinstance(name, str) or name not in models or not models[name].streams:
+    name = options.get("model", next((key for key, served in models.items() if served.model.streams), None))
+    if not isinstance(name, str) or name not in models or not models[name].model.streams:
         raise refuse(404, "no-stream", "No model here streams.", "Use POST /invocations instead.")
     every = options.get("state_every", 1)
     if not isinstance(every, int) or isinstance(every, bool) or every < 0:

@@ -76,7 +76,7 @@ class RunLog:
                 self.store.client.log_batch(self.run_id, tags=chunk, synchronous=True)
 
     def log_results(self, doc: Mapping[str, Any]) -> None:
-        """Log a results document: the selected model's overall figures as metrics, the whole as an artifact.
+        """Log the selected model's overall figures in a results document, and its seconds, as metrics.
 
         Metrics are called ``test.<metric>``, with ``.low`` and ``.high`` for their interval.
         """
@@ -89,8 +89,6 @@ class RunLog:
         metrics |= {f"seconds.{name}": value for name, value in seconds.items() if value is not None}
         self.log_metrics(metrics)
         self.flush()
-        with store_errors(self.store.tracking_uri):
-            self.store.client.log_dict(self.run_id, dict(doc), "results.json")
 
     def log_artifacts(self, folder: Path, leave_out: Sequence[str] = ()) -> None:
         """Copy a folder's files to the run's artifacts, except the entries named in ``leave_out``."""

@@ -10,7 +10,7 @@ from scipy import stats
 
 from appliedpapers.core import metrics as m
 from appliedpapers.core.bootstrap import interval, intervals, newey_west, paired_difference
-from appliedpapers.core.evaluation import MetricScores, Scored, slices_of
+from appliedpapers.core.evaluation import MetricScores, Scored
 
 
 def generic(losses, *, root=False):
@@ -63,15 +63,11 @@ def test_slices_take_additive_and_other_metrics_apart():
     labels = np.array([1, 0, 1, 1, 0, 0])
     chances = np.array([0.9, 0.2, 0.6, 0.4, 0.5, 0.1])
     sites = np.array(["b", "b", "a", "a", "a", "b"])
-    whole = {
-        "brier": MetricScores.mean((chances - labels) ** 2),
-        "auc": MetricScores.of(lambda i: m.auc(labels[i], chances[i]), 6),
-    }
-    (first, b), (second, a) = slices_of(whole, "site", sites)
-    assert (first, second) == ({"site": "b"}, {"site": "a"})
-    assert b["brier"].value == pytest.approx(m.brier(labels[sites == "b"], chances[sites == "b"]))
-    assert a["auc"].value == pytest.approx(m.auc(labels[sites == "a"], chances[sites == "a"]))
-    assert a["auc"].count == b["brier"].count == 3
+    brier = MetricScores.mean((chances - labels) ** 2).restrict(sites == "b")
+    auc = MetricScores.of(lambda i: m.auc(labels[i], chances[i]), 6).restrict(sites == "a")
+    assert brier.value == pytest.approx(m.brier(labels[sites == "b"], chances[sites == "b"]))
+    assert auc.value == pytest.approx(m.auc(labels[sites == "a"], chances[sites == "a"]))
+    assert auc.count == brier.count == 3
 
 
 def share_covered(draw, truth, runs=150):

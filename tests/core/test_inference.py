@@ -107,11 +107,6 @@ def test_predict_all_refuses_a_table_with_one_bad_row():
         predict_all(Doubling(GROUPED), table(["a", "b"], [1.0, 13.0]))
 
 
-def test_a_schema_that_forbids_unknown_columns_still_predicts():
-    model = Doubling(TableSchema(ROWS.columns, extra="forbid"))
-    assert predict_all(model, table(["a"], [1.0])).num_rows == 1
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from appliedpapers.core.config import Section, TaskConfig
 from appliedpapers.core.errors import DataError
-from appliedpapers.core.evaluation import MetricScores, PublishedFigure, Scored, slices_of
+from appliedpapers.core.evaluation import MetricScores, PublishedFigure, Scored
 from appliedpapers.core.printed import split_published
 from appliedpapers.core.results import (
     Contender,
@@ -179,7 +179,8 @@ def test_several_seeds_give_a_mean_row_and_one_row_each():
 def test_slices_get_intervals_from_the_clusters_of_the_whole():
     whole = scored(1.0).metrics
     sites = np.repeat(["a", "b"], 40)
-    part = Scored(whole, clusters=np.arange(80) // 4, slices=slices_of(whole, "site", sites))
+    one_site = {name: scores.restrict(sites == "a") for name, scores in whole.items()}
+    part = Scored(whole, clusters=np.arange(80) // 4, slices=(({"site": "a"}, one_site),))
     document = build_results(FACTS, [Contender("frets", "paper", part, selected=True)], primary="mse")
     row = row_of(document, "frets", slice={"site": "a"})
     assert row["n"] == 40

@@ -39,9 +39,9 @@ def columns(draw, name: str):
     )
 
 
-@given(columns("a"), columns("b"), st.sampled_from(["carry", "forbid"]))
-def test_a_schema_survives_json(first, second, extra):
-    schema = TableSchema((first, second), group_by=("b",), order_by="a", extra=extra)
+@given(columns("a"), columns("b"))
+def test_a_schema_survives_json(first, second):
+    schema = TableSchema((first, second), group_by=("b",), order_by="a")
     assert TableSchema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
     output = OutputSchema((first, second), group_by=("a",), rows="many", keys=("a",))
     assert OutputSchema.from_json(json.loads(json.dumps(output.to_json()))) == output
@@ -51,6 +51,7 @@ def test_a_schema_written_before_an_option_was_added_is_read():
     document = {"columns": [{"name": "x", "dtype": "float64", "nullable": True}], "group_by": []}
     assert TableSchema.from_json(document) == TableSchema((Column("x", "float64", nullable=True),))
     assert TableSchema.from_json(document).column("x").infinity == "refuse"
+    assert TableSchema.from_json(document | {"extra": "carry"}) == TableSchema.from_json(document)
 
 
 @given(columns("a"))

@@ -18,7 +18,6 @@ from appliedpapers.core.evaluation import (
     MetricScores,
     PublishedFigure,
     Scored,
-    slices_of,
 )
 from appliedpapers.core.model import Model
 from appliedpapers.core.printed import Elsewhere
@@ -152,7 +151,11 @@ def _scored(level: float, difficulty: np.ndarray[Any, Any], random: np.random.Ge
         ({"series": name}, {"mse": MetricScores.mean(errors[:, number])})
         for number, name in enumerate(_SERIES)
     )
-    halves = slices_of({"mse": squared}, "season", np.where(np.arange(_WINDOWS) < 210, "winter", "summer"))
+    winter = np.arange(_WINDOWS) < 210
+    halves = tuple(
+        ({"season": name}, {"mse": squared.restrict(part)})
+        for name, part in (("winter", winter), ("summer", ~winter))
+    )
     return Scored({"mse": squared, "mae": absolute}, block=24, slices=slices + halves)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,6 +96,8 @@ def test_mlflow_has_the_results_and_the_report_but_not_the_checkpoints(live, sto
     assert value == pytest.approx(selected_rows(result.results)[0]["value"])
     names = {item.path for item in store.client.list_artifacts(found.info.run_id)}
     assert {"report.html", "results.json"} <= names
+    logged = store.client.download_artifacts(found.info.run_id, "results.json")
+    assert read_results(Path(logged)) == result.results
     assert not {"model", "fit"} & names
     assert found.info.status == "FINISHED"
 

@@ -471,6 +471,27 @@ def test_an_unusable_input_is_one_line_with_a_hint(name, content, message, rows_
     assert caught.value.hint
 
 
+def test_a_refused_run_leaves_no_output_folder_and_a_later_refusal_no_scores_less(rows_bundle, tmp_path):
+    bad, good = tmp_path / "bad.csv", tmp_path / "good.csv"
+    bad.write_text("plot,heat\np1,2\n")
+    write_table(plots(4), good)
+    with pytest.raises(DataError):
+        run(rows_bundle, [bad], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    run(rows_bundle, [good], tmp_path / "out")
+    with pytest.raises(DataError):
+        run(rows_bundle, [bad], tmp_path / "out")
+    assert len(scores(tmp_path / "out", "plot")) == 4
+
+
+def test_an_option_that_was_settled_by_training_is_refused(rows_bundle, tmp_path):
+    write_table(plots(4), tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match="does not say how rows are read") as caught:
+        run(rows_bundle, [tmp_path / "a.csv"], tmp_path / "out", assignments=["model.alpha=3"])
+    assert "Train again" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_in_the_output_folder_is_no_input(rows_bundle, tmp_path):
     write_table(plots(10), tmp_path / "a.parquet")
     run(rows_bundle, [tmp_path / "a.parquet"], tmp_path / "out")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,6 @@ from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from appliedpapers.core.config import TaskConfig
     from appliedpapers.plugins.imu_attitude.network import AttitudeNetwork
     from appliedpapers.plugins.imu_attitude.residual_choice import Filtered
     from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
@@ -49,6 +48,7 @@ class AttitudeEstimator(Model):
     """
 
     config: AttitudeConfig
+    reads: ClassVar[tuple[str, ...]] = ("data",)
 
     def __init__(self, config: AttitudeConfig) -> None:
         super().__init__(config)
@@ -59,7 +59,6 @@ class AttitudeEstimator(Model):
         self._residual: ResidualNetwork | None = None
         self._paper: AttitudeNetwork | None = None
         self._held_out: dict[float, float] = {}
-        self._data = config.data
 
     @property
     def is_paper(self) -> bool:
@@ -69,16 +68,12 @@ class AttitudeEstimator(Model):
     @property
     def input_schema(self) -> TableSchema:
         """Samples: ``trial``, ``time``, accelerometer, gyroscope and, if there is one, magnetometer."""
-        return answers.input_schema(self._data)
+        return answers.input_schema(self.config.data)
 
     @property
     def output_schema(self) -> OutputSchema:
         """One row a sample: orientation, up, its expected error, bias and flags."""
-        return answers.output_schema(self._data)
-
-    def read_as(self, config: TaskConfig) -> None:
-        """Take over units, signs and frame of ``config``."""
-        self._data = cast("AttitudeConfig", config).data
+        return answers.output_schema(self.config.data)
 
     def fit(self, train: Split, valid: Split, run: FitContext, *, init: Model | None = None) -> Self:
         """Fit delay, network and uncertainty to the trials that have a reference.
@@ -123,17 +118,22 @@ class AttitudeEstimator(Model):
         Raises:
             UnusableGroups: Trials have no usable times or samples.
         """
-        samples = read_samples(table, self._data)
-        if problems := problems_of(samples, self._data):
+        samples = read_samples(table, self.config.data)
+        if problems := problems_of(samples, self.config.data):
             raise UnusableGroups(problems, hint="Leave the trial out, or send what is missing.")
         parts = []
         for one in samples:
             recording = one.recording()
             estimate = self.estimate(recording)
             estimate, heading = _with_heading(estimate, recording)
-            parts.append(answers.columns_of(one, estimate, heading, self._data, self.config.filter.gap))
+            parts.append(answers.columns_of(one, estimate, heading, self.config.data, self.config.filter.gap))
         rows = np.concatenate([one.rows for one in samples])
         return answers.to_table(parts, rows, self.output_schema)
+
+    @property
+    def streams(self) -> bool:
+        """Whether it answers sample by sample: the paper's models answer for whole windows."""
+        return not self.is_paper
 
     def stream(self, state: bytes | None = None) -> Stream:
         """Start, or go on with, a stream over one trial.
@@ -143,12 +143,12 @@ class AttitudeEstimator(Model):
         """
         from appliedpapers.plugins.imu_attitude.streaming import AttitudeStream
 
-        if self.is_paper:
+        if not self.streams:
             raise ConfigError(
                 f"model.kind={self.config.model.kind} does not stream.",
                 hint="Use apps predict, or train with model.kind=residual.",
             )
-        return AttitudeStream(self, self._data, state)
+        return AttitudeStream(self, self.config.data, state)
 
     def machine(self, *, compiled: bool = True) -> GravityFilter | ResidualFilter:
         """Return what takes samples one by one and answers as :meth:`estimate` does.

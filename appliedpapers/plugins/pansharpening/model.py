@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Split
 from appliedpapers.core.errors import UnusableGroups
 from appliedpapers.core.fingerprint import arrays_sha256
@@ -35,6 +34,7 @@ class Pansharpener(Model):
     config: PansharpeningConfig
     cost: ClassVar[Literal["instant", "job"]] = "job"
     needs_files: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("data",)
 
     def __init__(self, config: PansharpeningConfig) -> None:
         super().__init__(config)
@@ -145,11 +145,6 @@ class Pansharpener(Model):
         return sharpen(
             Task(scene, self.config, self.weights, self.device, scratch, progress or self.progress)
         )
-
-    def read_as(self, config: TaskConfig) -> None:
-        """Read rasters by the options ``data`` of another configuration, such as its wavelengths."""
-        other = cast("PansharpeningConfig", config)
-        self.config = self.config.model_copy(update={"data": other.data})
 
     def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
         """Sharpen each scene of a validated manifest into a GeoTIFF with a quality report.

@@ -78,7 +78,10 @@ class ChromosomeDatasets(DatasetCatalog[KaryotypeConfig]):
         Raises:
             DataError: The source breaks the contract; images are looked at by the model, each by itself.
         """
-        return input_table(list_chromosomes(path, config.data), config.data.background)
+        from appliedpapers.core.tables import with_notes
+
+        listing = list_chromosomes(path, config.data)
+        return with_notes(input_table(listing, config.data.background), listing.notes)
 
 
 DATASETS = ChromosomeDatasets()

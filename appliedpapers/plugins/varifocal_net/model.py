@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ from appliedpapers.plugins.varifocal_net.reading import Reading
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from appliedpapers.core.config import TaskConfig
     from appliedpapers.plugins.varifocal_net.learner import Crop, Looker, Told
     from appliedpapers.plugins.varifocal_net.network import Joint, VarifocalNet
     from appliedpapers.plugins.varifocal_net.profile_trees import ProfileTrees
@@ -63,6 +62,7 @@ class ChromosomeClassifier(Model):
     """
 
     config: KaryotypeConfig
+    reads: ClassVar[tuple[str, ...]] = ("data", "review")
 
     def __init__(self, config: KaryotypeConfig) -> None:
         super().__init__(config)
@@ -75,7 +75,6 @@ class ChromosomeClassifier(Model):
         self.trees: ProfileTrees | None = None
         self.synthetic = False
         self.device = "cpu"
-        self._data = config.data
         self._others: dict[str, tuple[Looker, Joint]] = {}
 
     @property
@@ -87,12 +86,6 @@ class ChromosomeClassifier(Model):
     def output_schema(self) -> OutputSchema:
         """One row a chromosome: types, polarity, local box, and the karyotype of its cell."""
         return answers.OUTPUT
-
-    def read_as(self, config: TaskConfig) -> None:
-        """Take over how images are read and what becomes of probabilities: ``data`` and ``review``."""
-        other = cast("KaryotypeConfig", config)
-        self._data = other.data
-        self.config = self.config.model_copy(update={"review": other.review})
 
     def fit(self, train: Split, valid: Split, run: FitContext, *, init: Model | None = None) -> Self:
         """Train the networks in the paper's steps, choose where L-Net looks, and calibrate on ``valid``.
@@ -129,7 +122,7 @@ class ChromosomeClassifier(Model):
         """Return what the networks read of chromosomes; cells must be whole, for they tell the scale."""
         if not len(chromosomes):
             return Reading(np.empty((0, len(TYPES))), np.empty(0), np.empty((0, 4)))
-        factors = scales(chromosomes, self._data.scale, self.reference)
+        factors = scales(chromosomes, self.config.data.scale, self.reference)
         options = self.config.network
         images, placements = prepare(chromosomes, factors, options.canvas, options.input_size)
         told = self._ask(chromosomes, images, *self._pair())
@@ -183,7 +176,7 @@ class ChromosomeClassifier(Model):
         """
         from appliedpapers.plugins.varifocal_net.delivery import Order, deliver
 
-        chromosomes, unusable = chromosomes_of_table(table, self._data.background)
+        chromosomes, unusable = chromosomes_of_table(table, self.config.data.background)
         if problems := _problems(table, unusable):
             raise UnusableGroups(problems, hint="Leave the cell out, or mend the image.")
         reading = self.read(chromosomes)
@@ -284,7 +277,7 @@ class ChromosomeClassifier(Model):
 
     def _prepared(self, chromosomes: Chromosomes) -> NDArray[np.uint8]:
         options = self.config.network
-        factors = scales(chromosomes, self._data.scale, self.reference)
+        factors = scales(chromosomes, self.config.data.scale, self.reference)
         return prepare(chromosomes, factors, options.canvas, options.input_size)[0]
 
     def _fit_trees(

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from attitude_machines import estimator, simulated
 from hypothesis import given, settings
@@ -20,7 +21,10 @@ from appliedpapers.core.config import resolve
 from appliedpapers.core.errors import DataError, UnusableGroups
 from appliedpapers.core.inference import predict_all
 from appliedpapers.core.model import FitContext
+from appliedpapers.core.tables import write_table
 from appliedpapers.core.validation import check
+from appliedpapers.pipelines.predict import predict_file
+from appliedpapers.pipelines.score import score_run
 from appliedpapers.plugins.imu_attitude import residual_choice
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, DataConfig
 from appliedpapers.plugins.imu_attitude.data import DATASETS
@@ -103,6 +107,20 @@ def test_units_signs_and_frames_give_the_same_up(kind, said):
         w, x, y, z = quaternion.T
         down = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], axis=1)
         np.testing.assert_allclose(down, -up(found), atol=1e-9)
+
+
+def test_units_of_a_batch_are_said_as_those_of_a_file_are(tmp_path):
+    bundle, log = tmp_path / "model", tmp_path / "log.csv"
+    save_bundle(plain(), bundle, plugin="imu-attitude", task="attitude")
+    write_table(table_of(simulated(seconds=2.0), DataConfig(acc_unit="g")), log)
+    said = ["data.acc_unit=g"]
+    score_run(str(bundle), [str(log)], tmp_path / "out", assignments=said)
+    scored = pq.read_table(tmp_path / "out" / "predictions.parquet")
+    expected = predict_file(str(bundle), log, assignments=said)
+    np.testing.assert_array_equal(up(scored), up(expected))
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["set"] == said
+    again = score_run(str(bundle), [str(log)], tmp_path / "out", assignments=["data.acc_unit=mg"])
+    assert again.parts_written == 1
 
 
 def test_trials_that_take_turns_keep_the_order_of_their_rows():

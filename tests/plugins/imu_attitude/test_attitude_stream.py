@@ -140,8 +140,10 @@ def test_the_state_is_small_and_plain():
 
 
 def test_the_models_of_the_paper_do_not_stream():
+    model = estimator("model.kind=paper-a")
+    assert not model.streams
     with pytest.raises(ConfigError, match="paper-a does not stream"):
-        estimator("model.kind=paper-a").stream()
+        model.stream()
 
 
 def test_a_server_streams_it_over_a_websocket(tmp_path):

@@ -20,8 +20,10 @@ from appliedpapers.core.config import resolve
 from appliedpapers.core.errors import ConfigError, DataError, UnusableGroups
 from appliedpapers.core.inference import predict_usable
 from appliedpapers.core.model import FitContext
+from appliedpapers.core.progress import SilentProgress
 from appliedpapers.core.tables import write_table
 from appliedpapers.core.validation import check
+from appliedpapers.pipelines.predict import predict_file
 from appliedpapers.pipelines.score import score_run
 from appliedpapers.plugins.varifocal_net import readers
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, Chromosomes
@@ -260,6 +262,26 @@ def test_an_absent_image_amid_a_batch_costs_its_own_cell_alone_also_in_the_lists
     assert recorded == {path.relative_to(out).as_posix() for path in (out / "files").rglob("*.*")}
     assert {path.rpartition(".")[2] for path in recorded} == {"csv", "html", "png"}
     assert set(scored.column("karyogram_path").to_pylist()) < recorded
+
+
+def test_what_a_listing_notes_is_said_before_a_prediction(saved, cells, tmp_path):
+    for number, name in enumerate(("1", "2", "3")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        content = cells.column("image")[number].as_py()
+        (tmp_path / "images" / name / f"{name}_1.png").write_bytes(content)
+    said = Said()
+    predict_file(str(saved), tmp_path / "images", progress=said)
+    assert said.lines == [" note        folders are types, not cells"]
+
+
+class Said(SilentProgress):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
 
 
 def _renamed(cells, name):

@@ -22,8 +22,7 @@ SPECTRUM = TableSchema(
         Column("sample", "string", "name of the sample"),
         Column("bands", "float32", "reflectance in six bands", minimum=0, shape=(BANDS,)),
         Column("trace", "float64", "points of any number", shape=(None, 2), nullable=True),
-    ),
-    extra="forbid",
+    )
 )
 CONCENTRATION = Column("concentration", "float64", "true concentration", unit="g/kg")
 AHEAD = TableSchema(
