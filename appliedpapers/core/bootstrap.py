@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.evaluation import Floats, Indices, MetricScores, PairedTest
+from appliedpapers.core.evaluation import PairedTest
+from appliedpapers.core.scores import Floats, Indices, MetricScores
 
 N_BOOT = 1000
 LEVEL = 0.95

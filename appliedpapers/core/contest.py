@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from appliedpapers.core.evaluation import Baseline, Evaluation, Scored
+from appliedpapers.core.evaluation import Baseline, Evaluation
 from appliedpapers.core.pooling import pooled
 from appliedpapers.core.results import Contender
+from appliedpapers.core.scores import Scored
 
 if TYPE_CHECKING:
     from appliedpapers.core.data import Dataset
@@ -58,14 +59,35 @@ def contend(
     return Contest(predictions, scored, contenders)
 
 
-def joined(contests: Sequence[Contest]) -> Contest:
-    """Return the contests on several triples of one protocol as one; a single one as it is."""
-    if len(contests) == 1:
-        return contests[0]
+def contend_on_all(
+    evaluation: Evaluation,
+    dataset: Dataset,
+    name: str,
+    models: Sequence[Model],
+    baselines: Sequence[Sequence[Baseline]],
+    *,
+    seed: int,
+) -> Contest:
+    """Let what was fitted on each triple of a protocol contend there, and pool the scores.
+
+    Args:
+        evaluation: As in :func:`contend`.
+        dataset: With its triples.
+        name: As in :func:`contend`.
+        models: One a triple.
+        baselines: Those of each triple.
+        seed: As in :func:`contend`.
+    """
+    contests = [
+        contend(evaluation, sample, name, model, rivals, seed=seed)
+        for sample, model, rivals in zip(dataset.resamples(), models, baselines, strict=True)
+    ]
     first = contests[0]
-    scored = {name: pooled([one.scored[name] for one in contests]) for name in first.scored}
+    if len(contests) == 1:
+        return first
+    scored = {key: pooled([one.scored[key] for one in contests]) for key in first.scored}
     return Contest(
-        {name: [one.predictions[name] for one in contests] for name in first.predictions},
+        {key: [one.predictions[key] for one in contests] for key in first.predictions},
         scored,
         [replace(one, scored=scored[one.model]) for one in first.contenders],
     )

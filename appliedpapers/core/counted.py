@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from appliedpapers.core.calibration import calibration_line, logit_of
-from appliedpapers.core.evaluation import Counted, Counts, Floats, Indices, MetricScores
 from appliedpapers.core.metrics import check_labels, mass_bins
+from appliedpapers.core.scores import Counted, Counts, Floats, Indices, MetricScores
 
 Flags = NDArray[np.bool_]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.evaluation import Counted, Counts, Indices, MetricScores, Scored, Slices
+from appliedpapers.core.scores import Counted, Counts, Indices, MetricScores, Scored, Slices
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from appliedpapers.core.bootstrap import N_BOOT, intervals, paired_difference
 from appliedpapers.core.errors import DataError
-from appliedpapers.core.evaluation import Kind, MetricScores, PairedTest, PublishedFigure, Scored
+from appliedpapers.core.evaluation import Kind, PairedTest, PublishedFigure
 from appliedpapers.core.files import write_json
 from appliedpapers.core.metrics import metric
+from appliedpapers.core.scores import MetricScores, Scored
 from appliedpapers.core.verdict import Row
 from appliedpapers.core.verdict import verdict as verdict
 

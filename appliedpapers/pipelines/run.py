@@ -13,11 +13,11 @@ from appliedpapers.core import config as configs
 from appliedpapers.core import device as devices
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import save_bundle
-from appliedpapers.core.contest import Contest, contend, joined
+from appliedpapers.core.contest import Contest, contend_on_all
 from appliedpapers.core.data import Dataset, LeakageFinding, leakage_audit
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.evaluation import Evaluation, Material
-from appliedpapers.core.files import whole_file, write_json, write_text
+from appliedpapers.core.files import write_json, write_text
 from appliedpapers.core.model import FitContext, Model
 from appliedpapers.core.printed import Elsewhere, split_published
 from appliedpapers.core.progress import Progress, SilentProgress
@@ -33,6 +33,7 @@ from appliedpapers.pipelines.run_folder import (
     environment,
     is_run,
     new_id,
+    with_quarantine,
     write_request,
 )
 
@@ -154,12 +155,7 @@ class Run:
             with self._timed("baselines"):
                 baselines = fitter.baselines(dataset)
             with self._timed("evaluate"):
-                contest = joined(
-                    [
-                        contend(evaluation, sample, name, one, rivals, seed=model.config.seed)
-                        for sample, one, rivals in zip(dataset.resamples(), models, baselines, strict=True)
-                    ]
-                )
+                contest = contend_on_all(evaluation, dataset, name, models, baselines, seed=model.config.seed)
             self.baseline_facts = {item.name: dict(item.describe()) for item in baselines[0]}
             material = self._judged(evaluation, dataset, name, model, contest)
             bundle = self._save(material)
@@ -182,21 +178,7 @@ class Run:
                     progress=self.progress,
                 )
             except DataError as error:
-                raise self._with_quarantine(error) from error
-
-    def _with_quarantine(self, error: DataError) -> DataError:
-        if error.violations is None:
-            return error
-        import pyarrow.parquet as pq
-
-        path = self.folder / "quarantine.parquet"
-        with whole_file(path) as aside:
-            pq.write_table(error.violations, aside)
-        rows = error.violations.num_rows
-        listed = f"{rows} bad {'value is' if rows == 1 else 'values are'} listed in {path}."
-        return DataError(
-            error.message, hint=f"{error.hint or ''} {listed}".strip(), violations=error.violations
-        )
+                raise with_quarantine(error, self.folder) from error
 
     def _audit(self, dataset: Dataset) -> list[LeakageFinding]:
         findings = leakage_audit(dataset)

@@ -20,8 +20,8 @@ from appliedpapers.core import config as configs
 from appliedpapers.core import device as devices
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.distributed import world_size
-from appliedpapers.core.errors import ConfigError
-from appliedpapers.core.files import write_json
+from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.files import whole_file, write_json
 from appliedpapers.core.results import read_results
 from appliedpapers.core.sources import SIMULATED
 from appliedpapers.core.verdict import selected_rows
@@ -188,3 +188,17 @@ def environment(device: str) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return {**found, "platform": platform.platform(), "device": devices.describe_device(device)}
+
+
+def with_quarantine(error: DataError, folder: Path) -> DataError:
+    """Write an error's violations into the run's folder, and return the error that says where they are."""
+    if error.violations is None:
+        return error
+    import pyarrow.parquet as pq
+
+    path = folder / "quarantine.parquet"
+    with whole_file(path) as aside:
+        pq.write_table(error.violations, aside)
+    rows = error.violations.num_rows
+    listed = f"{rows} bad {'value is' if rows == 1 else 'values are'} listed in {path}."
+    return DataError(error.message, hint=f"{error.hint or ''} {listed}".strip(), violations=error.violations)

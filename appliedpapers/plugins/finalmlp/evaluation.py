@@ -9,14 +9,9 @@ import numpy as np
 
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Dataset, Split
-from appliedpapers.core.evaluation import (
-    Baseline,
-    Evaluation,
-    Material,
-    MetricScores,
-    Scored,
-)
+from appliedpapers.core.evaluation import Baseline, Evaluation, Material
 from appliedpapers.core.model import Model
+from appliedpapers.core.scores import MetricScores, Scored
 from appliedpapers.plugins.finalmlp.config import BASELINES, FinalMlpConfig
 from appliedpapers.plugins.finalmlp.published import PUBLISHED_FIGURES
 

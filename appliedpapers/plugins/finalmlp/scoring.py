@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from appliedpapers.core import metrics
 from appliedpapers.core.counted import auc_scores, ece_scores, gauc_scores, line_scores
-from appliedpapers.core.evaluation import Counted, Counts, MetricScores, Scored, Slices
 from appliedpapers.core.features.fields import column_of
 from appliedpapers.core.features.instants import instants
+from appliedpapers.core.scores import Counted, Counts, MetricScores, Scored, Slices
 
 if TYPE_CHECKING:
     from appliedpapers.plugins.finalmlp.splits import ClickSplit

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Dataset, Split
-from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Scored
+from appliedpapers.core.evaluation import Baseline, Evaluation, Material
 from appliedpapers.core.model import Model
+from appliedpapers.core.scores import Scored
 from appliedpapers.plugins.frets.config import BASELINES, FretsConfig
 from appliedpapers.plugins.frets.published import PUBLISHED_FIGURES
 from appliedpapers.plugins.frets.scoring import Forecast, complete_forecast, overlap, score_forecast

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.evaluation import MetricScores, Scored, Slices
+from appliedpapers.core.scores import MetricScores, Scored, Slices
 from appliedpapers.plugins.frets.observations import season_of
 from appliedpapers.plugins.frets.splits import ForecastSplit
 from appliedpapers.plugins.frets.windows import WindowArrays

@@ -14,8 +14,9 @@ import numpy as np
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Dataset, Split
 from appliedpapers.core.errors import PluginError
-from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Scored
+from appliedpapers.core.evaluation import Baseline, Evaluation, Material
 from appliedpapers.core.model import FitContext, Model
+from appliedpapers.core.scores import Scored
 from appliedpapers.plugins.imu_attitude.baselines import Estimator, estimators, tune, unavailable
 from appliedpapers.plugins.imu_attitude.config import BASELINES, AttitudeConfig, FilterConfig
 from appliedpapers.plugins.imu_attitude.delay import carry_on, fit_delay

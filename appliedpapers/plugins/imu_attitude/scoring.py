@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.evaluation import Counted, Counts, MetricScores, Scored, Slices
 from appliedpapers.core.metrics import register_metric
+from appliedpapers.core.scores import Counted, Counts, MetricScores, Scored, Slices
 from appliedpapers.plugins.imu_attitude import no_reference
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.paper_metric import attitude, paper_angle_deg

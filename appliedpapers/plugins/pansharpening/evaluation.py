@@ -11,18 +11,10 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.config import TaskConfig
 from appliedpapers.core.data import Dataset, Split
-from appliedpapers.core.evaluation import (
-    Baseline,
-    Counted,
-    Counts,
-    Evaluation,
-    Material,
-    MetricScores,
-    Scored,
-    Slices,
-)
+from appliedpapers.core.evaluation import Baseline, Evaluation, Material
 from appliedpapers.core.metrics import register_metric
 from appliedpapers.core.model import Model
+from appliedpapers.core.scores import Counted, Counts, MetricScores, Scored, Slices
 from appliedpapers.plugins.pansharpening.block_scores import BANDED, METRICS, RANGES
 from appliedpapers.plugins.pansharpening.config import (
     CLASSICAL,

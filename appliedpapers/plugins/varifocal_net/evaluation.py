@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from appliedpapers.core.evaluation import Baseline, Evaluation, Material, PublishedFigure, Scored
+from appliedpapers.core.evaluation import Baseline, Evaluation, Material, PublishedFigure
+from appliedpapers.core.scores import Scored
 from appliedpapers.plugins.varifocal_net.scoring import PRIMARY, Answers, answers_of, judged, score
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.counted import auc_scores, ece_scores
-from appliedpapers.core.evaluation import Counted, Counts, Indices, MetricScores, Scored, Slices
 from appliedpapers.core.metrics import log_losses, register_metric
+from appliedpapers.core.scores import Counted, Counts, Indices, MetricScores, Scored, Slices
 from appliedpapers.plugins.varifocal_net.assignment import MOST, CellCosts, Penalties, assign
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chromosomes, X
 from appliedpapers.plugins.varifocal_net.dispatch import counts_of, paper_dispatch
