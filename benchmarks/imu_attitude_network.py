@@ -26,11 +26,11 @@ from appliedpapers.core.config import resolve
 from appliedpapers.core.model import FitContext
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
+from appliedpapers.plugins.imu_attitude.learner_residual import ResidualTask, examples, rms_deg
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.residual import network_pace
 from appliedpapers.plugins.imu_attitude.residual_choice import Filtered, train_residual
 from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
-from appliedpapers.plugins.imu_attitude.residual_training import ResidualTask, examples, rms_deg
 from benchmarks.imu_attitude_trials import broad, delay_of, gravity, recordings
 
 _SHARES = (0.0, 0.25, 0.5, 1.0)

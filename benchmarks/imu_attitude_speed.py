@@ -25,9 +25,9 @@ import numpy as np
 import torch
 
 from appliedpapers.core.config import resolve
-from appliedpapers.plugins.imu_attitude.baselines import estimators
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, SimulatorConfig
 from appliedpapers.plugins.imu_attitude.embedded import single_corrector
+from appliedpapers.plugins.imu_attitude.estimators import estimators
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.residual import ResidualFilter, network_pace

@@ -29,11 +29,11 @@ from appliedpapers.core.config import resolve
 from appliedpapers.core.data import Dataset
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.sources import load_dataset
-from appliedpapers.plugins.imu_attitude.baselines import estimators
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
 from appliedpapers.plugins.imu_attitude.data import DATASETS
 from appliedpapers.plugins.imu_attitude.delay import carry_on, fit_delay
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
+from appliedpapers.plugins.imu_attitude.estimators import estimators
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
 from appliedpapers.plugins.imu_attitude.model import AttitudeEstimator
 from appliedpapers.plugins.imu_attitude.recording import Recording

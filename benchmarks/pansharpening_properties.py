@@ -37,9 +37,9 @@ from appliedpapers.plugins.pansharpening.products import Task
 from appliedpapers.plugins.pansharpening.rhopnn import RhoPnnAdapter
 from appliedpapers.plugins.pansharpening.rpnn import RPnnAdapter
 from appliedpapers.plugins.pansharpening.scene import Scene
-from appliedpapers.plugins.pansharpening.scene_split import SceneItem, SimulatedItem
 from appliedpapers.plugins.pansharpening.shift import estimate_shift
 from appliedpapers.plugins.pansharpening.simulator import SimulatedScene
+from appliedpapers.plugins.pansharpening.splits import SceneItem, SimulatedItem
 from benchmarks.pansharpening_scenes import PLUGIN, chosen, model_of, scene_of, sharpened, thinned
 
 NETWORKS = ("r-pnn", "rho-pnn")

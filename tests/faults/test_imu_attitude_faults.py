@@ -17,7 +17,7 @@ from appliedpapers.core.bundle import load_bundle, save_bundle
 from appliedpapers.core.config import resolve
 from appliedpapers.core.errors import BundleError, DataError
 from appliedpapers.core.model import FitContext
-from appliedpapers.plugins.imu_attitude import residual_choice, residual_training
+from appliedpapers.plugins.imu_attitude import learner_residual, residual_choice
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
 from appliedpapers.plugins.imu_attitude.data import DATASETS
 from appliedpapers.plugins.imu_attitude.model import AttitudeEstimator
@@ -57,7 +57,7 @@ def calm(tmp_path_factory):
 
 def _fit_until_killed(folder, batch):
     torch.set_num_threads(1)
-    count, real = 0, residual_training.ResidualTask.loss
+    count, real = 0, learner_residual.ResidualTask.loss
 
     def deadly(task, rows):
         nonlocal count
@@ -66,7 +66,7 @@ def _fit_until_killed(folder, batch):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(task, rows)
 
-    residual_training.ResidualTask.loss = deadly
+    learner_residual.ResidualTask.loss = deadly
     fitted(folder, resume=True)
 
 

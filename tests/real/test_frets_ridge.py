@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliedpapers.plugins.frets.baselines import LastValue, RidgeNLinear, SeasonalNaive
+from appliedpapers.plugins.frets.window_models import LastValue, RidgeNLinear, SeasonalNaive
 from appliedpapers.plugins.frets.windows import WindowArrays
 
 pytestmark = pytest.mark.shared

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from appliedpapers.plugins.imu_attitude.baselines import estimators
+from appliedpapers.plugins.imu_attitude.estimators import estimators
 from benchmarks import imu_attitude_trials as trials
 
 pytestmark = pytest.mark.shared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliedpapers.plugins.imu_attitude.baselines import Estimator, estimators
+from appliedpapers.plugins.imu_attitude.estimators import Estimator, estimators
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.rotations import angle_between, normalise, up_vector
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _BLOCK_ROWS = 65_536
 
 
-def rivals(config: FinalMlpConfig, dataset: Dataset) -> list[Baseline]:
+def baselines(config: FinalMlpConfig, dataset: Dataset) -> list[Baseline]:
     """Return the unfitted baselines that the configuration names.
 
     Simulated data add the oracle. Each column of ``config.without``, and each that the dataset suspects of

@@ -36,9 +36,9 @@ class ClickEvaluation(Evaluation):
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
         """Return the baselines that the configuration names, rows without a column, and the oracle."""
-        from appliedpapers.plugins.finalmlp.baselines import rivals
+        from appliedpapers.plugins.finalmlp.baselines import baselines
 
-        return rivals(cast("FinalMlpConfig", config), dataset)
+        return baselines(cast("FinalMlpConfig", config), dataset)
 
     def predict(self, model: Model, split: Split) -> ClickPrediction:
         """Predict for every row of a part, read in batches."""

@@ -1,187 +1,149 @@
-"""Simple rules and strong classical models that every network has to stand beside.
-
-All of them work on scaled values and forecast every window of a :class:`WindowArrays`. A model may look
-further back than the network's lookback, never past a cutoff.
-"""
+"""What ours is held against: classical rules, linear networks, boosted trees, and the simulator's oracle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, Self
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from appliedpapers.plugins.frets.lags import LagsLightGBM
-from appliedpapers.plugins.frets.moments import WindowMoments
-from appliedpapers.plugins.frets.windows import Floats, WindowArrays
+from appliedpapers.core.data import Dataset, Split
+from appliedpapers.core.evaluation import Baseline
+from appliedpapers.core.sources import SIMULATED
+from appliedpapers.plugins.frets.scoring import Forecast, complete_forecast
+from appliedpapers.plugins.frets.splits import ForecastSplit
+from appliedpapers.plugins.frets.window_models import LastValue, RidgeNLinear, SeasonalNaive, WindowModel
 
-__all__ = ["Baseline", "LagsLightGBM", "LastValue", "RidgeNLinear", "SeasonalNaive", "find_period"]
+if TYPE_CHECKING:
+    from appliedpapers.core.model import FitContext
+    from appliedpapers.plugins.frets.config import FretsConfig
 
-PERIODS = (24, 168, 7, 12, 52)
-"""Hours a day, hours a week, days a week, months a year, weeks a year."""
-
-_WINDOWS_PER_BLOCK = 4096
-
-
-class Baseline(Protocol):
-    """What every baseline does."""
-
-    name: str
-
-    def fit(self, train: WindowArrays, valid: WindowArrays, seed: int) -> Self:
-        """Learn from ``train``, choose on ``valid``."""
-        ...
-
-    def forecast(self, windows: WindowArrays) -> Floats:
-        """Forecast every window, ``(W, horizon, N)``; NaN where the history it needs is missing."""
-        ...
+_LINEAR_LR = 5e-3
 
 
-class LastValue:
-    """Every step equals the last observed value."""
-
-    name = "last-value"
-
-    def fit(self, train: WindowArrays, valid: WindowArrays, seed: int) -> Self:
-        """Learn nothing."""
-        del train, valid, seed
-        return self
-
-    def forecast(self, windows: WindowArrays) -> Floats:
-        """Forecast ``(W, horizon, N)``."""
-        return np.repeat(windows.before(1), windows.horizon, axis=1)
+def baselines(config: FretsConfig, dataset: Dataset) -> list[Baseline]:
+    """Return the unfitted baselines that ``config.baselines`` names, and the oracle of simulated data."""
+    made: list[Baseline] = [_named(name, config) for name in config.baselines]
+    if dataset.name == SIMULATED:
+        made.append(Oracle(config))
+    return made
 
 
-class SeasonalNaive:
-    """Every step equals the value a whole number of seasons before it.
+def _named(name: str, config: FretsConfig) -> Baseline:
+    if name in ("nlinear", "dlinear"):
+        return LinearNetwork(name, config)
+    lookback = config.model.lookback
+    if name == "ridge-nlinear":
+        return WindowBaseline(RidgeNLinear(lookbacks=sorted({lookback, *_RIDGE_LOOKBACKS})))
+    if name == "seasonal-naive":
+        return WindowBaseline(SeasonalNaive(config.data.season))
+    if name == "last-value":
+        return WindowBaseline(LastValue())
+    import torch
 
-    Where that value is missing, or lies before the first row, the last value stands in.
+    from appliedpapers.plugins.frets.lags import LagsLightGBM
 
-    Args:
-        period: Steps of a season; found on the train part by :func:`find_period` when left out.
+    # as many as --threads or OMP_NUM_THREADS allow: on a busy machine more were measured three times slower
+    return WindowBaseline(LagsLightGBM(threads=torch.get_num_threads()))
+
+
+_RIDGE_LOOKBACKS = (96, 336, 512, 720)
+
+
+class WindowBaseline(Baseline):
+    """A classical model over windows, in scaled space.
+
+    Where such a model needs more of the past than a window of ours and finds a gap there, the last value
+    stands in, so that every model is scored on the same windows.
     """
 
-    name = "seasonal-naive"
+    def __init__(self, inner: WindowModel) -> None:
+        self.name = inner.name
+        self.inner = inner
+        self._filled = 0
 
-    def __init__(self, period: int | None = None) -> None:
-        self.period = period
-        self.period_ = period or 1
-
-    def fit(self, train: WindowArrays, valid: WindowArrays, seed: int) -> Self:
-        """Find the period, unless it was given."""
-        self.period_ = self.period or find_period(train.values[: train.last + train.horizon])
+    def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
+        """Fit on the train windows, choose on the valid ones."""
+        learn, judge = cast("ForecastSplit", train), cast("ForecastSplit", valid)
+        self.inner.fit(learn.windows, judge.windows, run.seed)
         return self
 
-    def forecast(self, windows: WindowArrays) -> Floats:
-        """Forecast ``(W, horizon, N)``."""
-        step = np.arange(windows.horizon)
-        rows = windows.cutoffs[:, None] + step % self.period_ - self.period_
-        season = windows.values[np.maximum(rows, 0)]
-        unknown = np.isnan(season) | (rows < 0)[..., None]
-        return np.where(unknown, windows.before(1), season)
+    def predict(self, split: Split) -> Forecast:
+        """Forecast every window of the split."""
+        windows = cast("ForecastSplit", split).windows
+        forecast = complete_forecast(self.inner.forecast(windows), windows)
+        self._filled = forecast.filled
+        return forecast
+
+    def describe(self) -> Iterable[tuple[str, str]]:
+        """Yield what was chosen."""
+        for name in ("period_", "lookback_", "penalty_", "rounds_"):
+            value = getattr(self.inner, name, None)
+            if value:
+                yield name.rstrip("_"), f"{value:g}" if isinstance(value, float) else str(value)
+        if self._filled:
+            yield "last value in place of a gap", f"{self._filled} forecasts"
 
 
-def find_period(train: Floats) -> int:
-    """Return the season with the highest autocorrelation peak among 24, 168, 7, 12 and 52 steps.
+class LinearNetwork(Baseline):
+    """NLinear or DLinear, trained by gradient on the windows and with the epochs of ours."""
 
-    A peak is higher than its two neighbours, so that a smooth series does not pass for a seasonal one.
+    def __init__(self, name: str, config: FretsConfig) -> None:
+        self.name = name
+        self.config = config
 
-    Args:
-        train: ``(T, N)``; NaN is left out, pair by pair. The series' autocorrelations are averaged.
+    def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
+        """Train with Adam at 5e-3, halved every epoch, best epoch on the valid windows."""
+        from appliedpapers.core.training import fit
+        from appliedpapers.core.weights import drawn_by
+        from appliedpapers.plugins.frets.learner import WindowTask
+        from appliedpapers.plugins.frets.network import DLinear, NLinear
 
-    Returns:
-        The period, or 1 when there is no peak.
-    """
-    centred = train - np.nansum(train, axis=0) / np.maximum(np.isfinite(train).sum(0), 1)
-    variance = np.nansum(centred**2, axis=0) / np.maximum(np.isfinite(centred).sum(0), 1)
-    alive = variance > 0
-
-    def correlation(lag: int) -> float:
-        products = centred[lag:, alive] * centred[:-lag, alive]
-        covariance = np.nansum(products, axis=0) / np.maximum(np.isfinite(products).sum(0), 1)
-        return float(np.mean(covariance / variance[alive]))
-
-    best, period = 0.0, 1
-    for candidate in PERIODS if alive.any() else ():
-        # Three seasons, so that the peak is more than one coincidence.
-        if 3 * candidate > len(train):
-            continue
-        peak = correlation(candidate)
-        if peak > best and peak > max(correlation(candidate - 1), correlation(candidate + 1)):
-            best, period = peak, candidate
-    return period
-
-
-class RidgeNLinear:
-    """The linear map of NLinear in closed form: ``forecast = last + W (x - last)``, shared by the series.
-
-    ``W = argmin sum |y - last - W (x - last)|^2 + penalty |W|^2`` without an intercept. Penalty and
-    lookback are those with the least validation error; everything is computed from second moments, so no
-    design matrix is ever built.
-
-    Args:
-        lookbacks: Lookbacks to choose from; those for which the history is too short are left out, and when
-            none remains it is that of the windows.
-        penalties: Ridge penalties to choose from.
-
-    Attributes:
-        weight_: ``(horizon, lookback_)`` float64.
-        lookback_: The chosen lookback.
-        penalty_: The chosen penalty.
-        valid_mse_: Its mean squared error on the validation windows.
-    """
-
-    name = "ridge-nlinear"
-
-    def __init__(
-        self,
-        lookbacks: Sequence[int] = (96, 336, 512, 720),
-        penalties: Sequence[float] = (1e1, 1e2, 1e3, 1e4, 1e5),
-    ) -> None:
-        self.lookbacks, self.penalties = tuple(lookbacks), tuple(penalties)
-        self.weight_: Floats = np.zeros((0, 0))
-        self.lookback_, self.penalty_, self.valid_mse_ = 0, 0.0, np.inf
-
-    def fit(self, train: WindowArrays, valid: WindowArrays, seed: int) -> Self:
-        """Solve for every lookback and penalty and keep the best; ``seed`` is not needed.
-
-        Raises:
-            ValueError: No lookback leaves a complete window in both parts.
-        """
-        self.valid_mse_ = np.inf
-        longest = min(train.last, valid.first)
-        for lookback in [rows for rows in self.lookbacks if rows <= longest] or [train.lookback]:
-            self._fit_lookback(train.with_lookback(lookback), valid.with_lookback(lookback))
-        if not np.isfinite(self.valid_mse_):
-            raise ValueError("ridge-nlinear: no window without missing values in the train and valid parts")
+        options = self.config.model
+        make = NLinear if self.name == "nlinear" else DLinear
+        with drawn_by(run.seed):
+            self.network = make(options.lookback, options.horizon).to(run.device)
+        settings = self.config.training.model_copy(
+            update={"lr": _LINEAR_LR, "lr_decay": 0.5, "batch_size": 32}
+        )
+        learn, judge = cast("ForecastSplit", train).windows, cast("ForecastSplit", valid).windows
+        fit(WindowTask(self.network, learn, judge, settings), run, name=self.name)
         return self
 
-    def forecast(self, windows: WindowArrays) -> Floats:
-        """Forecast ``(W, horizon, N)``.
+    def predict(self, split: Split) -> Forecast:
+        """Forecast every window of the split."""
+        from appliedpapers.plugins.frets.learner import forecast_windows
 
-        Raises:
-            ValueError: A window has fewer than ``lookback_`` rows before it.
-        """
-        last = windows.before(1)
-        inputs = windows.before(self.lookback_)
-        out = np.empty((len(windows), windows.horizon, windows.n_series))
-        weight = self.weight_[: windows.horizon].T
-        for begin in range(0, len(windows), _WINDOWS_PER_BLOCK):
-            block = slice(begin, begin + _WINDOWS_PER_BLOCK)
-            for series in range(windows.n_series):
-                base = last[block, :, series]
-                out[block, :, series] = (inputs[block, :, series] - base) @ weight + base
-        return out
+        windows = cast("ForecastSplit", split).windows
+        return Forecast(forecast_windows(self.network, windows, mixes_series=False))
 
-    def _fit_lookback(self, train: WindowArrays, valid: WindowArrays) -> None:
-        fitted, checked = WindowMoments.of(train), WindowMoments.of(valid)
-        if not (fitted.count and checked.count):
-            return
-        values, vectors = np.linalg.eigh(fitted.inputs)
-        rotated = vectors.T @ fitted.cross
-        for penalty in self.penalties:
-            weight = vectors @ (rotated / (np.maximum(values, 0.0) + penalty)[:, None])
-            mse = checked.mean_squared_error(weight)
-            if mse < self.valid_mse_:
-                self.weight_, self.lookback_ = np.ascontiguousarray(weight.T), train.lookback
-                self.penalty_, self.valid_mse_ = float(penalty), mse
+
+class Oracle(Baseline):
+    """The best forecast of one who knows the simulator's formula and state: the noise floor."""
+
+    name = "oracle"
+    attainable = False
+
+    def __init__(self, config: FretsConfig) -> None:
+        self.config = config
+
+    def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
+        """Simulate again, with the truth this time."""
+        from appliedpapers.plugins.frets.simulator import simulate
+
+        self.truth = simulate(self.config.data.simulator, self.config.seed)
+        return self
+
+    def predict(self, split: Split) -> Forecast:
+        """Forecast every window of the split."""
+        part = cast("ForecastSplit", split)
+        columns = self._columns(part.panel.unique_ids)
+        # the history begins with its first value, which may not be the first simulated hour
+        skipped = int(np.searchsorted(self.truth.panel.ds, part.panel.ds[0]))
+        forecast: NDArray[np.float64] = self.truth.oracles(part.windows.cutoffs + skipped, part.horizon)
+        return Forecast(part.scaler.transform(forecast[:, :, columns]))
+
+    def _columns(self, names: Sequence[str]) -> list[int]:
+        known = list(self.truth.panel.unique_ids)
+        return [known.index(name) for name in names]

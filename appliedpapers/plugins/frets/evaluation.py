@@ -39,9 +39,9 @@ class FretsEvaluation(Evaluation):
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
         """Return the baselines that the configuration names, and the oracle of simulated data."""
-        from appliedpapers.plugins.frets.rivals import rivals
+        from appliedpapers.plugins.frets.baselines import baselines
 
-        return rivals(cast("FretsConfig", config), dataset)
+        return baselines(cast("FretsConfig", config), dataset)
 
     def predict(self, model: Model, split: Split) -> Forecast:
         """Forecast every window, with intervals that are adapted along the backtest where configured."""

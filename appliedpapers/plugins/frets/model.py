@@ -24,7 +24,6 @@ from appliedpapers.core.weights import (
     save_network,
     start_from,
 )
-from appliedpapers.plugins.frets.baselines import RidgeNLinear
 from appliedpapers.plugins.frets.config import FretsConfig
 from appliedpapers.plugins.frets.conformal import ConformalIntervals
 from appliedpapers.plugins.frets.contexts import Context, ContextReader
@@ -38,6 +37,7 @@ from appliedpapers.plugins.frets.network import FreTS
 from appliedpapers.plugins.frets.observations import season_of
 from appliedpapers.plugins.frets.panel import Scaler
 from appliedpapers.plugins.frets.splits import ForecastSplit, require_complete
+from appliedpapers.plugins.frets.window_models import RidgeNLinear
 from appliedpapers.plugins.frets.windows import WindowArrays
 
 if TYPE_CHECKING:

@@ -227,7 +227,7 @@ class AttitudeEstimator(Model):
 
     def _uncalibrated(self, recording: Recording) -> Estimate:
         if self._paper is not None:
-            from appliedpapers.plugins.imu_attitude.paper_training import estimate
+            from appliedpapers.plugins.imu_attitude.learner_paper import estimate
 
             # it says nothing of its error: the calibration then gives one for all samples
             return replace(estimate(self._paper, recording, self.config.model), sd=np.zeros(len(recording)))
@@ -241,7 +241,7 @@ class AttitudeEstimator(Model):
 
     def _new_network(self, seed: int) -> Any:
         if self.is_paper:
-            from appliedpapers.plugins.imu_attitude.paper_training import build_network
+            from appliedpapers.plugins.imu_attitude.learner_paper import build_network
 
             self._paper = build_network(self.config.model, seed)
             return self._paper
@@ -268,7 +268,7 @@ class AttitudeEstimator(Model):
 
     def _fit_paper(self, learned: Sequence[Recording], chosen: Sequence[Recording], run: FitContext) -> None:
         from appliedpapers.core.training import fit
-        from appliedpapers.plugins.imu_attitude.paper_training import PaperTask
+        from appliedpapers.plugins.imu_attitude.learner_paper import PaperTask
         from appliedpapers.plugins.imu_attitude.paper_windows import PaperWindows
 
         options = self.config.model

@@ -14,9 +14,9 @@ from appliedpapers.core.model import FitContext
 from appliedpapers.core.training import fit
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
 from appliedpapers.plugins.imu_attitude.filter import Blocks
+from appliedpapers.plugins.imu_attitude.learner_residual import Examples, ResidualTask, examples, rms_deg
 from appliedpapers.plugins.imu_attitude.recording import Floats, Recording
 from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
-from appliedpapers.plugins.imu_attitude.residual_training import Examples, ResidualTask, examples, rms_deg
 
 _WORTH = 0.01
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,9 @@ from appliedpapers.plugins.imu_attitude.rotations import (
     total_error,
     up_vector,
 )
+
+if TYPE_CHECKING:
+    from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
 
 BLOCK_S = 5.0
 PRIMARY, PRIMARY_ALONE = "inclination_rmse", "gravity_residual"
@@ -77,6 +81,12 @@ class Answers:
     def plain(cls, estimates: Sequence[Estimate | None]) -> Answers:
         """Return answers that promise no bound."""
         return cls(tuple(estimates), (None,) * len(estimates))
+
+    @classmethod
+    def bounded(cls, estimates: Sequence[Estimate], calibration: Calibration) -> Answers:
+        """Return answers with the bounds that their expected errors promise."""
+        bounds = tuple(None if one.sd is None else calibration.bound95(one.sd) for one in estimates)
+        return cls(tuple(estimates), bounds)
 
 
 class TrialMean(Counted):

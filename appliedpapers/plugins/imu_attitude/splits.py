@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,11 @@ class AttitudeSplit(Split):
             acc_from_si(recording.acc[part], self._data),
             gyr_from_si(recording.gyr[part], self._data),
         )
+
+
+def recordings_of(split: Split) -> tuple[Recording, ...]:
+    """Return the recordings of a split of this plugin."""
+    return cast("AttitudeSplit", split).recordings
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ from appliedpapers.plugins.pansharpening.config import PansharpeningConfig
 from appliedpapers.plugins.pansharpening.published_data import PUBLISHED, entry_of
 from appliedpapers.plugins.pansharpening.published_scenes import WALD, open_published, san_francisco
 from appliedpapers.plugins.pansharpening.scene_pairs import PairPaths, find_pairs
-from appliedpapers.plugins.pansharpening.scene_split import (
+from appliedpapers.plugins.pansharpening.sensors import optics_of
+from appliedpapers.plugins.pansharpening.simulator import SceneOptions
+from appliedpapers.plugins.pansharpening.splits import (
     FileItem,
     SceneItem,
     SceneSplit,
     SimulatedItem,
     content_sha256,
 )
-from appliedpapers.plugins.pansharpening.sensors import optics_of
-from appliedpapers.plugins.pansharpening.simulator import SceneOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,25 +18,16 @@ from appliedpapers.core.scores import Counted, Counts, MetricScores, Scored, Sli
 from appliedpapers.plugins.pansharpening.block_scores import BANDED, METRICS, RANGES
 from appliedpapers.plugins.pansharpening.config import (
     CLASSICAL,
-    Classical,
-    EvaluationConfig,
     PansharpeningConfig,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Protocol
 
     from appliedpapers.core.figures import Figure
     from appliedpapers.plugins.pansharpening.block_scores import Reduced
     from appliedpapers.plugins.pansharpening.judging import Judged
     from appliedpapers.plugins.pansharpening.scene import Scene
-
-    class Scenes(Protocol):
-        """A split that holds scenes."""
-
-        def scenes(self) -> Iterator[Scene]:
-            """Yield each scene."""
 
     class Sharpener(Protocol):
         """A model that sharpens scenes."""
@@ -58,7 +49,6 @@ register_metric(
     description="ergas of the product as the sensor would see it beside what it saw",
 )
 
-_BACK_PROJECTED: tuple[Classical, ...] = ("gsa", "mtf-glp-fs")
 _WORST_BANDS = 3
 _SEVERAL_SCENES = 5
 
@@ -108,29 +98,6 @@ class OverScenes(Counted):
         return OverScenes(self._scenes, self._metric, self._bands, both)
 
 
-class ClassicalBaseline(Baseline):
-    """A classical method: it has nothing to learn, and is fitted to each scene by itself.
-
-    Args:
-        method: Its name.
-        config: How scenes are judged, and how much memory one may take.
-        consistency: Steps of back-projection on its product.
-    """
-
-    def __init__(self, method: Classical, config: PansharpeningConfig, consistency: int = 0) -> None:
-        self.name = f"{method}, back-projected" if consistency else method
-        self._config = config.replace(method=method, consistency=consistency)
-
-    def predict(self, split: Split) -> list[Judged]:
-        """Sharpen and judge each scene."""
-        from appliedpapers.plugins.pansharpening.products import Task, sharpen
-
-        def product(scene: Scene) -> NDArray[np.float32]:
-            return sharpen(Task(scene, self._config)).whole()
-
-        return _judge_all(split, product, self._config.evaluation)
-
-
 class PansharpeningEvaluation(Evaluation):
     """ERGAS, SAM and Q2n beside a truth; D_lambda, D_sR, QNR and D_rho without one; a unit is a block."""
 
@@ -139,19 +106,10 @@ class PansharpeningEvaluation(Evaluation):
     baseline_names = CLASSICAL
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
-        """Return the classical methods of the configuration but its own.
+        """Return the classical methods of the configuration, back-projected, too, where ours is."""
+        from appliedpapers.plugins.pansharpening.baselines import baselines
 
-        Where our product is back-projected, the best of them are too, beside their plain form: what the
-        network adds is then seen apart from what back-projection adds.
-        """
-        options = cast("PansharpeningConfig", config)
-        steps = options.back_projections
-        plain = [name for name in options.baselines if name != options.method or steps]
-        helped = [name for name in plain if steps and name in _BACK_PROJECTED and name != options.method]
-        return [
-            *(ClassicalBaseline(name, options) for name in plain),
-            *(ClassicalBaseline(name, options, steps) for name in helped),
-        ]
+        return baselines(cast("PansharpeningConfig", config), dataset)
 
     def predict(self, model: Model, split: Split) -> list[Judged]:
         """Sharpen and judge each scene; cubes are let go one by one.
@@ -159,8 +117,10 @@ class PansharpeningEvaluation(Evaluation):
         Raises:
             DataError: A scene is too small, or nothing in it was observed.
         """
+        from appliedpapers.plugins.pansharpening.judging import judge_all
+
         sharpener = cast("Sharpener", model)
-        return _judge_all(split, sharpener.sharpen, sharpener.config.evaluation)
+        return judge_all(split, sharpener.sharpen, sharpener.config.evaluation)
 
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
         """Score the scenes; a unit is a block of 32 x 32 pixels.
@@ -189,23 +149,6 @@ class PansharpeningEvaluation(Evaluation):
         """Name the bands and the block that came out worst."""
         judged = cast("list[Judged]", material.predictions[material.model_name])
         return [*_worst_bands(judged), *_worst_block(judged)]
-
-
-def _judge_all(
-    split: Split, sharpen: Callable[[Scene], NDArray[Any]], options: EvaluationConfig
-) -> list[Judged]:
-    from appliedpapers.plugins.pansharpening.judging import judge
-
-    return [
-        judge(
-            scene,
-            sharpen,
-            crop=options.crop,
-            full_resolution=options.full_resolution,
-            pictures=number == 0,
-        )
-        for number, scene in enumerate(cast("Scenes", split).scenes())
-    ]
 
 
 def _metrics(

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.fingerprint import arrays_sha256
 from appliedpapers.core.model import FitContext
-from appliedpapers.core.training import TrainTask, fit, shuffled_slices
+from appliedpapers.core.training import fit
 from appliedpapers.core.training_config import TrainingConfig
 from appliedpapers.plugins.pansharpening.config import PansharpeningConfig
-from appliedpapers.plugins.pansharpening.inputs import BandPatches, NetworkInputs, Normalisation
+from appliedpapers.plugins.pansharpening.learner import PatchTask
 from appliedpapers.plugins.pansharpening.network import RPnn
-from appliedpapers.plugins.pansharpening.rhopnn import first_windows
-from appliedpapers.plugins.pansharpening.scene_split import SceneSplit
+from appliedpapers.plugins.pansharpening.splits import SceneSplit
 
 Weights = dict[str, NDArray[np.float32]]
-Example = tuple[BandPatches, Tensor]
 
 _SHIPPED = "r-pnn.safetensors"
-_LAST_LR_SHARE = 0.1
 
 
 def shipped_weights() -> tuple[Weights, dict[str, str]]:
@@ -81,7 +73,7 @@ def train_first_weights(
         patience=options.patience,
         checkpoint_every_steps=0,
     )
-    task = _FirstWeights(network, train, valid, settings, config, run)
+    task = PatchTask(network, train, valid, settings, config, run)
     history = fit(task, run, name="first-weights")
     weights = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
     provenance = {
@@ -95,71 +87,3 @@ def train_first_weights(
         "sha256": arrays_sha256(weights),
     }
     return weights, provenance
-
-
-class _FirstWeights(TrainTask):
-    def __init__(
-        self,
-        network: RPnn,
-        train: SceneSplit,
-        valid: SceneSplit,
-        settings: TrainingConfig,
-        config: PansharpeningConfig,
-        run: FitContext,
-    ) -> None:
-        self.network, self.settings = network, settings
-        self._weight, patch = config.adaptation.r.struct_visible, config.initial.patch
-        with run.progress.task("patches", train.num_rows + valid.num_rows) as progress:
-            self._learn = _examples(train, patch, run.device, progress.advance)
-            self._judge = _examples(valid, patch, run.device, progress.advance)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
-
-    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
-        return CosineAnnealingLR(optimizer, steps, eta_min=self.settings.lr * _LAST_LR_SHARE)
-
-    def num_steps(self) -> int:
-        return -(-len(self._learn) // self.settings.batch_size)
-
-    def batches(self, order: torch.Generator) -> Iterator[Any]:
-        """Yield patches in a random order, each with one of its bands."""
-        for places in shuffled_slices(len(self._learn), self.settings.batch_size, order):
-            drawn = torch.rand(len(places), generator=order)
-            yield [
-                self._learn[int(place)][int(share * len(self._learn[int(place)]))]
-                for place, share in zip(places, drawn.tolist(), strict=True)
-            ]
-
-    def loss(self, batch: Any) -> Tensor:
-        return self._loss(batch)
-
-    def validate(self) -> Mapping[str, float]:
-        firsts = [bands[0] for bands in self._judge]
-        size = self.settings.batch_size
-        parts = [firsts[start : start + size] for start in range(0, len(firsts), size)]
-        sums = [self._loss(part).item() * len(part) for part in parts]
-        return {"valid_loss": sum(sums) / len(firsts)}
-
-    def _loss(self, batch: list[Example]) -> Tensor:
-        interpolated = torch.cat([band.interpolated for band, _ in batch])
-        sharp = self.network(interpolated, torch.cat([pan for _, pan in batch]))
-        losses = [
-            band.spectral(one) + self._weight * band.structural(one)
-            for (band, _), one in zip(batch, sharp.split(1), strict=True)
-        ]
-        return torch.stack(losses).mean()
-
-
-def _examples(split: SceneSplit, side: int, device: str, advance: Any) -> list[list[Example]]:
-    """Return, for each patch of each scene, one example a band."""
-    found = []
-    for scene in split.scenes():
-        inputs = NetworkInputs(scene, Normalisation.of(scene), thresholded=True, device=device)
-        for window in first_windows(scene, side):
-            fine = type(window)(*(edge * scene.optics.ratio for edge in window))
-            found.append(
-                [(inputs.patches(int(band), [window]), inputs.pans([fine])) for band in scene.living]
-            )
-        advance()
-    return found

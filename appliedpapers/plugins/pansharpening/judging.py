@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.data import Split
 from appliedpapers.core.rasters.tiles import Window
 from appliedpapers.plugins.pansharpening.assessment import (
     Full,
@@ -20,6 +21,10 @@ from appliedpapers.plugins.pansharpening.assessment import (
 from appliedpapers.plugins.pansharpening.block_scores import Reduced
 from appliedpapers.plugins.pansharpening.composites import picture_bands, points_of
 from appliedpapers.plugins.pansharpening.scene import Scene
+
+if TYPE_CHECKING:
+    from appliedpapers.plugins.pansharpening.config import EvaluationConfig
+    from appliedpapers.plugins.pansharpening.splits import SceneSplit
 
 Cube = NDArray[Any]
 Picture = NDArray[np.float32]
@@ -109,6 +114,24 @@ def judge(
     if full_resolution:
         full = at_full_resolution(part, fused if known else sharpen(part))
     return Judged(scene.scene_id, "truth" if known else "wald", reduced, full, preview)
+
+
+def judge_all(split: Split, sharpen: Callable[[Scene], Cube], options: EvaluationConfig) -> list[Judged]:
+    """Judge each scene of a split and let its cubes go; the first leaves pictures.
+
+    Raises:
+        DataError: As :func:`judge`.
+    """
+    return [
+        judge(
+            scene,
+            sharpen,
+            crop=options.crop,
+            full_resolution=options.full_resolution,
+            pictures=number == 0,
+        )
+        for number, scene in enumerate(cast("SceneSplit", split).scenes())
+    ]
 
 
 def preview_of(scene: Scene, fused: Cube) -> Preview:

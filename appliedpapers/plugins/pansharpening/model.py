@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from appliedpapers.plugins.pansharpening.scene import Scene
-    from appliedpapers.plugins.pansharpening.scene_split import SceneSplit
+    from appliedpapers.plugins.pansharpening.splits import SceneSplit
 
 _WEIGHTS = "first-weights.safetensors"
 

@@ -25,8 +25,8 @@ from appliedpapers.plugins.pansharpening.published_data import (
 )
 from appliedpapers.plugins.pansharpening.scene import Optics, Scene, fill_nearest
 from appliedpapers.plugins.pansharpening.scene_files import Georeference
-from appliedpapers.plugins.pansharpening.scene_split import ArrayItem, SceneSplit
 from appliedpapers.plugins.pansharpening.sensors import optics_of
+from appliedpapers.plugins.pansharpening.splits import ArrayItem, SceneSplit
 
 WALD, REAL_PAIR = "wald", "real-pair+wald"
 """Protocols: a cube degraded by us whose original is the truth; and a real pair, without one at full size."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from appliedpapers.core.temperature import fit_temperature, softmax
 
 if TYPE_CHECKING:
-    from appliedpapers.plugins.varifocal_net.learner import Told
+    from appliedpapers.plugins.varifocal_net.looking import Told
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -28,12 +28,12 @@ from appliedpapers.plugins.varifocal_net.reading import Reading
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from appliedpapers.plugins.varifocal_net.learner import Crop, Looker, Told
+    from appliedpapers.plugins.varifocal_net.learner import Examples
+    from appliedpapers.plugins.varifocal_net.looking import Crop, Looker, Told
     from appliedpapers.plugins.varifocal_net.network import Joint, VarifocalNet
     from appliedpapers.plugins.varifocal_net.profile_trees import ProfileTrees
     from appliedpapers.plugins.varifocal_net.splits import ChromosomeSplit
     from appliedpapers.plugins.varifocal_net.steps import Variant
-    from appliedpapers.plugins.varifocal_net.tasks import Examples
 
 WEIGHTS, TREES = "network.safetensors", "profile-trees.txt"
 
@@ -301,7 +301,7 @@ class ChromosomeClassifier(Model):
     def _examples(self, chromosomes: Chromosomes) -> Examples:
         import torch
 
-        from appliedpapers.plugins.varifocal_net.tasks import Examples
+        from appliedpapers.plugins.varifocal_net.learner import Examples
 
         return Examples(
             torch.from_numpy(self._prepared(chromosomes)),
@@ -310,7 +310,7 @@ class ChromosomeClassifier(Model):
         )
 
     def _pair(self) -> tuple[Looker, Joint]:
-        from appliedpapers.plugins.varifocal_net.learner import Looker
+        from appliedpapers.plugins.varifocal_net.looking import Looker
 
         network = self.network
         assert network is not None
@@ -320,7 +320,7 @@ class ChromosomeClassifier(Model):
     def _ask(self, chromosomes: Chromosomes, images: NDArray[np.uint8], looker: Looker, joint: Joint) -> Told:
         import torch
 
-        from appliedpapers.plugins.varifocal_net.learner import Logits, ask
+        from appliedpapers.plugins.varifocal_net.looking import Logits, ask
 
         told = ask(looker, joint, images, self.config.network.views, self.device)
         if self.trees is None:

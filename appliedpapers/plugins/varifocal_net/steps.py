@@ -14,9 +14,7 @@ from appliedpapers.core.training_config import TrainingConfig
 from appliedpapers.core.weights import drawn_by
 from appliedpapers.plugins.varifocal_net.augment import vary
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig, NetworkConfig
-from appliedpapers.plugins.varifocal_net.learner import Crop, Looker
-from appliedpapers.plugins.varifocal_net.network import Branch, Joint, VarifocalNet, initialise
-from appliedpapers.plugins.varifocal_net.tasks import (
+from appliedpapers.plugins.varifocal_net.learner import (
     BranchTask,
     Examples,
     FirstTargetTask,
@@ -25,6 +23,8 @@ from appliedpapers.plugins.varifocal_net.tasks import (
     half_flipped,
     turned,
 )
+from appliedpapers.plugins.varifocal_net.looking import Crop, Looker
+from appliedpapers.plugins.varifocal_net.network import Branch, Joint, VarifocalNet, initialise
 
 if TYPE_CHECKING:
     from appliedpapers.core.model import FitContext

@@ -16,7 +16,7 @@ from appliedpapers.core.model import FitContext
 from appliedpapers.core.printed import split_published
 from appliedpapers.core.results import Contender, RunFacts, build_results
 from appliedpapers.core.verdict import verdict
-from appliedpapers.plugins.finalmlp.baselines import FinalMlpWithout, rivals, without_column
+from appliedpapers.plugins.finalmlp.baselines import FinalMlpWithout, baselines, without_column
 from appliedpapers.plugins.finalmlp.config import BASELINES, FinalMlpConfig
 from appliedpapers.plugins.finalmlp.data import DATASETS
 from appliedpapers.plugins.finalmlp.evaluation import EVALUATION
@@ -50,7 +50,7 @@ def _few_trees(monkeypatch):
 def test_the_configuration_names_the_baselines_and_simulated_data_add_the_oracle():
     config = configured("without=[user]", f"baselines=[{', '.join(BASELINES)}]")
     dataset = DATASETS.simulated(config)
-    made = rivals(config, dataset)
+    made = baselines(config, dataset)
     assert [one.name for one in made] == [
         *BASELINES,
         "lightgbm without user",
@@ -60,23 +60,23 @@ def test_the_configuration_names_the_baselines_and_simulated_data_add_the_oracle
     assert [one.name for one in made if not one.attainable] == ["oracle"]
     assert [one.name for one in made if one.kind == "ours"] == ["finalmlp without user"]
     few = configured("baselines=[click-rate]", "without=[item]")
-    assert [one.name for one in rivals(few, dataset)] == ["click-rate", "finalmlp without item", "oracle"]
+    assert [one.name for one in baselines(few, dataset)] == ["click-rate", "finalmlp without item", "oracle"]
 
 
 def test_a_suspected_column_gets_rows_without_it():
     config = configured("baselines=[lightgbm]")
     dataset = replace(DATASETS.simulated(config), suspects=("price",))
-    assert "lightgbm without price" in [one.name for one in rivals(config, dataset)]
+    assert "lightgbm without price" in [one.name for one in baselines(config, dataset)]
     for quiet in ("model.leave_out=[price]", "suspects=false"):
         left = configured("baselines=[lightgbm]", quiet)
-        assert [one.name for one in rivals(left, dataset)] == ["lightgbm", "oracle"]
+        assert [one.name for one in baselines(left, dataset)] == ["lightgbm", "oracle"]
 
 
 @pytest.mark.parametrize("name", ["usr", "click", "id"])
 def test_a_column_that_is_no_input_cannot_be_left_out(name):
     config = configured(f"without=[{name}]")
     with pytest.raises(ConfigError, match=f"'{name}' is no input column"):
-        rivals(config, DATASETS.simulated(config))
+        baselines(config, DATASETS.simulated(config))
 
 
 def test_a_left_out_context_is_no_context_any_more():
@@ -106,7 +106,7 @@ def test_rows_without_a_column_keep_all_other_fields():
 def test_a_baseline_sees_no_more_rows_than_allowed_and_says_so(tmp_path):
     config = configured("baselines=[click-rate, logistic-regression]", "baseline_rows=1000")
     dataset = DATASETS.simulated(config)
-    for baseline in rivals(config, dataset)[:2]:
+    for baseline in baselines(config, dataset)[:2]:
         baseline.fit(dataset.train, dataset.valid, FitContext(tmp_path, seed=0))
         assert (
             dict(baseline.describe())["train rows"] == f"1,000 of {dataset.train.num_rows:,}, drawn at random"
@@ -116,7 +116,7 @@ def test_a_baseline_sees_no_more_rows_than_allowed_and_says_so(tmp_path):
 def test_a_column_that_was_left_out_does_not_matter(tmp_path):
     config = configured("baselines=[lightgbm]", "without=[position]")
     dataset = DATASETS.simulated(config)
-    (without,) = [one for one in rivals(config, dataset) if one.name == "lightgbm without position"]
+    (without,) = [one for one in baselines(config, dataset) if one.name == "lightgbm without position"]
     without.fit(dataset.train, dataset.valid, FitContext(tmp_path, seed=0))
     rows = next(iter(dataset.train.prepared.values())).valid
     changed = replace(rows, numbers=rows.numbers + np.float32(5))

@@ -11,10 +11,10 @@ from appliedpapers.core.model import FitContext
 from appliedpapers.core.printed import split_published
 from appliedpapers.core.results import Contender, RunFacts, build_results
 from appliedpapers.plugins.frets import learner
+from appliedpapers.plugins.frets.baselines import baselines
 from appliedpapers.plugins.frets.data import DATASETS
 from appliedpapers.plugins.frets.evaluation import EVALUATION
 from appliedpapers.plugins.frets.published import PUBLISHED_FIGURES
-from appliedpapers.plugins.frets.rivals import rivals
 
 PANEL = panel_of(waves())
 
@@ -22,7 +22,7 @@ PANEL = panel_of(waves())
 def material_of(config, dataset, model, tmp_path) -> Material:
     """Do what a run does after its fit."""
     predictions = {"frets": EVALUATION.predict(model, dataset.test)}
-    for baseline in rivals(config, dataset):
+    for baseline in baselines(config, dataset):
         baseline.fit(dataset.train, dataset.valid, FitContext(tmp_path / baseline.name))
         predictions[baseline.name] = baseline.predict(dataset.test)
     scored = {name: EVALUATION.score(item, dataset.test, dataset) for name, item in predictions.items()}

@@ -27,8 +27,8 @@ from appliedpapers.core.bundle import load_bundle, save_bundle
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.inference import predict_all, predict_usable
 from appliedpapers.plugins.frets import learner
-from appliedpapers.plugins.frets.baselines import RidgeNLinear
 from appliedpapers.plugins.frets.data import DATASETS
+from appliedpapers.plugins.frets.window_models import RidgeNLinear
 
 PANEL = panel_of(waves())
 

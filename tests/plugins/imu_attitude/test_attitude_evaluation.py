@@ -16,10 +16,11 @@ from appliedpapers.core.printed import split_published
 from appliedpapers.core.results import Contender, RunFacts, build_results
 from appliedpapers.core.verdict import strongest_baseline
 from appliedpapers.plugins.imu_attitude import evaluation as module
+from appliedpapers.plugins.imu_attitude.baselines import MissingBaseline, PackageBaseline
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, SimulatorConfig
 from appliedpapers.plugins.imu_attitude.delay import carry_on
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
-from appliedpapers.plugins.imu_attitude.evaluation import EVALUATION, MissingBaseline, PackageBaseline
+from appliedpapers.plugins.imu_attitude.evaluation import EVALUATION
 from appliedpapers.plugins.imu_attitude.rotations import from_rotation_vector, multiply
 from appliedpapers.plugins.imu_attitude.scoring import Answers
 from appliedpapers.plugins.imu_attitude.simulator import simulate

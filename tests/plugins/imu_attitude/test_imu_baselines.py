@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from appliedpapers.core.errors import ConfigError, PluginError
 from appliedpapers.plugins.imu_attitude import baselines
-from appliedpapers.plugins.imu_attitude.baselines import Estimator, estimators, tune, unavailable
 from appliedpapers.plugins.imu_attitude.config import SimulatorConfig
+from appliedpapers.plugins.imu_attitude.estimators import Estimator, estimators, tune, unavailable
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.rotations import (
     angle_between,

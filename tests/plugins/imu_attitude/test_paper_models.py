@@ -19,8 +19,8 @@ from appliedpapers.plugins.imu_attitude.attitude_loss import (
     up_loss,
 )
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, ModelConfig
+from appliedpapers.plugins.imu_attitude.learner_paper import PaperTask, build_network, estimate
 from appliedpapers.plugins.imu_attitude.network import AttitudeLayer, GaussianNoise, ModelA, ModelB, up_of
-from appliedpapers.plugins.imu_attitude.paper_training import PaperTask, build_network, estimate
 from appliedpapers.plugins.imu_attitude.paper_windows import PaperWindows
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.rotations import (

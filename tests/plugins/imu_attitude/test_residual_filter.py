@@ -16,10 +16,10 @@ from appliedpapers.core.model import FitContext
 from appliedpapers.plugins.imu_attitude import residual, residual_choice
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig
 from appliedpapers.plugins.imu_attitude.filter import GravityFilter
+from appliedpapers.plugins.imu_attitude.learner_residual import ResidualTask, examples, rms_deg
 from appliedpapers.plugins.imu_attitude.residual import ResidualFilter
 from appliedpapers.plugins.imu_attitude.residual_network import ResidualNetwork
 from appliedpapers.plugins.imu_attitude.residual_numpy import NumpyResidual
-from appliedpapers.plugins.imu_attitude.residual_training import ResidualTask, examples, rms_deg
 from appliedpapers.plugins.imu_attitude.residual_windows import CHANNELS, STATICS
 from appliedpapers.plugins.imu_attitude.rotations import angle_between, up_vector
 

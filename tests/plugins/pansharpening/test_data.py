@@ -63,7 +63,7 @@ def test_opening_a_split_makes_no_scene(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("a scene was made")
 
-    monkeypatch.setattr("appliedpapers.plugins.pansharpening.scene_split.simulate_scene", fail)
+    monkeypatch.setattr("appliedpapers.plugins.pansharpening.splits.simulate_scene", fail)
     dataset = DATASETS.simulated(configured("simulator.train_scenes=1000"))
     assert dataset.train.num_rows == 1000
     assert len(set(dataset.train.signatures().to_pylist())) == 1000

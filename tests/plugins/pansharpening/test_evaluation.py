@@ -12,8 +12,9 @@ from appliedpapers.core.bootstrap import intervals, paired_difference
 from appliedpapers.core.evaluation import Material
 from appliedpapers.core.metrics import metric
 from appliedpapers.plugins.pansharpening.assessment import beside_truth, wald
+from appliedpapers.plugins.pansharpening.baselines import ClassicalBaseline
 from appliedpapers.plugins.pansharpening.config import CLASSICAL, PansharpeningConfig
-from appliedpapers.plugins.pansharpening.evaluation import EVALUATION, ClassicalBaseline
+from appliedpapers.plugins.pansharpening.evaluation import EVALUATION
 from appliedpapers.plugins.pansharpening.judging import judge, picture_bands
 from appliedpapers.plugins.pansharpening.scene import Optics, Scene
 

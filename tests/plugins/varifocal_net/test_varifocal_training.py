@@ -16,20 +16,20 @@ from appliedpapers.core.model import FitContext
 from appliedpapers.core.training import fit
 from appliedpapers.core.training_config import TrainingConfig
 from appliedpapers.core.training_loop import FitLoop
-from appliedpapers.plugins.varifocal_net import learner
+from appliedpapers.plugins.varifocal_net import looking
 from appliedpapers.plugins.varifocal_net.augment import normalise, vary
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig, NetworkConfig
 from appliedpapers.plugins.varifocal_net.crop import Box, PaperCrop, box_of, crop_float, crop_integer
-from appliedpapers.plugins.varifocal_net.learner import Looker, ask, simple_corners
-from appliedpapers.plugins.varifocal_net.network import Backbone, VarifocalNet
-from appliedpapers.plugins.varifocal_net.steps import new_network, stand_still, train
-from appliedpapers.plugins.varifocal_net.tasks import (
+from appliedpapers.plugins.varifocal_net.learner import (
     Examples,
     FollowTask,
     JointTask,
     classification_loss,
     one_cycle,
 )
+from appliedpapers.plugins.varifocal_net.looking import Looker, ask, simple_corners
+from appliedpapers.plugins.varifocal_net.network import Backbone, VarifocalNet
+from appliedpapers.plugins.varifocal_net.steps import new_network, stand_still, train
 
 SMALL = NetworkConfig(
     input_size=64,
@@ -240,7 +240,7 @@ def test_lengths_are_learned(tmp_path):
 def test_unknown_labels_teach_nothing(tmp_path):
     data = striped()
     blank = Examples(data.images, torch.full_like(data.types, -1), torch.full_like(data.polarity, -1))
-    loss = learner.Logits(torch.randn(24, 24), torch.randn(24, 2))
+    loss = looking.Logits(torch.randn(24, 24), torch.randn(24, 2))
     assert float(classification_loss(loss, blank, small_config().steps)) == 0.0
 
 
