@@ -23,7 +23,7 @@ from appliedpapers.core.errors import BundleError, DataError
 from appliedpapers.core.features.encoded import EncodedRows
 from appliedpapers.core.features.tree_table import TreeTable, tree_table
 from appliedpapers.core.files import whole_file
-from appliedpapers.core.lightgbm_trees import best_rounds, grow, read_booster, write_booster
+from appliedpapers.core.lightgbm_trees import grow, read_booster
 from appliedpapers.core.metrics import auc
 from appliedpapers.core.progress import SilentProgress
 
@@ -249,7 +249,7 @@ class LightGbm(BoostedTrees):
             threads=threads,
             told=[report],
         )
-        self.trees_ = best_rounds(self._booster)
+        self.trees_ = int(self._booster.current_iteration())
 
     def _dataset(self, rows: EncodedRows, reference: Any) -> Any:
         import lightgbm
@@ -271,11 +271,11 @@ class LightGbm(BoostedTrees):
         )
 
     def _save(self, path: Path) -> None:
-        write_booster(self._booster, path)
+        self._booster.save_model(str(path))
 
     def _load(self, path: Path) -> None:
         self._booster = read_booster(path)
-        self.trees_ = best_rounds(self._booster)
+        self.trees_ = int(self._booster.current_iteration())
 
 
 class XgBoost(BoostedTrees):

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -264,10 +264,9 @@ def _curves_by_step(steps: Mapping[str, tuple[_Epochs, list[str]]], model: str, 
     rows = -(-len(shown) // columns)
     canvas, drawn = start(height=0.5 + 1.6 * rows, rows=rows, columns=columns, squeeze=False)
     findings = []
-    for axes, (step, (epochs, names)) in zip_longest(drawn.flat, shown.items(), fillvalue=("", ([], []))):
-        if not epochs:
-            axes.set_axis_off()
-            continue
+    for axes in drawn.flat[len(shown) :]:
+        axes.set_axis_off()
+    for axes, (step, (epochs, names)) in zip(drawn.flat, shown.items(), strict=False):
         # beside one another there is room for one quantity a step
         together = [name for name in names if _quantity(name) == _quantity(names[-1])]
         best = _draw_curves(axes, epochs, together, gap=0.16)

@@ -1,4 +1,4 @@
-"""LightGBM as it is grown here: the same on any number of threads, stopped early, read and written as text.
+"""LightGBM as it is grown here: the same on any number of threads, stopped early, kept as text.
 
 What the trees see and what they minimise is the caller's: datasets and parameters come from there.
 """
@@ -44,7 +44,7 @@ def grow(
         told: LightGBM's callbacks after each round.
 
     Returns:
-        The booster; it holds the rounds after the best one, too (see :func:`best_rounds`).
+        The booster up to its best round.
     """
     import lightgbm
 
@@ -65,18 +65,8 @@ def grow(
     )
 
 
-def best_rounds(booster: Booster) -> int:
-    """Return the rounds that early stopping chose; a booster that was read holds no others."""
-    return int(booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration())
-
-
-def write_booster(booster: Booster, path: Path) -> None:
-    """Write the rounds that early stopping chose as LightGBM's own text."""
-    booster.save_model(str(path), num_iteration=best_rounds(booster))
-
-
 def read_booster(path: Path) -> Booster:
-    """Read what :func:`write_booster` wrote.
+    """Read what ``Booster.save_model`` wrote.
 
     Raises:
         BundleError: The file is absent or broken.

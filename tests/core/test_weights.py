@@ -13,7 +13,6 @@ class Tied(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
         self.second.weight = self.first.weight
-        self.register_buffer("mean", torch.zeros(1).expand(3))
 
 
 def same(one, other):

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.lightgbm_trees import best_rounds, grow
+from appliedpapers.core.lightgbm_trees import grow
 from appliedpapers.plugins.frets.windows import Floats, Ints, WindowArrays
 
 LAGS = (*range(1, 25), 48, 72, 168)
@@ -87,7 +87,7 @@ class LagsLightGBM:
             seed=seed,
             threads=self.threads,
         )
-        self.rounds_ = best_rounds(self.booster_)
+        self.rounds_ = int(self.booster_.current_iteration())
         return self
 
     def forecast(self, windows: WindowArrays) -> Floats:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.lightgbm_trees import best_rounds, grow, read_booster, write_booster
+from appliedpapers.core.lightgbm_trees import grow, read_booster
 from appliedpapers.plugins.varifocal_net.band_profile import Floats, band_features, upside_down
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chromosomes
 
@@ -77,7 +77,7 @@ class ProfileTrees:
         booster, setting = min(
             tried, key=lambda one: type_loss(_chances(one[0], valid.features), valid.labels)
         )
-        facts = {"rounds": f"{best_rounds(booster)} of at most {_MOST_ROUNDS}"}
+        facts = {"rounds": f"{booster.current_iteration()} of at most {_MOST_ROUNDS}"}
         facts |= {name.replace("_", " "): f"{value:g}" for name, value in setting.items()}
         return cls(booster, usual, facts)
 
@@ -96,7 +96,7 @@ class ProfileTrees:
 
     def write(self, path: Path) -> None:
         """Write LightGBM's own text format."""
-        write_booster(self._booster, path)
+        self._booster.save_model(str(path))
 
     @classmethod
     def read(cls, path: Path, usual: Sequence[float], facts: Mapping[str, str]) -> Self:
@@ -146,7 +146,7 @@ def _boost(train: Profiles, valid: Profiles, setting: Mapping[str, float], seed:
 
 
 def _chances(booster: Any, features: Floats) -> Floats:
-    found = np.asarray(booster.predict(features, num_iteration=best_rounds(booster)))
+    found = np.asarray(booster.predict(features))
     return found.reshape(-1, len(TYPES), 2)
 
 
