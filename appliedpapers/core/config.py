@@ -174,7 +174,8 @@ def parse_assignment(text: str) -> dict[str, Any]:
     if not sign or not all(path.split(".")):
         raise ConfigError(f"--set {text}: not an assignment.", hint="Expected --set section.option=value.")
     try:
-        value: Any = yaml.load(raw, _Loader)
+        # formats of dates begin with a sign that YAML keeps for itself
+        value: Any = raw if raw.startswith("%") else yaml.load(raw, _Loader)
     except yaml.YAMLError:
         raise ConfigError(
             f"--set {text}: the value is not YAML.", hint="Quote it, such as --set 'a.b=[1, 2]'."

@@ -80,6 +80,7 @@ def test_a_date_stays_the_text_that_was_written(tmp_path):
     path.write_text("freq: 2002-01-01\n")
     assert resolve(file=path).freq == "2002-01-01"
     assert resolve("freq=1990-01-01T00:00").freq == "1990-01-01T00:00"
+    assert resolve("freq=%d.%m.%Y %H:%M").freq == "%d.%m.%Y %H:%M"
 
 
 def test_resolving_does_not_change_the_preset():

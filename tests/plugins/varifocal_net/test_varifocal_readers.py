@@ -393,7 +393,7 @@ def test_a_bare_npz_is_unlabelled_and_bytes_go_to_predict(tmp_path):
         ({"case": np.array([0, -2])}, "'case': -2"),
         ({"case": np.array([0, 1]), "case_ids": np.array(["a"])}, "'case_ids'"),
         ({"case": np.array([0, 1]), "case_ids": np.array(["a", "a"])}, "'case_ids': 'a' stands twice"),
-        ({"case": np.array([0, 1]), "split": np.array(["train", "dev"])}, "'split', cell 1: 'dev'"),
+        ({"case": np.array([0, 1]), "split": np.array(["train", "odd"])}, "'split', cell 1: 'odd'"),
         ({"label": np.array([{}, {}], dtype=object)}, "cells.npz: cannot be read"),
     ],
 )
