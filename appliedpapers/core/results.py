@@ -19,7 +19,6 @@ from appliedpapers.core.evaluation import Kind, MetricScores, PairedTest, Publis
 from appliedpapers.core.files import write_json
 from appliedpapers.core.metrics import metric
 from appliedpapers.core.verdict import Row
-from appliedpapers.core.verdict import verdict as verdict
 
 if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
