@@ -11,12 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from appliedpapers.core.errors import DataError, RunError, UnusableGroups
-from appliedpapers.core.schema import Violation, violations_error
+from appliedpapers.core.schema import OutputSchema, TableSchema, Violation, violations_error
 from appliedpapers.core.validation import check
 
 if TYPE_CHECKING:
     from appliedpapers.core.model import GroupProblem, Model
 
+
+Contract = tuple[TableSchema, OutputSchema]
+"""What a model takes and what it returns."""
 
 _DEFECT = "This is a defect of the plugin; apps check ID finds more of the kind."
 
@@ -45,6 +48,7 @@ def predict_usable(
     first_row: int = 1,
     listed: int = 10_000,
     whole: bool = False,
+    contract: Contract | None = None,
 ) -> Prediction:
     """Predict for the rows and groups that keep the contract and name the others.
 
@@ -57,6 +61,7 @@ def predict_usable(
         listed: Most broken values that are listed.
         whole: Predict nothing where anything is left out: an item may take hours. Groups are looked at only
             where every value keeps the contract.
+        contract: The model's schemas, where they are at hand: some models make them anew at each question.
 
     Raises:
         DataError: A column is missing, there is no row at all, or the model needs ``files``.
@@ -67,15 +72,16 @@ def predict_usable(
             "the model writes files and was given no folder for them.",
             hint="Use apps predict with --files FOLDER, or apps score run with --output FOLDER.",
         )
-    checked = check(table, model.input_schema, source=source, first_row=first_row, listed=listed)
+    schema, promised = contract or (model.input_schema, model.output_schema)
+    checked = check(table, schema, source=source, first_row=first_row, listed=listed)
     usable, rejected, violations = checked.table, checked.rejected, checked.violations
     if not usable.num_rows or (whole and violations):
         return Prediction(None, violations, rejected)
     output, problems = _ask(model, usable, files)
     if problems:
         rows = np.delete(np.arange(table.num_rows, dtype=np.int64), rejected)
-        positions = _positions(usable, model.input_schema.group_by, problems)
-        violations += tuple(_violations(model, problems, rows, positions, usable, source, first_row))
+        positions = _positions(usable, schema.group_by, problems)
+        violations += tuple(_violations(schema, problems, rows, positions, usable, source, first_row))
         mask = np.zeros(usable.num_rows, dtype=bool)
         mask[np.concatenate([*positions.values()])] = True
         rejected = np.union1d(rejected, rows[mask])
@@ -87,18 +93,23 @@ def predict_usable(
         raise RunError(
             f"{type(model).__name__} named {problems[0].key} only when it was asked again.", hint=_DEFECT
         )
-    return Prediction(_checked_output(model, usable, output), violations, rejected)
+    return Prediction(_checked_output(type(model).__name__, promised, usable, output), violations, rejected)
 
 
 def predict_all(
-    model: Model, table: pa.Table, *, source: str = "input", files: Path | None = None
+    model: Model,
+    table: pa.Table,
+    *,
+    source: str = "input",
+    files: Path | None = None,
+    contract: Contract | None = None,
 ) -> pa.Table:
     """Predict for a table of which every row must keep the contract.
 
     Raises:
         DataError: A value breaks the contract, or a group cannot be predicted; row and column are named.
     """
-    prediction = predict_usable(model, table, source=source, files=files, whole=True)
+    prediction = predict_usable(model, table, source=source, files=files, whole=True, contract=contract)
     if prediction.violations:
         raise violations_error(prediction.violations)
     assert prediction.table is not None
@@ -127,7 +138,7 @@ def _positions(
 
 
 def _violations(
-    model: Model,
+    schema: TableSchema,
     problems: Sequence[GroupProblem],
     rows: np.ndarray[tuple[int], np.dtype[np.int64]],
     positions: Mapping[tuple[object, ...], Sequence[int]],
@@ -135,14 +146,12 @@ def _violations(
     source: str,
     first_row: int,
 ) -> Iterator[Violation]:
-    schema = model.input_schema
     for problem in problems:
         group = positions[problem.key]
         position = group[0] if group and problem.row is None else (problem.row or 0) - 1
         if position not in group:
             raise RunError(
-                f"{type(model).__name__} cannot predict {problem.key}, which is no key of the table.",
-                hint=_DEFECT,
+                f"the model cannot predict {problem.key}, which is no key of the table.", hint=_DEFECT
             )
         column = problem.column or (None if schema.group_by else schema.names[0])
         value = ", ".join(map(str, problem.key)) if column is None else _text(table.column(column)[position])
@@ -155,8 +164,7 @@ def _text(cell: pa.Scalar) -> str:
     return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
 
 
-def _checked_output(model: Model, given: pa.Table, output: pa.Table) -> pa.Table:
-    schema, name = model.output_schema, type(model).__name__
+def _checked_output(name: str, schema: OutputSchema, given: pa.Table, output: pa.Table) -> pa.Table:
     absent = [column for column in schema.arrow_schema().names if column not in output.column_names]
     if absent:
         raise RunError(f"{name} did not return column '{absent[0]}'.", hint=_DEFECT)

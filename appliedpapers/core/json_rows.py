@@ -18,8 +18,8 @@ import pyarrow as pa
 
 def records(table: pa.Table) -> list[dict[str, Any]]:
     """Return the rows with Python's own values, which :func:`plain` and :func:`to_json` turn into JSON's."""
-    columns = [cells(table.column(name)) for name in table.column_names]
-    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+    names, columns = table.column_names, [cells(column) for column in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def cells(column: pa.ChunkedArray) -> list[Any]:

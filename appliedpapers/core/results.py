@@ -20,7 +20,6 @@ from appliedpapers.core.files import write_json
 from appliedpapers.core.metrics import metric
 from appliedpapers.core.scores import MetricScores, Scored
 from appliedpapers.core.verdict import Row
-from appliedpapers.core.verdict import verdict as verdict
 
 if TYPE_CHECKING:
     from appliedpapers.core.data import Dataset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from appliedpapers.core.errors import DataError
@@ -149,7 +150,7 @@ class TableSchema:
             if name not in names:
                 raise ValueError(f"group_by/order_by column '{name}' is not a column of the schema")
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
         return tuple(column.name for column in self.columns)
@@ -160,6 +161,10 @@ class TableSchema:
 
     def arrow_schema(self) -> pa.Schema:
         """Return the Arrow schema; a ragged array has its shape in ``<name>_shape`` beside it."""
+        return self._arrow_schema
+
+    @cached_property
+    def _arrow_schema(self) -> pa.Schema:
         import pyarrow as pa
 
         fields = []

@@ -76,6 +76,8 @@ def check(
     Raises:
         DataError: A required column is absent, one stands twice, or there is no row.
     """
+    # asked for once: Arrow makes the list of names anew each time
+    places = {name: place for place, name in enumerate(table.column_names)}
     check_names(table.column_names, schema, source)
     if table.num_rows == 0:
         raise DataError(f"{source}: no rows.", hint="Expected at least one row below the column names.")
@@ -83,10 +85,10 @@ def check(
     violations: list[Violation] = []
     arrays: dict[str, Any] = {}
     for column in schema.columns:
-        if column.name not in table.column_names:
+        if column.name not in places:
             arrays |= _absent(column, table.num_rows)
             continue
-        raw = one_array(table.column(column.name))
+        raw = one_array(table.column(places[column.name]))
         checked_column, problems = _checked(raw, column, table)
         arrays |= checked_column
         for rule, rows in problems:
@@ -96,9 +98,9 @@ def check(
                 _violation(raw[int(row)].as_py(), rule, source, int(row) + first_row, column.name)
                 for row in rows[:room]
             ]
-    for name in table.column_names:
+    for name, place in places.items():
         if name not in arrays:
-            arrays[name] = table.column(name)
+            arrays[name] = table.column(place)
     checked = pa.table(arrays)
     if bad.any() and schema.group_by:
         bad = _whole_groups(checked, schema.group_by, bad)

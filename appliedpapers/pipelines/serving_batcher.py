@@ -178,7 +178,8 @@ class Batcher:
         assert parsed is not None
         try:
             table = self._decoder.from_columns(parsed.columns) if parsed.table is None else parsed.table
-            output = predict_all(self._served.model, table, source="request")
+            served = self._served
+            output = predict_all(served.model, table, source="request", contract=served.contract)
             item.answer = to_json({"predictions": records(output)})
         except Exception as error:
             item.problem = _refused(error)
@@ -191,7 +192,7 @@ class Batcher:
         try:
             columns, given = group.table()
             table = self._decoder.from_columns(columns) if given is None else given
-            prediction = predict_usable(self._served.model, table)
+            prediction = predict_usable(self._served.model, table, contract=self._served.contract)
             kept = np.ones(starts[-1], dtype=bool)
             kept[prediction.rejected] = False
             rows = [] if prediction.table is None else records(prediction.table)

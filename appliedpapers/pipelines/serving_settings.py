@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from appliedpapers.core.bundle import BundleInfo
     from appliedpapers.core.model import Model
+    from appliedpapers.core.schema import OutputSchema, TableSchema
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _WILDCARDS = ("0.0.0.0", "::")
@@ -39,11 +41,16 @@ class ServedModel:
     summary: str = ""
     example: pa.Table | None = None
 
-    @property
+    @cached_property
+    def contract(self) -> tuple[TableSchema, OutputSchema]:
+        """What it takes and what it returns, which does not change while it is served."""
+        return self.model.input_schema, self.model.output_schema
+
+    @cached_property
     def joinable(self) -> bool:
         """Whether rows of different clients may share one table: each output row belongs to one input row."""
-        grouped = bool(self.model.input_schema.group_by)
-        return self.model.cost == "instant" and not grouped and self.model.output_schema.rows == "per_row"
+        takes, returns = self.contract
+        return self.model.cost == "instant" and not takes.group_by and returns.rows == "per_row"
 
 
 @dataclass(frozen=True)

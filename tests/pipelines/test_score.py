@@ -512,7 +512,7 @@ def test_an_unregistered_bundle_is_named_by_its_plugin_and_digest(ahead_bundle, 
     write_table(series([5]), tmp_path / "a.parquet")
     summary = run(ahead_bundle, [tmp_path / "a.parquet"], tmp_path / "out")
     model = json.loads((tmp_path / "out" / "manifest.json").read_text())["model"]
-    assert (model["name"], model["plugin"], model["task"]) == ("apps.tiny-tasks", "tiny-tasks", "ahead")
+    assert (model["name"], model["plugin"], model["task"]) == ("apps.tiny-tasks.ahead", "tiny-tasks", "ahead")
     assert model["version"] == summary.version == model["digest"][:12]
 
 

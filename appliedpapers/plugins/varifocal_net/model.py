@@ -338,8 +338,8 @@ def _problems(table: pa.Table, unusable: Mapping[int, str]) -> list[GroupProblem
     cases = table.column("case").to_pylist() if "case" in table.column_names else [None] * table.num_rows
     found: dict[str, list[int]] = {}
     for row in unusable:
-        if cases[row] is not None:
-            found.setdefault(cases[row], []).append(row)
+        if (case := cases[row]) is not None:
+            found.setdefault(case, []).append(row)
     return [
         GroupProblem((case,), _rule(case, [unusable[row] for row in rows]), rows[0] + 1, "image")
         for case, rows in found.items()
