@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Self
 
-from appliedpapers.core.data import Dataset, Split
+from appliedpapers.core.data import Split
 from appliedpapers.core.errors import PluginError
 from appliedpapers.core.evaluation import Baseline
 from appliedpapers.core.model import FitContext
@@ -23,12 +23,11 @@ from appliedpapers.plugins.imu_attitude.tuning import fit_filter
 from appliedpapers.plugins.imu_attitude.uncertainty import Calibration
 
 
-def baselines(config: AttitudeConfig, dataset: Dataset) -> list[Baseline]:
-    """Return the unfitted baselines of the configuration, the missing ones included; any dataset has them.
+def baselines(config: AttitudeConfig) -> list[Baseline]:
+    """Return the unfitted baselines of the configuration, the missing ones included.
 
     The filter alone is none where ours is the filter alone.
     """
-    del dataset
     names = [name for name in config.baselines if (name, config.model.kind) != ("filter", "filter")]
     packaged = dict.fromkeys("vqf" if name == "vqf-delay" else name for name in names if name != "filter")
     made, missing = estimators(packaged), unavailable(packaged)

@@ -68,7 +68,7 @@ class AttitudeEvaluation(Evaluation):
         """
         from appliedpapers.plugins.imu_attitude.baselines import baselines
 
-        return baselines(cast("AttitudeConfig", config), dataset)
+        return baselines(cast("AttitudeConfig", config))
 
     def predict(self, model: Model, split: Split) -> Answers:
         """Estimate every recording, with the bounds that the model's expected errors promise."""

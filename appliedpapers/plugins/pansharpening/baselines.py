@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.data import Dataset, Split
+from appliedpapers.core.data import Split
 from appliedpapers.core.evaluation import Baseline
 from appliedpapers.plugins.pansharpening.config import Classical, PansharpeningConfig
 
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 _BACK_PROJECTED: tuple[Classical, ...] = ("gsa", "mtf-glp-fs")
 
 
-def baselines(config: PansharpeningConfig, dataset: Dataset) -> list[Baseline]:
-    """Return the classical methods of the configuration but its own; any dataset has them.
+def baselines(config: PansharpeningConfig) -> list[Baseline]:
+    """Return the classical methods of the configuration but its own.
 
     Where our product is back-projected, the best of them are too, beside their plain form: what the
     network adds is then seen apart from what back-projection adds.
     """
-    del dataset
     steps = config.back_projections
     plain = [name for name in config.baselines if name != config.method or steps]
     helped = [name for name in plain if steps and name in _BACK_PROJECTED and name != config.method]

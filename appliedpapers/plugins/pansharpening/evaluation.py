@@ -109,7 +109,7 @@ class PansharpeningEvaluation(Evaluation):
         """Return the classical methods of the configuration, back-projected, too, where ours is."""
         from appliedpapers.plugins.pansharpening.baselines import baselines
 
-        return baselines(cast("PansharpeningConfig", config), dataset)
+        return baselines(cast("PansharpeningConfig", config))
 
     def predict(self, model: Model, split: Split) -> list[Judged]:
         """Sharpen and judge each scene; cubes are let go one by one.

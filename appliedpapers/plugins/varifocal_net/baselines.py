@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from appliedpapers.core.data import Dataset, Split
+from appliedpapers.core.data import Split
 from appliedpapers.core.evaluation import Baseline
 from appliedpapers.core.temperature import fit_temperature, softmax
 from appliedpapers.plugins.varifocal_net.band_profile import SIZES, Floats, band_features, usual_sizes
@@ -36,9 +36,8 @@ _ITERATIONS = 1000
 _NARROWEST = 0.01  # standard deviation of a logarithm of sizes: 1 %
 
 
-def baselines(config: KaryotypeConfig, dataset: Dataset) -> list[Baseline]:
-    """Return the unfitted baselines, the simplest first; they are the same for every dataset."""
-    del dataset
+def baselines(config: KaryotypeConfig) -> list[Baseline]:
+    """Return the unfitted baselines, the simplest first."""
     return [Length(config.review), ProfileLogistic(config.review), ProfileLightGbm(config.review)]
 
 

@@ -29,7 +29,7 @@ class KaryotypeEvaluation(Evaluation):
         """Return classifiers of lengths and of hand-made band profiles."""
         from appliedpapers.plugins.varifocal_net.baselines import baselines
 
-        return baselines(cast("KaryotypeConfig", config), dataset)
+        return baselines(cast("KaryotypeConfig", config))
 
     def predict(self, model: Model, split: Split) -> Answers:
         """Read the judged chromosomes, and make their cells consistent in both ways."""
