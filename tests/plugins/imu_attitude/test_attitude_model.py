@@ -117,7 +117,7 @@ def test_units_of_a_batch_are_said_as_those_of_a_file_are(tmp_path):
     score_run(str(bundle), [str(log)], tmp_path / "out", assignments=said)
     scored = pq.read_table(tmp_path / "out" / "predictions.parquet")
     expected = predict_file(str(bundle), log, assignments=said)
-    np.testing.assert_array_equal(up(scored), up(expected))
+    np.testing.assert_allclose(up(scored), up(expected), rtol=0, atol=1e-12)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["set"] == said
     again = score_run(str(bundle), [str(log)], tmp_path / "out", assignments=["data.acc_unit=mg"])
     assert again.parts_written == 1

@@ -22,7 +22,7 @@ def read_csv(path: Path, schema: TableSchema, targets: tuple[Column, ...]) -> pa
         table = pc_csv.read_csv(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path.name}: cannot be read ({error}).", hint="Expected a CSV file.") from None
-    with_targets = TableSchema((*schema.columns, *targets), schema.group_by, schema.order_by, schema.extra)
+    with_targets = TableSchema((*schema.columns, *targets), schema.group_by, schema.order_by)
     return check(table, with_targets, source=path.name).require_clean()
 
 
