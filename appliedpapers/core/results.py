@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from appliedpapers.core.verdict import verdict as verdict
 
 if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
+    from appliedpapers.core.data import Dataset
 
 VERSION = 1
 
@@ -47,6 +48,25 @@ class RunFacts:
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float | None = None
     model_version: int | str | None = None
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, *, run_id: str, plugin: str, task: str, preset: str, seed: int, device: str
+    ) -> Self:
+        """Return the facts of a run on ``dataset``."""
+        return cls(
+            run_id=run_id,
+            plugin=plugin,
+            task=task,
+            dataset=dataset.name,
+            synthetic=dataset.provenance.synthetic,
+            protocol=dataset.protocol,
+            preset=preset,
+            seeds=(seed,),
+            device=device,
+            test_size=dataset.test.num_rows,
+            test_fingerprint=dataset.test_fingerprint(),
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from appliedpapers.core import config as configs
 from appliedpapers.core import device as devices
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import save_bundle
+from appliedpapers.core.contest import contend
 from appliedpapers.core.data import Dataset, LeakageFinding, leakage_audit
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.evaluation import Baseline, Evaluation, Material, Scored
@@ -21,7 +22,6 @@ from appliedpapers.core.metrics import metric
 from appliedpapers.core.model import FitContext, Model
 from appliedpapers.core.progress import Progress, SilentProgress
 from appliedpapers.core.results import (
-    Contender,
     Elsewhere,
     RunFacts,
     build_results,
@@ -285,28 +285,19 @@ class Run:
         self, evaluation: Evaluation, dataset: Dataset, name: str, model: Model, baselines: Sequence[Baseline]
     ) -> Material:
         """Open the test set: once, after everything was chosen."""
-        config, test = self.request.config, dataset.test
+        config = self.request.config
         with self._timed("evaluate"):
-            parts = evaluation.parts(model, dataset)
-            predictions = {name: evaluation.predict(model, test), **parts}
-            predictions |= {baseline.name: baseline.predict(test) for baseline in baselines}
-            scored = {key: evaluation.score(value, test, dataset) for key, value in predictions.items()}
+            contest = contend(evaluation, dataset, name, model, baselines, seed=config.seed)
         same, self.elsewhere = split_published(
             evaluation.published(config, dataset),
             dataset=dataset.name,
             protocol=dataset.protocol,
             config=config,
         )
-        contenders = [Contender(name, "ours", scored[name], selected=True, seed=config.seed)]
-        contenders += [Contender(part, "ours", scored[part]) for part in parts]
-        contenders += [
-            Contender(item.name, item.kind, scored[item.name], attainable=item.attainable)
-            for item in baselines
-        ]
         with self._timed("statistics"):
             results = build_results(
                 self._facts(dataset),
-                contenders,
+                contest.contenders,
                 primary=evaluation.primary_for(dataset),
                 paired_test=evaluation.paired_test,
                 lag=evaluation.lag(config, dataset),
@@ -315,21 +306,19 @@ class Run:
                 seed=config.seed,
             )
         self.baseline_facts = {item.name: dict(item.describe()) for item in baselines}
-        return Material(dataset, model, name, predictions, scored, results, self.histories, config)
+        return Material(
+            dataset, model, name, contest.predictions, contest.scored, results, self.histories, config
+        )
 
     def _facts(self, dataset: Dataset) -> RunFacts:
-        return RunFacts(
+        return RunFacts.of(
+            dataset,
             run_id=self.id,
             plugin=self.spec.id,
             task=self.task.name,
-            dataset=dataset.name,
-            synthetic=dataset.provenance.synthetic,
-            protocol=dataset.protocol,
             preset=self.request.preset,
-            seeds=(self.request.config.seed,),
+            seed=self.request.config.seed,
             device=self.device,
-            test_size=dataset.test.num_rows,
-            test_fingerprint=dataset.test_fingerprint(),
         )
 
     def _save(self, material: Material) -> Path:
