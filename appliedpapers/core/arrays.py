@@ -35,14 +35,17 @@ class Cells:
     problems: Problems
 
 
-def check_arrays(values: pa.Array, column: Column, shapes: Sequence[Sequence[int]] | None = None) -> Cells:
+def check_arrays(
+    values: pa.Array, column: Column, shapes: Sequence[Sequence[int] | str] | None = None
+) -> Cells:
     """Cast and judge a column of arrays.
 
     Args:
         values: Tensors, lists (nested or flat), or JSON text of lists.
         column: A column with a shape. Texts come in lists of any length, ``shape=(None,)``, and nothing
             else; an element may be missing and whole numbers are text, as in a column of single texts.
-        shapes: Shape of each cell, where flat lists of a ragged column carry it beside them.
+        shapes: Shape of each cell, or JSON text of it, where flat lists of a ragged column carry it beside
+            them.
     """
     if column.dtype == "string":
         return _lists_of_texts(values, column)
@@ -131,7 +134,7 @@ def _fixed_cells(block: np.ndarray[Any, Any], absent: np.ndarray[Any, Any], colu
     return Cells(_tensor(block, absent if column.nullable else None, column), None, problems)
 
 
-def _cell_by_cell(values: pa.Array, column: Column, shapes: Sequence[Sequence[int]] | None) -> Cells:
+def _cell_by_cell(values: pa.Array, column: Column, shapes: Sequence[Sequence[int] | str] | None) -> Cells:
     arrays: list[np.ndarray[Any, Any] | None] = []
     broken: dict[str, list[int]] = {}
     wanted = " x ".join("any" if axis is None else str(axis) for axis in column.shape or ())
@@ -161,7 +164,7 @@ def _cell_by_cell(values: pa.Array, column: Column, shapes: Sequence[Sequence[in
     return Cells(_tensor(block, absent, column), None, problems)
 
 
-def _array(cell: Any, column: Column, shape: Sequence[int] | None) -> np.ndarray[Any, Any] | None:
+def _array(cell: Any, column: Column, shape: Sequence[int] | str | None) -> np.ndarray[Any, Any] | None:
     try:
         if isinstance(cell, str):
             cell = json.loads(cell)
@@ -169,7 +172,7 @@ def _array(cell: Any, column: Column, shape: Sequence[int] | None) -> np.ndarray
         if array.dtype.kind not in ("b" if column.dtype == "bool" else "iuf"):
             return None
         if shape is not None:
-            array = array.reshape(tuple(shape))
+            array = array.reshape(tuple(json.loads(shape) if isinstance(shape, str) else shape))
         with np.errstate(invalid="ignore"):
             cast = array.astype(column.dtype)
     except (TypeError, ValueError, OverflowError):

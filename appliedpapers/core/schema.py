@@ -135,7 +135,8 @@ class TableSchema:
     Attributes:
         columns: The columns in order.
         group_by: Columns whose rows must stay together (a series, a patient case, a scene).
-        order_by: Column by which the rows of a group are ordered.
+        order_by: Column that orders the rows of a group. They may come in any order, as where a group goes
+            on in the next file; the model sorts them by this column.
     """
 
     columns: tuple[Column, ...]

@@ -19,7 +19,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from appliedpapers.core import plugin as plugins
-from appliedpapers.core.conformance import declaration, prediction, storage
+from appliedpapers.core.conformance import (
+    datasets,
+    declaration,
+    jobs,
+    judgement,
+    prediction,
+    storage,
+    streams,
+    tasks,
+)
 from appliedpapers.core.conformance.subject import CheckFailed, NotApplicable, Subject
 from appliedpapers.core.errors import AppsError, ConfigError, did_you_mean
 from appliedpapers.core.plugin import PluginSpec
@@ -36,20 +45,28 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "presets": declaration.presets,
         "simulator": declaration.simulator,
         "leakage": declaration.leakage,
+        "splits": datasets.splits,
         "bad-files": declaration.bad_files,
+        "sample": datasets.sample,
         "repeatable": prediction.repeatable,
         "independent": prediction.independent,
+        "row-order": prediction.row_order,
         "keys-and-order": prediction.keys_and_order,
         "output-schema": prediction.output_schema,
         "violations": prediction.violations,
         "threads": prediction.threads,
-        "streaming": prediction.streaming,
-        "resumes": prediction.resumes,
+        "streaming": streams.streaming,
+        "files": jobs.files,
+        "unreadable": jobs.unreadable,
+        "resumes": jobs.resumes,
         "save-and-load": storage.save_and_load,
+        "starts-from": storage.starts_from,
         "no-pickle": storage.no_pickle,
         "tampering": storage.tampering,
         "newer-format": storage.newer_format,
-        "results": declaration.results,
+        "results": judgement.results,
+        "reports": judgement.reports,
+        "tasks": tasks.tasks,
     }
 )
 
@@ -102,7 +119,11 @@ def check_plugin(
 
 def subjects(spec: PluginSpec, folder: Path) -> list[Subject]:
     """Return what the checks are run on: one subject a task, each with a folder of its own."""
-    return [Subject(spec, task, folder / task.name) for task in spec.tasks]
+    made = [Subject(spec, task, folder / task.name) for task in spec.tasks]
+    for one in made:
+        # fitted once, whoever asks for it
+        one.others = [other for other in made if other is not one]
+    return made
 
 
 def run_check(subject: Subject, name: str) -> CheckResult:

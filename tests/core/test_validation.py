@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import Column, TableSchema
+from appliedpapers.core.tables import read_table, write_table
 from appliedpapers.core.validation import check, from_columns, from_records
 
 NOON = dt.datetime(2024, 1, 31, 12)
@@ -417,6 +418,13 @@ def test_fractions_in_lists_are_no_texts_and_missing_lists_may_be_refused():
     strict = TableSchema((Column("tags", "string", shape=(None,)),))
     checked = check(pa.table({"tags": [["a"], None]}), strict)
     assert [item.rule for item in checked.violations] == ["the value is missing"]
+
+
+def test_a_ragged_array_survives_a_csv(tmp_path):
+    schema = TableSchema((Column("x", "float64", shape=(None, 2)),))
+    checked = check(pa.table({"x": [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]]}), schema).require_clean()
+    write_table(checked, tmp_path / "x.csv")
+    assert check(read_table(tmp_path / "x.csv"), schema).require_clean() == checked
 
 
 def test_a_shape_that_does_not_fit_its_list_is_named():

@@ -1,16 +1,11 @@
-"""What a plugin's predictions promise: independence, order, schema, streams, threads, resumption."""
+"""What a plugin's predictions promise: independence, order, schema, named violations, threads."""
 
 from __future__ import annotations
 
-import json
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pyarrow as pa
 
@@ -23,7 +18,7 @@ from appliedpapers.core.conformance.subject import (
     shaken_randomness,
 )
 from appliedpapers.core.inference import predict_all, predict_usable
-from appliedpapers.core.model import Stream
+from appliedpapers.core.schema import Column
 from appliedpapers.core.validation import check
 
 _THREADS = 8
@@ -41,15 +36,37 @@ def repeatable(subject: Subject) -> str:
 
 def independent(subject: Subject) -> str:
     """A row (or group) gets the same answer alone, in company, and in another order."""
-    units = _several(subject)
-    alone = [subject.predict(unit) for unit in units]
+    units, alone = _several(subject), subject.alone
     require_equal(pa.concat_tables(alone), subject.prediction, "each alone")
     backwards = subject.predict(pa.concat_tables(units[::-1]))
     require_equal(backwards, pa.concat_tables(alone[::-1]), "in reverse order")
     half = len(units) // 2
-    parts = [subject.predict(pa.concat_tables(part)) for part in (units[:half], units[half:])]
-    require_equal(pa.concat_tables(parts), subject.prediction, "in two batches")
+    if half > 1:
+        parts = [subject.predict(pa.concat_tables(part)) for part in (units[:half], units[half:])]
+        require_equal(pa.concat_tables(parts), subject.prediction, "in two batches")
     return f"{len(units)} units"
+
+
+def row_order(subject: Subject) -> str:
+    """The rows of a group may come in any order where the schema says what orders them."""
+    schema = subject.model.input_schema
+    if not schema.group_by or schema.order_by is None:
+        raise NotApplicable("the input schema has no order_by")
+    rows: list[int] = []
+    for unit in subject.units:
+        rows += range(len(rows) + unit.num_rows - 1, len(rows) - 1, -1)
+    table = pa.concat_tables(subject.units)
+    expected, found = subject.predict(table), subject.predict(table.take(rows))
+    output = subject.model.output_schema
+    if output.rows == "per_row":
+        expected = expected.take(rows)
+    else:
+        # a key within a group, such as a series of a panel, may now appear later
+        names = dict.fromkeys([*output.keys, *([output.order_by] if output.order_by else [])])
+        expected, found = (one.sort_by([(name, "ascending") for name in names]) for one in (expected, found))
+    what = f"with each group's rows in reverse (sort by '{schema.order_by}', then answer in the order given)"
+    require_equal(found, expected, what)
+    return f"by {schema.order_by}"
 
 
 def keys_and_order(subject: Subject) -> str:
@@ -73,8 +90,10 @@ def keys_and_order(subject: Subject) -> str:
 
 
 def output_schema(subject: Subject) -> str:
-    """The output has the declared columns with the declared types and legal values."""
+    """The output has the declared columns and no others, with the declared types and legal values."""
     schema, output = subject.model.output_schema, subject.prediction
+    strange = [name for name in output.column_names if name not in schema.arrow_schema().names]
+    require(not strange, f"column '{', '.join(strange)}' is returned and not declared in output_schema")
     for field in schema.arrow_schema():
         found = output.schema.field(field.name).type
         require(found == field.type, f"column '{field.name}' is {found}, declared {field.type}")
@@ -93,37 +112,17 @@ def violations(subject: Subject) -> str:
         if column.required:
             _require_reported(subject, table.drop_columns([column.name]), column.name, None)
         row = table.num_rows - 1
-        for value in _broken_values(column):
-            cells = table.column(column.name).to_pylist()
+        cells = table.column(column.name).to_pylist()
+        for value in _broken_values(column, cells[row]):
             cells[row] = value
             _require_reported(subject, _with_cells(table, column.name, cells), column.name, row + 1)
             tried += 1
     return f"{tried} broken values"
 
 
-def streaming(subject: Subject) -> str:
-    """A stream over a group equals ``predict`` on it, also when it moves to another process half-way."""
-    if not subject.model.streams:
-        raise NotApplicable("does not stream")
-    group = subject.units[0] if subject.model.input_schema.group_by else subject.example
-    expected = subject.predict(group)
-    records = check(group, subject.model.input_schema).require_clean().to_pylist()
-    whole = _through(subject.model.stream(), records)
-    require_equal(_as_output(whole, expected), expected, "the stream")
-    for cut in sorted({1, len(records) // 2, len(records) - 1} - {0}):
-        stream = subject.model.stream()
-        before = _through(stream, records[:cut])
-        state = stream.state()
-        _require_plain(state)
-        after = _through(subject.reload().stream(state), records[cut:])
-        require_equal(_as_output(before + after, expected), expected, f"moved after {cut} records")
-    return f"{len(records)} records"
-
-
 def threads(subject: Subject) -> str:
     """Eight threads that predict at once get what one gets."""
-    units = subject.units
-    expected = [subject.predict(unit) for unit in units]
+    units, expected = subject.units, subject.alone
     folders = [subject.fresh("thread") for _ in range(_THREADS)]
     together = threading.Barrier(_THREADS)
 
@@ -136,30 +135,6 @@ def threads(subject: Subject) -> str:
     for number, table in enumerate(found):
         require_equal(table, expected[number % len(units)], f"thread {number + 1}")
     return f"{_THREADS} threads"
-
-
-def resumes(subject: Subject) -> str:
-    """A job that was interrupted continues from its scratch and gives the same result."""
-    if subject.model.cost != "job":
-        raise NotApplicable("answers at once")
-    unit, untouched = subject.units[0], subject.fresh("whole")
-    with _counted_renames(untouched) as renames:
-        expected = predict_all(subject.model, unit, files=untouched)
-    total = len(renames)
-    require(total >= 2, "a job keeps scratch: fewer than two files were renamed into place under 'files'")
-    folder = subject.fresh("interrupted")
-    try:
-        with _counted_renames(folder, stop_after=(total + 1) // 2):
-            predict_all(subject.model, unit, files=folder)
-    except KeyboardInterrupt:
-        pass
-    else:
-        raise CheckFailed("the interruption was swallowed")
-    with _counted_renames(folder) as renames:
-        found = predict_all(subject.model, unit, files=folder)
-    require_equal(found, expected, "after an interruption", exact=True)
-    require(len(renames) < total, f"the second try wrote all {total} files again: the scratch is not reused")
-    return f"{len(renames)} of {total} files written in the second try"
 
 
 def _several(subject: Subject) -> list[pa.Table]:
@@ -184,9 +159,12 @@ def _require_order_when_mixed(subject: Subject) -> None:
     require(found == _keys(mixed, schema.keys), "the order differs when groups alternate")
 
 
-def _broken_values(column: Any) -> Iterator[Any]:
+def _broken_values(column: Column, cell: Any) -> Iterator[Any]:
     if not column.nullable:
         yield None
+    if column.shape is not None and not column.ragged and cell:
+        yield cell[:-1]
+        yield from [[float("nan"), *cell[1:]]] if column.dtype.startswith("float") else []
     if column.file is not None or column.shape is not None:
         return
     if column.dtype != "string":
@@ -228,38 +206,3 @@ def _require_reported(subject: Subject, table: pa.Table, column: str, row: int |
     require(bool(listed), f"{what} is broken and was predicted all the same")
     places = [(item.column, item.row) for item in listed]
     require((column, row) in places, f"{what} is broken, reported are {places[:5]}")
-
-
-def _through(stream: Stream, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [output for record in records for output in stream.step(record)]
-
-
-def _as_output(records: list[dict[str, Any]], expected: pa.Table) -> pa.Table:
-    names = expected.column_names
-    return pa.table({name: pa.array([record.get(name) for record in records]) for name in names})
-
-
-def _require_plain(state: Any) -> None:
-    require(isinstance(state, bytes), f"Stream.state() returned {type(state).__name__}, expected bytes")
-    header = int.from_bytes(state[:8], "little")
-    try:
-        json.loads(state[8 : 8 + header] if state[8:9] == b"{" and header < len(state) else state)
-    except ValueError:
-        raise CheckFailed("Stream.state() is neither JSON nor safetensors") from None
-
-
-@contextmanager
-def _counted_renames(folder: Path, stop_after: int | None = None) -> Iterator[list[str]]:
-    # files appear whole by being renamed, so a rename marks a step that survives
-    done: list[str] = []
-    rename: Callable[..., None] = os.replace
-
-    def counted(source: Any, target: Any, **options: Any) -> None:
-        rename(source, target, **options)
-        if Path(target).is_relative_to(folder):
-            done.append(str(target))
-            if len(done) == stop_after:
-                raise KeyboardInterrupt
-
-    with patch.object(os, "replace", counted):
-        yield done

@@ -1,4 +1,4 @@
-"""What a plugin keeps: the bundle on disk."""
+"""What a plugin keeps: the bundle on disk, and what goes on from it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,30 @@ import json
 import pickle
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from appliedpapers.core import bundle
-from appliedpapers.core.conformance.subject import CheckFailed, Subject, require, require_equal
-from appliedpapers.core.errors import BundleError
+from appliedpapers.core.conformance.subject import (
+    CheckFailed,
+    NotApplicable,
+    Subject,
+    require,
+    require_equal,
+)
+from appliedpapers.core.errors import BundleError, ConfigError
 
 _MANIFEST = "bundle.json"
 _FLIPS = 5
+
+
+class _Enough(Exception):
+    """The first epoch is over: that a fit goes on from a model has been seen."""
 
 
 def save_and_load(subject: Subject) -> str:
@@ -32,10 +43,41 @@ def save_and_load(subject: Subject) -> str:
         "the loaded model has other schemas",
     )
     again = subject.fresh("again")
-    bundle.save_bundle(loaded, again, plugin=subject.spec.id, task=subject.task.name)
+    try:
+        bundle.save_bundle(loaded, again, plugin=subject.spec.id, task=subject.task.name)
+    except Exception as error:
+        raise CheckFailed(
+            f"a loaded model cannot be saved, {type(error).__name__}: {error} (set by fit alone?)"
+        ) from error
     twice = bundle.load_bundle(again, spec=subject.spec)[0]
-    require_equal(subject.predict(subject.example, twice), subject.prediction, "saved twice", exact=True)
+    twice.read_as(subject.config)
+    what = "saved twice, and told by read_as its own options"
+    require_equal(subject.predict(subject.example, twice), subject.prediction, what, exact=True)
     return f"{sum(part.stat().st_size for part in _parts(subject.bundle)) / 1024:.0f} KiB"
+
+
+def starts_from(subject: Subject) -> str:
+    """A fit goes on from an earlier model and leaves that one alone, or says that it cannot."""
+    earlier, began = subject.reload(), "to the end"
+
+    def enough(metrics: Mapping[str, float], step: int, /) -> None:
+        raise _Enough
+
+    context = replace(subject.context("later"), log_metrics=enough)
+    later = subject.task.load("model")(subject.config)
+    try:
+        # other rows than before: a fit of the earlier model itself then shows
+        later.fit(subject.dataset.valid, subject.dataset.valid, context, init=earlier)
+    except _Enough:
+        began = "to the first metrics"
+    except ConfigError as error:
+        require(error.hint is not None, f"fit refuses init without a hint: {error}")
+        raise NotApplicable(f"does not start from a model: {error}") from None
+    except Exception as error:
+        raise CheckFailed(f"fit(init=model) failed, {type(error).__name__}: {error}") from error
+    left = subject.predict(subject.example, earlier)
+    require_equal(left, subject.prediction, "the model that was started from, afterwards", exact=True)
+    return began
 
 
 def no_pickle(subject: Subject) -> str:

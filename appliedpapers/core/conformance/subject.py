@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,9 @@ from appliedpapers.core.plugin import PluginSpec, TaskSpec
 
 if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
+    from appliedpapers.core.contest import Contest
     from appliedpapers.core.data import Dataset
+    from appliedpapers.core.evaluation import Baseline, Evaluation
     from appliedpapers.core.schema import TableSchema
 
 _UNITS = 4
@@ -47,18 +49,36 @@ class Subject:
         spec: The plugin.
         task: One of its tasks.
         folder: Scratch folder of the checks.
+
+    Attributes:
+        histories: Metrics of each epoch, by the name of what was fitted.
     """
 
     def __init__(self, spec: PluginSpec, task: TaskSpec, folder: Path) -> None:
         self.spec, self.task, self.folder = spec, task, folder
+        self.histories: dict[str, list[dict[str, float]]] = {}
         self._made = 0
         self._failure: Exception | None = None
 
     @cached_property
+    def others(self) -> list[Subject]:
+        """The other tasks of the plugin."""
+        return [
+            Subject(self.spec, task, self.folder / "others" / task.name)
+            for task in self.spec.tasks
+            if task is not self.task
+        ]
+
+    @cached_property
+    def preset(self) -> str:
+        """The preset ``check``, or ``quick`` where there is none."""
+        return "check" if "check" in self.task.load("config").presets else "quick"
+
+    @cached_property
     def config(self) -> TaskConfig:
-        """The configuration of the preset ``check``, or of ``quick`` where there is none."""
+        """The configuration of the preset."""
         kind: type[TaskConfig] = self.task.load("config")
-        return config.resolve(kind, preset="check" if "check" in kind.presets else "quick")
+        return config.resolve(kind, preset=self.preset)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -104,6 +124,32 @@ class Subject:
         """The example taken apart into groups, or rows where there are no groups."""
         return groups(self.example, self.model.input_schema)
 
+    @cached_property
+    def alone(self) -> list[pa.Table]:
+        """What the fitted model says about each unit by itself."""
+        return [self.predict(unit) for unit in self.units]
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """How the task is judged."""
+        evaluation: Evaluation = self.task.load("evaluation")
+        return evaluation
+
+    @cached_property
+    def baselines(self) -> list[Baseline]:
+        """The fitted baselines."""
+        made = self.evaluation.baselines(self.config, self.dataset)
+        parts = self.dataset.train, self.dataset.valid
+        return [baseline.fit(*parts, self.context(baseline.name)) for baseline in made]
+
+    @cached_property
+    def contest(self) -> Contest:
+        """The fitted model, its parts and the baselines on the test rows, as in a run."""
+        from appliedpapers.core.contest import contend
+
+        options = self.evaluation, self.dataset, self.spec.id, self.model, self.baselines
+        return contend(*options, seed=self.config.seed)
+
     def simulate(self, settings: TaskConfig) -> Dataset:
         """Make the simulator's dataset anew."""
         dataset: Dataset = self.task.load("datasets").simulated(settings)
@@ -112,8 +158,16 @@ class Subject:
     def fit(self) -> Model:
         """Fit a model anew."""
         model: Model = self.task.load("model")(self.config)
-        context = FitContext(self.fresh("fit"), seed=self.config.seed)
-        return model.fit(self.dataset.train, self.dataset.valid, context)
+        return model.fit(self.dataset.train, self.dataset.valid, self.context(self.spec.id), init=None)
+
+    def context(self, name: str) -> FitContext:
+        """Return what a run lends to a fit, with the metrics kept under ``name``."""
+        history = self.histories[name] = []
+
+        def log_metrics(metrics: Mapping[str, float], step: int, /) -> None:
+            history.append({"step": step, **metrics})
+
+        return FitContext(self.fresh("fit"), seed=self.config.seed, log_metrics=log_metrics)
 
     def reload(self) -> Model:
         """Load the saved model anew."""

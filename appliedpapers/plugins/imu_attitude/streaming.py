@@ -53,19 +53,20 @@ class AttitudeStream(Stream):
                 ``error``.
         """
         time = self._time_of(record)
-        self._seen += 1
         acc = [_number(record, f"acc_{axis}") * self._acc_scale for axis in AXES]
         gyr = [_number(record, f"gyr_{axis}") * self._gyr_scale for axis in AXES]
         # false for NaN, too
         good = abs(time) <= MOST_TIME and not time <= self._time
         good &= all(abs(value) <= MOST_ACC for value in acc) and all(abs(value) <= MOST_GYR for value in gyr)
-        if good:
-            self._last = self._take(record, acc, gyr, time)
-        elif self._data.on_bad == "error":
+        if not good and self._data.on_bad == "error":
             said = "no time" if math.isnan(time) else f"time {time:.15g} s is not after {self._time:.15g} s"
             raise DataError(
                 f"{said}.", hint="Expected increasing times in seconds, or --set data.on_bad=skip."
             )
+        self._seen += 1
+        self._stamped |= record.get("time") is not None
+        if good:
+            self._last = self._take(record, acc, gyr, time)
         else:
             self._last = self._last | {"flags": answers.FLAGS[0]}
         shown = None if math.isnan(time) else time
@@ -86,7 +87,6 @@ class AttitudeStream(Stream):
     def _time_of(self, record: Mapping[str, Any]) -> float:
         """Return seconds, NaN where there are none; samples are counted only where none has a stamp."""
         time = record.get("time")
-        self._stamped |= time is not None
         if time is not None:
             return float(time)
         return math.nan if self._stamped or self._data.fs is None else self._seen / self._data.fs

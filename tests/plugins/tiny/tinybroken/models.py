@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import pickle
-import shutil
 import threading
 import time
 
@@ -12,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 from tinyplugins.rows.model import OUTPUT, RowsModel
 from tinyplugins.scenes.model import ScenesModel
-from tinyplugins.stream.model import StreamModel
 from tinyplugins.tasks.ahead import AheadModel
 
-from appliedpapers.core.conformance.subject import groups
+from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.schema import Column, OutputSchema
 
 
@@ -36,6 +34,29 @@ class FirstRow(RowsModel):
 
     def predict(self, table, *, files=None):
         return _with_harvest(super().predict(table), lambda values: values + (np.arange(values.size) == 0))
+
+
+class FallingKeys(RowsModel):
+    """A row gets something extra when the key before it is larger."""
+
+    def predict(self, table, *, files=None):
+        plots = table.column("plot").to_pylist()
+        falls = np.array([False, *(one > other for one, other in itertools.pairwise(plots))])
+        return _with_harvest(super().predict(table), lambda values: values + falls)
+
+
+class InPairs(RowsModel):
+    """Takes another way with two rows."""
+
+    def predict(self, table, *, files=None):
+        return _with_harvest(super().predict(table), lambda values: values + (values.size == 2))
+
+
+class Noisy(RowsModel):
+    """Draws while it predicts, as dropout that was left on."""
+
+    def predict(self, table, *, files=None):
+        return _with_harvest(super().predict(table), lambda values: values + np.random.random(values.size))
 
 
 class UnseededFit(RowsModel):
@@ -63,6 +84,28 @@ class KeyDropped(RowsModel):
         return super().predict(table).drop_columns(["plot"])
 
 
+class KeyInvented(RowsModel):
+    """Names a key that nobody sent."""
+
+    output_schema = OutputSchema(OUTPUT.columns, rows="per_row", keys=("harvest",))
+
+
+class GroupInvented(AheadModel):
+    """Answers for a group that nobody sent."""
+
+    def predict(self, table, *, files=None):
+        output = super().predict(table)
+        strange = pa.array([99] * output.num_rows)
+        return pa.concat_tables([output, output.set_column(0, output.schema.field(0), strange)])
+
+
+class GroupsTurned(AheadModel):
+    """Answers for the last group first."""
+
+    def predict(self, table, *, files=None):
+        return super().predict(table).sort_by([("series", "descending"), ("ahead", "ascending")])
+
+
 class RowLost(AheadModel):
     """Says per_row and returns many."""
 
@@ -77,11 +120,26 @@ class GroupTwice(ScenesModel):
         return pa.concat_tables([once, once])
 
 
-class GroupsMixed(StreamModel):
-    """Puts the rows of a group together: the order is lost where groups alternate."""
+class ColumnLost(RowsModel):
+    """Leaves a declared column out."""
 
     def predict(self, table, *, files=None):
-        return super().predict(pa.concat_tables(groups(table, self.input_schema)))
+        return super().predict(table).drop_columns(["harvest"])
+
+
+class ColumnTold(RowsModel):
+    """Returns a column that was not declared."""
+
+    def predict(self, table, *, files=None):
+        output = super().predict(table)
+        return output.append_column("harvest_true", output.column("harvest"))
+
+
+class Unknown(RowsModel):
+    """Returns NaN where no missing value is declared."""
+
+    def predict(self, table, *, files=None):
+        return _with_harvest(super().predict(table), lambda values: values * np.nan)
 
 
 class WrongType(RowsModel):
@@ -119,46 +177,6 @@ class SharedScratch(RowsModel):
         return super().predict(self._table)
 
 
-class DriftingStream(StreamModel):
-    """The stream rounds, ``predict`` does not."""
-
-    def stream(self, state=None):
-        stream = super().stream(state)
-        step = stream.step
-
-        def rounded(record):
-            return [row | {"filtered": row["filtered"] and round(row["filtered"], 2)} for row in step(record)]
-
-        stream.step = rounded
-        return stream
-
-
-class ForgetfulStream(StreamModel):
-    """Starts anew whatever state it is given."""
-
-    def stream(self, state=None):
-        return super().stream(None)
-
-
-class PickledState(StreamModel):
-    """The state of a stream is a pickle."""
-
-    def stream(self, state=None):
-        stream = super().stream(None if state is None else json.dumps(pickle.loads(state)).encode())
-        stream.state = lambda: pickle.dumps(stream._level)
-        return stream
-
-
-class StartsOver(ScenesModel):
-    """A job that throws its scratch away."""
-
-    def predict(self, table, *, files=None):
-        shutil.rmtree(files / ".scratch", ignore_errors=True)
-        for path in files.glob("*.map.json"):
-            path.unlink()
-        return super().predict(table, files=files)
-
-
 class RoundedWeights(RowsModel):
     """Loses digits when it is saved."""
 
@@ -167,6 +185,97 @@ class RoundedWeights(RowsModel):
         state = super().write_parts(folder)
         self.weights_ = self_weights
         return state
+
+
+class ForgetsConfig(RowsModel):
+    """Comes back with the defaults."""
+
+    @classmethod
+    def read_parts(cls, config, state, folder, device):
+        return super().read_parts(type(config)(), state, folder, device)
+
+
+class LosesUnit(RowsModel):
+    """Comes back with another schema."""
+
+    @classmethod
+    def read_parts(cls, config, state, folder, device):
+        model = super().read_parts(config, state, folder, device)
+        model.output_schema = OutputSchema((OUTPUT.columns[0], Column("harvest", "float64")), keys=("plot",))
+        return model
+
+
+class SavedOnce(RowsModel):
+    """Saves what fit alone sets."""
+
+    def fit(self, train, valid, run, *, init=None):
+        self._rows = train.num_rows
+        return super().fit(train, valid, run)
+
+    def write_parts(self, folder):
+        return super().write_parts(folder) | {"rows": self._rows}
+
+
+class OtherTheSecondTime(RowsModel):
+    """Adds to its weights each time it is saved."""
+
+    def write_parts(self, folder):
+        state = super().write_parts(folder)
+        return state | {"saved": getattr(self, "_saved", 0) + 1}
+
+    @classmethod
+    def read_parts(cls, config, state, folder, device):
+        model = super().read_parts(config, state, folder, device)
+        model._saved = state["saved"]
+        model.weights_ = model.weights_ + 0.1 * (model._saved - 1)
+        return model
+
+
+class StartsAnewToRead(RowsModel):
+    """Forgets what was fitted when it is told how to read."""
+
+    def read_as(self, config):
+        self.fill_ = 0.0
+
+
+class NeedsHistory(RowsModel):
+    """Starts from what a loaded model does not have."""
+
+    def fit(self, train, valid, run, *, init=None):
+        self._history = [] if init is None else init._history
+        return super().fit(train, valid, run, init=init)
+
+
+class SpoilsItsStart(RowsModel):
+    """Trains the weights of the model that it starts from."""
+
+    def fit(self, train, valid, run, *, init=None):
+        if init is not None:
+            init.weights_ = init.weights_ + 0.1
+        return super().fit(train, valid, run, init=init)
+
+
+class ReturnsItsStart(RowsModel):
+    """Fits the model that it was given to start from."""
+
+    def fit(self, train, valid, run, *, init=None):
+        return super(ReturnsItsStart, init or self).fit(train, valid, run)
+
+
+class RefusesToStart(RowsModel):
+    """Starts from no model, and does not say what to do."""
+
+    def fit(self, train, valid, run, *, init=None):
+        if init is not None:
+            raise ConfigError("no.")
+        return super().fit(train, valid, run)
+
+
+class DescribesNumbers(RowsModel):
+    """Gives the report a number where it prints text."""
+
+    def describe(self):
+        return [("parameters", self.weights_.size)]
 
 
 class Pickled(RowsModel):

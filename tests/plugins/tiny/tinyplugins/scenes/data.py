@@ -45,10 +45,18 @@ class ScenesDatasets(DatasetCatalog[ScenesConfig]):
         return _dataset("simulated", pa.table(columns), SIMULATED)
 
     def from_user(self, path: Path, config: ScenesConfig) -> Dataset:
-        table = read_csv(path, INPUT, (TARGET,))
-        paths = [str(path.parent / name) for name in table.column("raster").to_pylist()]
-        at = table.column_names.index("raster")
-        return _dataset(path.name, table.set_column(at, "raster", pa.array(paths)), user_provenance(path))
+        table = _beside(path, read_csv(path, INPUT, (TARGET,)))
+        return _dataset(path.name, table, user_provenance(path))
+
+    def sample(self, folder: Path, config: ScenesConfig) -> pa.Table:
+        table = self.simulated(config).train.example()
+        paths = [f"scene-{number}.json" for number in range(table.num_rows)]
+        for name, content in zip(paths, table.column("raster").to_pylist(), strict=True):
+            (folder / name).write_bytes(content)
+        return table.set_column(table.column_names.index("raster"), "raster", pa.array(paths))
+
+    def inputs(self, path: Path, config: ScenesConfig) -> pa.Table:
+        return _beside(path, super().inputs(path, config))
 
 
 def read_grid(cell: str | bytes) -> np.ndarray:
@@ -66,6 +74,12 @@ def read_grid(cell: str | bytes) -> np.ndarray:
     if grid.ndim != 2:
         raise DataError(f"{name}: {grid.ndim} axes.", hint="Expected a JSON list of rows.")
     return grid
+
+
+def _beside(path, table):
+    cells = table.column("raster").to_pylist()
+    paths = [str(path.parent / cell) if isinstance(cell, str) else cell for cell in cells]
+    return table.set_column(table.column_names.index("raster"), "raster", pa.array(paths))
 
 
 def _dataset(name, table, provenance):

@@ -74,11 +74,13 @@ class ScenesModel(Model):
         # named by content: a scene whose raster changed must not meet the scratch of the old one
         stem = hashlib.sha256(name.encode() + grid.tobytes()).hexdigest()[:16]
         done = files / f"{stem}.map.json"
-        for step in range(self.config.model.steps):
-            scratch = files / ".scratch" / f"{stem}-{step}.json"
-            if not scratch.exists():
-                write_json(scratch, _smooth(grid).tolist())
-            grid = np.array(json.loads(scratch.read_text()))
+        with self.progress.task(name, self.config.model.steps) as bar:
+            for step in range(self.config.model.steps):
+                scratch = files / ".scratch" / f"{stem}-{step}.json"
+                if not scratch.exists():
+                    write_json(scratch, _smooth(grid).tolist())
+                grid = np.array(json.loads(scratch.read_text()))
+                bar.advance()
         if not done.exists():
             write_json(done, grid.tolist())
         return done.name, sha256_file(done)

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from appliedpapers.core.errors import RunError
 from appliedpapers.core.model import Model, Stream
@@ -48,10 +49,11 @@ class StreamModel(Model):
         return self
 
     def predict(self, table, *, files=None):
-        streams, rows = {}, []
-        for record in table.select(["device", "time", "value"]).to_pylist():
-            stream = streams.setdefault(record["device"], _Filter(self.weight_, None))
-            rows += stream.step(record)
+        streams, rows = {}, [None] * table.num_rows
+        records = table.select(["device", "time", "value"]).to_pylist()
+        for row in pc.sort_indices(table, [("time", "ascending")]).to_pylist():
+            stream = streams.setdefault(records[row]["device"], _Filter(self.weight_, None))
+            (rows[row],) = stream.step(records[row])
         return pa.Table.from_pylist(rows, OUTPUT.arrow_schema())
 
     def stream(self, state=None):

@@ -1,0 +1,1 @@
+"""A front door that drags a heavy library along, though the configuration does not."""

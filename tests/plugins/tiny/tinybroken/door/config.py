@@ -1,0 +1,5 @@
+"""A light configuration."""
+
+from tinyplugins.rows.config import RowsConfig
+
+DoorConfig = RowsConfig

@@ -1,0 +1,3 @@
+"""The front door."""
+
+import scipy  # noqa: F401
