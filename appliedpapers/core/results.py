@@ -54,13 +54,7 @@ class RunFacts:
     ) -> Self:
         """Return the facts of a run on ``dataset``."""
         return cls(
-            run_id=run_id,
-            plugin=plugin,
-            task=task,
-            dataset=dataset.name,
-            synthetic=dataset.provenance.synthetic,
-            protocol=dataset.protocol,
-            preset=preset,
+            *(run_id, plugin, task, dataset.name, dataset.provenance.synthetic, dataset.protocol, preset),
             seeds=(seed,),
             device=device,
             test_size=dataset.test_size,

@@ -63,12 +63,13 @@ def files(subject: Subject) -> str:
     """Files that a prediction writes are whole, repeatable, and named by relative path and checksum."""
     folder = subject.fresh("files")
     output = predict_all(subject.model, subject.example, files=folder)
-    written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    written = sorted(path.as_posix() for path in paths if not any(part[0] == "." for part in path.parts))
     columns = file_columns(subject, output, folder)
     if not written and not columns:
         raise NotApplicable("writes no files")
     unnamed = f"{len(written)} files are written, such as '{', '.join(written[:1])}', and no column names one"
-    require(bool(columns), unnamed)
+    require(bool(_named(output, columns)), unnamed)
     silent = [name for name in columns if subject.model.output_schema.column(name).file is None]
     require(not silent, f"column '{', '.join(silent)}' names files and does not say so: Column(file=...)")
     for name in columns:

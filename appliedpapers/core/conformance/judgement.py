@@ -11,7 +11,8 @@ from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.evaluation import Baseline, Material
 from appliedpapers.core.metrics import metric
 from appliedpapers.core.model import Model
-from appliedpapers.core.results import RunFacts, build_results, split_published
+from appliedpapers.core.printed import split_published
+from appliedpapers.core.results import RunFacts, build_results
 
 _RESAMPLES = 50
 

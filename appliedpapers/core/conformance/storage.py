@@ -67,7 +67,7 @@ def starts_from(subject: Subject) -> str:
     later = subject.task.load("model")(subject.config)
     try:
         # other rows than before: a fit of the earlier model itself then shows
-        later.fit(subject.dataset.valid, subject.dataset.valid, context, init=earlier)
+        later.fit(subject.sample.valid, subject.sample.valid, context, init=earlier)
     except _Enough:
         began = "to the first metrics"
     except ConfigError as error:

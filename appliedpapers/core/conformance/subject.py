@@ -86,6 +86,11 @@ class Subject:
         return self.simulate(self.config)
 
     @cached_property
+    def sample(self) -> Dataset:
+        """The first triple of the dataset: all that is fitted here is fitted on it."""
+        return self.dataset.resamples()[0]
+
+    @cached_property
     def model(self) -> Model:
         """The fitted model."""
         # every check needs it: a fit that fails is not tried again
@@ -138,17 +143,18 @@ class Subject:
     @cached_property
     def baselines(self) -> list[Baseline]:
         """The fitted baselines."""
-        made = self.evaluation.baselines(self.config, self.dataset)
-        parts = self.dataset.train, self.dataset.valid
+        made = self.evaluation.baselines(self.config, self.sample)
+        parts = self.sample.train, self.sample.valid
         return [baseline.fit(*parts, self.context(baseline.name)) for baseline in made]
 
     @cached_property
     def contest(self) -> Contest:
-        """The fitted model, its parts and the baselines on the test rows, as in a run."""
-        from appliedpapers.core.contest import contend
+        """The fitted model, its parts and the baselines on the test rows of all triples, as in a run."""
+        from appliedpapers.core.contest import contend_on_all
 
-        options = self.evaluation, self.dataset, self.spec.id, self.model, self.baselines
-        return contend(*options, seed=self.config.seed)
+        triples = len(self.dataset.resamples())
+        fitted = [self.model] * triples, [self.baselines] * triples
+        return contend_on_all(self.evaluation, self.dataset, self.spec.id, *fitted, seed=self.config.seed)
 
     def simulate(self, settings: TaskConfig) -> Dataset:
         """Make the simulator's dataset anew."""
@@ -158,7 +164,7 @@ class Subject:
     def fit(self) -> Model:
         """Fit a model anew."""
         model: Model = self.task.load("model")(self.config)
-        return model.fit(self.dataset.train, self.dataset.valid, self.context(self.spec.id), init=None)
+        return model.fit(self.sample.train, self.sample.valid, self.context(self.spec.id), init=None)
 
     def context(self, name: str) -> FitContext:
         """Return what a run lends to a fit, with the metrics kept under ``name``."""
