@@ -209,7 +209,7 @@ def test_the_classical_baseline_judges_its_method():
 
 
 def test_nothing_published_is_quoted():
-    assert EVALUATION.published(PansharpeningConfig(), None) == ()
+    assert EVALUATION.published(PansharpeningConfig(), None) == []
 
 
 def test_pictures_show_true_colours_where_there_are_bands_for_them():
