@@ -117,7 +117,7 @@ DEFECTS = [
     ("streaming", STREAM, "model", "streams:ForgetfulStream", "moved after"),
     ("streaming", STREAM, "model", "streams:PickledState", "neither JSON nor safetensors"),
     ("streaming", STREAM, "model", "streams:TextState", "returned str, expected bytes"),
-    ("streaming", STREAM, "model", "streams:ResettingState", "with state() asked for in between"),
+    ("streaming", STREAM, "model", "streams:ResettingState", "with state() asked for at each record"),
     ("streaming", STREAM, "model", "streams:SharedLevel", "two streams in turn"),
     ("streaming", STREAM, "model", "streams:HalfTaken", "a refused record changes the stream"),
     ("streaming", STREAM, "model", "streams:CrashingStream", "ValueError instead of a DataError"),
