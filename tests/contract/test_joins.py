@@ -25,7 +25,7 @@ def require_joined(subject: Subject, folder: Path, **options: int) -> None:
     inputs = [str(folder / name) for name in ("a.parquet", "b.parquet")]
     score_run(str(subject.bundle), inputs, folder / "scores", **options)
     whole = predict_all(subject.model, table, files=folder / "whole")
-    left_out = file_columns(subject, whole, folder / "whole")
+    left_out = file_columns(subject)
     found = pq.read_table(folder / "scores" / "predictions.parquet").select(whole.column_names)
     require_equal(
         _in_order(subject, found.drop_columns(left_out)),

@@ -20,7 +20,7 @@ from appliedpapers.core.conformance.subject import (
     require_equal,
 )
 from appliedpapers.core.errors import ConfigError, DataError
-from appliedpapers.core.files import sha256_file
+from appliedpapers.core.files import delivered_files, sha256_file
 from appliedpapers.core.inference import predict_all, predict_usable
 from appliedpapers.core.progress import SilentProgress
 
@@ -63,15 +63,13 @@ def files(subject: Subject) -> str:
     """Files that a prediction writes are whole, repeatable, and named by relative path and checksum."""
     folder = subject.fresh("files")
     output = predict_all(subject.model, subject.example, files=folder)
-    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    written = sorted(path.as_posix() for path in paths if not any(part[0] == "." for part in path.parts))
-    columns = file_columns(subject, output, folder)
+    written = [path.relative_to(folder).as_posix() for path in delivered_files(folder)]
+    columns = file_columns(subject)
     if not written and not columns:
         raise NotApplicable("writes no files")
+    _require_declared(subject, output, folder)
     unnamed = f"{len(written)} files are written, such as '{', '.join(written[:1])}', and no column names one"
-    require(bool(_named(output, columns)), unnamed)
-    silent = [name for name in columns if subject.model.output_schema.column(name).file is None]
-    require(not silent, f"column '{', '.join(silent)}' names files and does not say so: Column(file=...)")
+    require(bool(_named(output, columns)) or not written, unnamed)
     for name in columns:
         _require_named(output, name, folder)
     left = [name for name in written if name.endswith(_UNFINISHED)]
@@ -102,18 +100,9 @@ def unreadable(subject: Subject) -> str:
     return ", ".join(columns)
 
 
-def file_columns(subject: Subject, output: pa.Table, folder: Path) -> list[str]:
-    """Return the columns that name files below ``folder``: those that say so, and text that does."""
-    schema = subject.model.output_schema
-    own = [name for name in schema.names if name not in subject.example.column_names]
-    found = []
-    for name in own:
-        if schema.column(name).file is not None:
-            found.append(name)
-        elif pa.types.is_string(output.schema.field(name).type):
-            cells = output.column(name).to_pylist()
-            found += [name] if any(cell and _is_file(folder / cell) for cell in cells) else []
-    return found
+def file_columns(subject: Subject) -> list[str]:
+    """Return the columns of the output that name files."""
+    return [column.name for column in subject.model.output_schema.columns if column.file is not None]
 
 
 class _Counted:
@@ -146,6 +135,15 @@ def _counted(subject: Subject, table: pa.Table, folder: Path) -> _Counted:
     finally:
         subject.model.progress = before
     return _Counted(output, renames, steps.count)
+
+
+def _require_declared(subject: Subject, output: pa.Table, folder: Path) -> None:
+    for column in subject.model.output_schema.columns:
+        carried = column.name in subject.example.column_names
+        if column.file is None and column.dtype == "string" and not carried:
+            cells = output.column(column.name).to_pylist()
+            names = any(cell and _is_file(folder / cell) for cell in cells)
+            require(not names, f"column '{column.name}' names files: declare it with Column(file=...)")
 
 
 def _require_named(output: pa.Table, name: str, folder: Path) -> None:

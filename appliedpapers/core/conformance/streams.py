@@ -17,6 +17,7 @@ from appliedpapers.core.conformance.subject import (
     require_equal,
 )
 from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.json_rows import records as records_of
 from appliedpapers.core.model import Stream
 from appliedpapers.core.schema import TableSchema
 from appliedpapers.core.validation import check
@@ -108,8 +109,7 @@ def _doubtful(records: Records, schema: TableSchema) -> Iterator[Mapping[str, An
 
 
 def _records(subject: Subject, group: pa.Table) -> Records:
-    records: Records = check(group, subject.model.input_schema).require_clean().to_pylist()
-    return records
+    return records_of(check(group, subject.model.input_schema).require_clean())
 
 
 def _through(stream: Stream, records: Sequence[Mapping[str, Any]]) -> Records:

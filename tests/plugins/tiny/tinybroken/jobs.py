@@ -11,9 +11,11 @@ import pyarrow as pa
 from tinyplugins.scenes.data import read_grid
 from tinyplugins.scenes.model import OUTPUT, ScenesModel
 
-from appliedpapers.core.errors import DataError
+from appliedpapers.core.errors import DataError, UnusableGroups
 from appliedpapers.core.files import sha256_file
+from appliedpapers.core.model import GroupProblem
 from appliedpapers.core.progress import SilentProgress
+from appliedpapers.core.schema import OutputSchema
 
 
 class StartsOver(ScenesModel):
@@ -84,12 +86,6 @@ class Unnamed(Mapped):
 
     def change(self, path, digest):
         return None, None
-
-
-class Undeclared(ScenesModel):
-    """The column of the maps does not say that it names files."""
-
-    output_schema = replace(OUTPUT, columns=tuple(replace(one, file=None) for one in OUTPUT.columns))
 
 
 class AbsolutePath(Mapped):
@@ -184,6 +180,14 @@ class OtherWithoutFiles(ScenesModel):
         return output.set_column(1, "level", pa.array(levels))
 
 
+class Undeclared(ScenesModel):
+    """Does not say which column names its maps."""
+
+    output_schema = OutputSchema(
+        tuple(replace(column, file=None) for column in OUTPUT.columns), rows="per_group", keys=("scene",)
+    )
+
+
 class OneForAll(ScenesModel):
     """Refuses every scene because of one file."""
 
@@ -194,6 +198,17 @@ class OneForAll(ScenesModel):
 
     def look(self, cell):
         read_grid(cell)
+
+
+class NamesAll(ScenesModel):
+    """Names every scene where one cannot be used."""
+
+    def predict(self, table, *, files=None):
+        try:
+            return super().predict(table, files=files)
+        except UnusableGroups:
+            names = dict.fromkeys(table.column("scene").to_pylist())
+            raise UnusableGroups([GroupProblem((name,), "cannot be used") for name in names]) from None
 
 
 class OpensBlindly(OneForAll):
