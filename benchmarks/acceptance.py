@@ -166,7 +166,11 @@ def _run(plugin: str, settings: Settings, device: str, scratch: Path, progress: 
     run = start(request, runs=scratch / "runs", store_folder=scratch / "mlruns", progress=progress)
     left = run.live()
     selected = next(row["model"] for row in left.results["rows"] if row["selected"])
-    return Measured(left.results, run.histories[selected], left.report)
+    # names of steps and networks stand before those of metrics
+    epochs = [
+        {key.rpartition("/")[2]: value for key, value in one.items()} for one in run.histories[selected]
+    ]
+    return Measured(left.results, epochs, left.report)
 
 
 def _judge(check: Any, value: float) -> dict[str, Any]:
