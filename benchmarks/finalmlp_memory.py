@@ -52,7 +52,7 @@ _STAGES = (
     ("plugins.finalmlp.prepared:fit_encoder", "count tokens"),
     ("plugins.finalmlp.fitting:fit", "train"),
     ("plugins.finalmlp.model:fit_calibrator", "calibrate"),
-    ("pipelines.run:Run._fit_baselines", "baselines"),
+    ("pipelines.run_fit:Fitter.baselines", "baselines"),
     ("plugins.finalmlp.model:FinalMlpModel.predict_split", "predict"),
     ("plugins.finalmlp.scoring:score_clicks", "score"),
     ("pipelines.run:build_results", "statistics"),

@@ -211,7 +211,8 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _log_params(run: RunLog, config: TaskConfig) -> None:
-    params = [Param(key, str(value)) for key, value in leaves(config.model_dump(mode="json"))]
+    told = ((key, value) for key, value in leaves(config.model_dump(mode="json")) if value != {})
+    params = [Param(key, str(value)) for key, value in told]
     with store_errors(run.store.tracking_uri):
         for start in range(0, len(params), _PARAMS_A_WRITE):
             chunk = params[start : start + _PARAMS_A_WRITE]

@@ -378,10 +378,10 @@ def test_an_interrupt_before_anything_was_learned_leaves_nothing(apps, workspace
 
 
 def test_an_interrupted_run_says_how_to_resume_with_its_store(apps, workspace, monkeypatch):
-    from appliedpapers.pipelines import run
+    from appliedpapers.pipelines.run_fit import Fitter
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.Run, "_fit_baselines", interrupt)
+        patch.setattr(Fitter, "baselines", interrupt)
         outcome = apps(*RUN, "--quiet", "--output", "my runs", "--store", "my store")
     assert outcome.code == 130
     said, line = outcome.err.splitlines()

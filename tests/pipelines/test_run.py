@@ -22,7 +22,8 @@ from appliedpapers.core.results import read_results, validate_results
 from appliedpapers.core.tables import write_table
 from appliedpapers.core.verdict import selected_rows
 from appliedpapers.pipelines.registry import resolve, show
-from appliedpapers.pipelines.run import Run, run, start
+from appliedpapers.pipelines.run import run, start
+from appliedpapers.pipelines.run_fit import Fitter
 from appliedpapers.pipelines.run_folder import RunRequest, list_runs, resume_request
 from appliedpapers.pipelines.serve import load_served
 
@@ -187,7 +188,7 @@ def test_an_interrupted_run_is_continued_from_its_folder(live, tmp_path, store_f
     request = RunRequest(plugin="tiny-rows", config=QUICK)
     started = start(request, runs=tmp_path / "runs", store_folder=store_folder)
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_fit_baselines", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Fitter, "baselines", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             started.live()
     assert [item["state"] for item in list_runs(tmp_path / "runs")] == ["interrupted"]

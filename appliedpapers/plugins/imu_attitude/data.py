@@ -11,13 +11,8 @@ from appliedpapers.core.data import Dataset, Provenance
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, SimulatorConfig
 from appliedpapers.plugins.imu_attitude.published_data import BROAD, open_broad
-from appliedpapers.plugins.imu_attitude.readers import (
-    checked,
-    raw_table,
-    read_recordings,
-    read_trials,
-    recording_files,
-)
+from appliedpapers.plugins.imu_attitude.raw_trials import raw_table
+from appliedpapers.plugins.imu_attitude.readers import checked, read_recordings, read_trials, recording_files
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.simulator import simulate
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit, Parts, deal_by_time, deal_by_trial

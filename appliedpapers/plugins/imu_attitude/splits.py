@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from appliedpapers.core.data import Split
 from appliedpapers.core.errors import DataError
 from appliedpapers.plugins.imu_attitude.config import DataConfig
-from appliedpapers.plugins.imu_attitude.readers import RawTrial, raw_table
+from appliedpapers.plugins.imu_attitude.raw_trials import RawTrial, raw_table
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.units import acc_from_si, gyr_from_si
 

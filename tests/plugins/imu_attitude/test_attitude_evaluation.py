@@ -15,7 +15,7 @@ from appliedpapers.core.model import FitContext
 from appliedpapers.core.printed import split_published
 from appliedpapers.core.results import Contender, RunFacts, build_results
 from appliedpapers.core.verdict import strongest_baseline
-from appliedpapers.plugins.imu_attitude import evaluation as module
+from appliedpapers.plugins.imu_attitude import baselines as module
 from appliedpapers.plugins.imu_attitude.baselines import MissingBaseline, PackageBaseline
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, SimulatorConfig
 from appliedpapers.plugins.imu_attitude.delay import carry_on

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from own_recordings import swaying
 
+from appliedpapers.core.evaluation import Material
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.figures import draw
 from appliedpapers.plugins.imu_attitude.rotations import from_rotation_vector, multiply
@@ -30,14 +31,18 @@ def _material(recordings, ours, rival=None, *, synthetic=False):
         tests.append({"a": "ours", "b": "vqf", "metric": "m"})
     for row in rows:
         row["higher_is_better"] = False
-    return SimpleNamespace(
+    return Material(
         dataset=SimpleNamespace(
             test=SimpleNamespace(recordings=tuple(recordings)),
             provenance=SimpleNamespace(synthetic=synthetic),
         ),
+        model=None,
         model_name="ours",
         predictions=predictions,
+        scored={},
         results={"rows": rows, "tests": tests},
+        histories={},
+        config=None,
     )
 
 

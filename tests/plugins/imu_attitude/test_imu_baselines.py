@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliedpapers.core.errors import ConfigError, PluginError
-from appliedpapers.plugins.imu_attitude import baselines
+from appliedpapers.plugins.imu_attitude import estimators as module
 from appliedpapers.plugins.imu_attitude.config import SimulatorConfig
 from appliedpapers.plugins.imu_attitude.estimators import Estimator, estimators, tune, unavailable
 from appliedpapers.plugins.imu_attitude.recording import Recording
@@ -45,9 +45,9 @@ def gentle():
 
 @pytest.fixture
 def fresh_check():
-    baselines._fault.cache_clear()
+    module._fault.cache_clear()
     yield
-    baselines._fault.cache_clear()
+    module._fault.cache_clear()
 
 
 @settings(max_examples=15, deadline=None)
@@ -236,7 +236,7 @@ def test_tuning_picks_the_best_length_on_the_training_trials():
     def mean(estimator):
         return np.mean([_error_deg(one, estimator(one)) for one in train if one.judged.any()])
 
-    lengths = baselines._METHODS["corrected-mean"].grid["seconds"]
+    lengths = module._METHODS["corrected-mean"].grid["seconds"]
     every = [mean(Estimator("x", "corrected-mean", {"seconds": length})) for length in lengths]
     assert mean(tuned) == pytest.approx(min(every))
     assert tuned.settings["seconds"] == lengths[int(np.argmin(every))]
@@ -251,7 +251,7 @@ def test_what_cannot_be_tuned_stays_as_it_was(gentle):
 
 def test_slow_filters_are_tuned_on_the_first_motion_only(gentle, monkeypatch):
     pytest.importorskip("ahrs")
-    monkeypatch.setattr(baselines, "_SLOW_BUDGET", 2400)
+    monkeypatch.setattr(module, "_SLOW_BUDGET", 2400)
     seen = []
     original = Estimator.__call__
 
@@ -261,14 +261,14 @@ def test_slow_filters_are_tuned_on_the_first_motion_only(gentle, monkeypatch):
 
     monkeypatch.setattr(Estimator, "__call__", watched)
     tuned = tune("madgwick", [gentle] * 12)
-    grid = baselines._METHODS["madgwick"].grid["gain"]
+    grid = module._METHODS["madgwick"].grid["gain"]
     assert tuned.name == "madgwick-tuned"
     assert tuned.settings["gain"] in grid
     assert seen == [(gain, 400) for gain in grid for _ in range(6)]
 
 
 def test_a_thinned_recording_still_turns_as_the_whole(gentle):
-    thin = baselines._excerpt(replace(gentle, time=gentle.time / 3), 10_000)
+    thin = module._excerpt(replace(gentle, time=gentle.time / 3), 10_000)
     assert thin.step == pytest.approx(0.04 / 3)
     first = int(np.searchsorted(gentle.time, thin.time[0] * 3 + 1e-9))
     whole = strapdown(gentle.time[first - 1 :] / 3, gentle.gyr[first - 1 :])[::4][: len(thin)]

@@ -15,7 +15,8 @@ from own_recordings import frame_of, swaying, write_csv
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.plugins.imu_attitude.config import ColumnsConfig, DataConfig
-from appliedpapers.plugins.imu_attitude.readers import raw_table, read_recordings, read_trials
+from appliedpapers.plugins.imu_attitude.raw_trials import raw_table
+from appliedpapers.plugins.imu_attitude.readers import read_recordings, read_trials
 
 USUAL = DataConfig()
 UNITS = DataConfig(

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from appliedpapers.core.evaluation import Material
 from appliedpapers.plugins.varifocal_net.chromosomes import UNKNOWN, Chromosomes
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
 from appliedpapers.plugins.varifocal_net.figures import draw, failures
@@ -37,12 +38,15 @@ def material_of(cells, said, *, cases=True, rival=True, synthetic=False):
     ones = np.zeros(rows, np.int16)
     models = {"ours": ours} | ({"rival": Answers(read_as(ones), unheard, ones, ones)} if rival else {})
     columns = {"metric": "type_accuracy", "higher_is_better": True, "slice": {}, "seed": None}
-    return SimpleNamespace(
+    return Material(
         dataset=SimpleNamespace(
             test=ChromosomeSplit(chromosomes), provenance=SimpleNamespace(synthetic=synthetic)
         ),
+        model=None,
         model_name="ours",
         predictions=models,
+        scored={},
+        histories={},
         results={
             "rows": [
                 {"model": name, "selected": name == "ours", "value": (answers.argmax == labels).mean()}
