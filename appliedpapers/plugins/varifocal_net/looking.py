@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,7 +127,14 @@ class Told:
     profile: Logits | None = None
 
 
-def ask(looker: Looker, joint: Joint, images: NDArray[np.uint8], views: int, device: str) -> Told:
+def ask(
+    looker: Looker,
+    joint: Joint,
+    images: NDArray[np.uint8],
+    views: int,
+    device: str,
+    groups: Sequence[NDArray[np.int64]] | None = None,
+) -> Told:
     """Ask trained networks about images.
 
     Args:
@@ -135,19 +143,21 @@ def ask(looker: Looker, joint: Joint, images: NDArray[np.uint8], views: int, dev
         images: uint8 ``(N, S, S)``.
         views: 1, 2 (also upside down, where the polarity is the other one) or 4 (mirror images of both).
         device: Where the networks are.
+        groups: Rows that are computed together, of each image once; sums of a batch are rounded by its size,
+            so that an answer which may not depend on others is computed without them. All in one by default.
     """
-    parts = [
-        _ask_block(looker, joint, torch.from_numpy(images[start : start + _BLOCK]).to(device), views)
-        for start in range(0, len(images), _BLOCK)
-    ]
+    rows = [np.arange(len(images))] if groups is None else groups
+    blocks = [one[start : start + _BLOCK] for one in rows for start in range(0, len(one), _BLOCK)]
+    parts = [_ask_block(looker, joint, torch.from_numpy(images[one]).to(device), views) for one in blocks]
+    place = torch.from_numpy(np.argsort(np.concatenate(blocks)))
     g, local, joint_says = (
         Logits(
-            torch.cat([part[kind].types for part, _ in parts]),
-            torch.cat([part[kind].polarity for part, _ in parts]),
+            torch.cat([part[kind].types for part, _ in parts])[place],
+            torch.cat([part[kind].polarity for part, _ in parts])[place],
         )
         for kind in range(3)
     )
-    corners = torch.cat([corners for _, corners in parts]).cpu().numpy().astype(np.float64)
+    corners = torch.cat([corners for _, corners in parts]).cpu()[place].numpy().astype(np.float64)
     return Told(g, local, joint_says, corners)
 
 

@@ -322,7 +322,10 @@ class ChromosomeClassifier(Model):
 
         from appliedpapers.plugins.varifocal_net.looking import Logits, ask
 
-        told = ask(looker, joint, images, self.config.network.views, self.device)
+        cells = list(chromosomes.rows_by_case().values())
+        alone = np.flatnonzero([case is None for case in chromosomes.cases])
+        groups = [*cells, alone] if len(alone) else cells
+        told = ask(looker, joint, images, self.config.network.views, self.device, groups)
         if self.trees is None:
             return told
         said = self.trees.logarithms(chromosomes)
