@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
+_ROOT = Path(__file__).resolve().parents[1]
 _SHARE, _SECONDS = 0.10, 8.0
 _GROUPS = {"pansharpening": 1}  # a scene takes minutes
 _MANY = 5_000
@@ -46,6 +47,7 @@ def measure(command: Sequence[str], folder: Path) -> Cost:
         RuntimeError: It failed; the message is the end of what it said.
     """
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    one["PYTHONPATH"] = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])
     said = folder / "stderr.txt"
     started = time.perf_counter()
     with said.open("wb") as errors:
