@@ -52,7 +52,7 @@ def test_the_first_epoch_of_the_published_setting_is_the_one_that_was_measured(t
     run = Finished(tmp_path, "etth1", "published", "training.epochs=1", baselines)
     (epoch,) = run.history
     assert epoch["network-0/train_loss"] == pytest.approx(0.3903, rel=0.02)
-    assert epoch["valid_mse"] == pytest.approx(0.6959, rel=0.02)
+    assert epoch["network-0/valid_mse"] == pytest.approx(0.6959, rel=0.02)
     assert run.value("frets", "mse") == pytest.approx(0.4177, rel=0.03)
     assert run.value("last-value", "mse") == pytest.approx(1.294, abs=1e-3)
     assert run.value("last-value", "mae") == pytest.approx(0.713, abs=1e-3)
