@@ -18,6 +18,7 @@ Every command of ``apps`` is a documented function here; nothing heavy is import
 ``apps stream``         :func:`stream_lines`
 ``apps serve``          :func:`serve`
 ``apps score run``      :func:`score_run`
+``apps schedule``       :mod:`appliedpapers.pipelines.schedule`
 ``apps registry``       :func:`open_store` and :mod:`appliedpapers.pipelines.registry`
 ``apps check``          :func:`check_plugin`
 ``apps new``            :func:`new_plugin`

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from appliedpapers.core.schema import TableSchema
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SHARE, _SECONDS = 0.10, 8.0
@@ -95,11 +102,22 @@ def bare_run(plugin: str, preset: str, folder: Path) -> dict[str, float]:
     parts.mkdir()
     state = model.write_parts(parts)
     (folder / "state.json").write_text(json.dumps([config.model_dump(mode="json"), state]))
-    raw = dataset.test.example(_GROUPS.get(plugin, _MANY))
+    raw = _kept(dataset.test.example(_GROUPS.get(plugin, _MANY)), model.input_schema, folder / "inputs")
     pq.write_table(raw, folder / _INPUT)
     pq.write_table(check(raw, model.input_schema).table, folder / _CHECKED)
     data, fit, rest = (after - before for before, after in pairwise(clock))
     return {"data": data, "fit": fit, "rest": rest}
+
+
+def _kept(rows: pa.Table, schema: TableSchema, folder: Path) -> pa.Table:
+    """Copy the simulator's files, which go with their process, and let the rows name the copies."""
+    for column in schema.columns:
+        if column.file is None or not pa.types.is_string(rows.schema.field(column.name).type):
+            continue
+        folder.mkdir(exist_ok=True)
+        copies = [str(shutil.copy(path, folder)) for path in rows[column.name].to_pylist()]
+        rows = rows.set_column(rows.schema.get_field_index(column.name), column.name, pa.array(copies))
+    return rows
 
 
 def bare_score(plugin: str, folder: Path) -> dict[str, float]:

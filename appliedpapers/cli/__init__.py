@@ -7,6 +7,7 @@ configuration, 3 plugin unknown or unavailable, 4 data contract, 5 quality gate,
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from appliedpapers import __version__
-from appliedpapers.cli import models, plugins, production, training
+from appliedpapers.cli import models, plugins, production, schedule, training
 from appliedpapers.cli.output import settle_streams
 from appliedpapers.core.errors import AppsError, did_you_mean
 
@@ -37,6 +38,7 @@ plugins.attach(app)
 training.attach(app)
 models.attach(app)
 production.attach(app)
+schedule.attach(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    sys.exit(_run(words, debug))
+    code = _run(words, debug)
+    # what torch and MLflow left need not be searched for garbage before the process ends: 2 s of a run
+    gc.freeze()
+    sys.exit(code)
 
 
 def _run(words: list[str], debug: bool) -> int:
@@ -103,7 +108,7 @@ def _report(error: Exception) -> int:
         print(error.render(), file=sys.stderr)
         return error.exit_code
     if _is_usage(error):
-        print(_usage_text(error), file=sys.stderr)
+        print(usage_text(error), file=sys.stderr)
         return 2
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         from appliedpapers.core.files import write_error
@@ -132,7 +137,8 @@ def _is_usage(error: Exception) -> bool:
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 
-def _usage_text(error: Exception) -> str:
+def usage_text(error: Exception) -> str:
+    """Return what typer complains of in our words: what is wrong, and what to do."""
     message: str = error.format_message()  # type: ignore[attr-defined]
     hint = "apps --help lists the commands."
     context = getattr(error, "ctx", None)

@@ -57,7 +57,7 @@ def list_models(store: options.Store = options.DEFAULT_STORE, as_json: options.J
 
 @registry_app.command("show")
 def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
-    """Show the versions of a model: metric, dataset, aliases, history."""
+    """Show the versions of a model: metric, dataset, aliases, history, cards."""
     from appliedpapers.pipelines import registry
     from appliedpapers.pipelines.tracking_store import existing_store
 
@@ -78,6 +78,9 @@ def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: opti
     print_columns(("version", "alias", "test", "dataset", "made"), rows)
     for move in found.moves:
         print(f" {_sentence(move)}")
+    for version in found.versions:
+        for kind, path in version.cards.items():
+            print(f" {kind} card of version {version.number}  {path}")
 
 
 def _tested(version: Version) -> str:
@@ -179,7 +182,7 @@ def list_runs(
     output: Annotated[Path, typer.Option("--output", help="Folder of all runs.")] = Path("runs"),
     as_json: options.Json = False,
 ) -> None:
-    """List the runs in a folder, finished and interrupted."""
+    """List the runs in a folder: complete, running and interrupted."""
     from appliedpapers.pipelines.run_folder import list_runs as read_runs
 
     runs = read_runs(output)
@@ -192,6 +195,31 @@ def list_runs(
     if halted:
         folder = shlex.quote(str(output / halted["id"]))
         print(f" continue an interrupted one:  apps run {halted['plugin']} --resume {folder}")
+
+
+@runs_app.command("prune")
+def prune(
+    output: Annotated[Path, typer.Option("--output", help="Folder of all runs.")] = Path("runs"),
+    older_than: Annotated[
+        int, typer.Option("--older-than", metavar="DAYS", min=0, help="Leave what was worked on since.")
+    ] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed.")] = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
+) -> None:
+    """Remove interrupted runs and checkpoints of complete ones; reports and models stay."""
+    from appliedpapers.pipelines.run_prune import prune_runs
+
+    pruned = prune_runs(output, older_than_days=older_than, dry_run=dry_run, store_folder=store)
+    if as_json:
+        print_json([asdict(item) for item in pruned])
+        return
+    print_columns(
+        ("run", "removed", "size"),
+        [(item.id, item.what, f"{item.bytes / 1e6:,.1f} MB") for item in pruned],
+    )
+    verb = "would make" if dry_run else "made"
+    print(f" {verb} {sum(item.bytes for item in pruned) / 1e6:,.1f} MB of room")
 
 
 def ui(

@@ -28,7 +28,13 @@ def attach(app: typer.Typer) -> None:
 
 
 def serve(
-    model: options.Model,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="frets, frets@champion, frets@3 or a bundle's folder; several are served together.",
+            metavar="MODEL...",
+        ),
+    ],
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", help="Port; 0 takes a free one.")] = 5001,
     device: options.Device = "auto",
@@ -42,11 +48,30 @@ def serve(
     file_folder: Annotated[
         list[Path] | None, typer.Option("--file-folder", help="Folder that file columns may name.")
     ] = None,
+    state_folder: Annotated[
+        Path | None, typer.Option("--state-folder", help="Where jobs are kept; default: the user's state.")
+    ] = None,
     max_body_mb: Annotated[float, typer.Option("--max-body-mb", help="Largest request.")] = 16.0,
     max_rows: Annotated[int, typer.Option("--max-rows", help="Most rows in a request.")] = 100_000,
+    workers: Annotated[int, typer.Option("--workers", "-w", help="Processes that share the port.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Threads of a worker's numerical libraries.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve another version when an alias moves to it.")
+    ] = False,
+    watch_seconds: Annotated[
+        float, typer.Option("--watch-seconds", help="Time between two looks at the aliases.")
+    ] = 10.0,
+    access_log: Annotated[
+        Path | None, typer.Option("--access-log", help="File for one JSON line an answer; - is stderr.")
+    ] = None,
+    grace: Annotated[
+        float, typer.Option("--grace", help="Seconds that requests may still take after SIGTERM.")
+    ] = 30.0,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Serve a model over HTTP, with a page to try it by hand."""
+    """Serve models over HTTP, with a page to try them by hand."""
     from appliedpapers.pipelines.serve import serve as pipeline
     from appliedpapers.pipelines.serving_settings import ServeSettings
 
@@ -58,9 +83,15 @@ def serve(
         allowed_hosts=tuple(allowed_host or ()),
         token=_token(token_file),
         file_folders=tuple(file_folder or ()),
+        state_folder=state_folder,
         device=device,
+        workers=workers,
+        threads=threads,
+        watch_s=watch_seconds if watch else None,
+        access_log=access_log,
+        shutdown_grace_s=grace,
     )
-    pipeline(model, settings, store)
+    pipeline(models, settings, store)
 
 
 def _token(file: Path | None) -> str | None:
@@ -88,6 +119,13 @@ def score_run(
         int | None, typer.Option("--limit", min=1, help="Stop after so many input rows.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be scored.")] = False,
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Sort by group first, for groups whose rows stand apart.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that score; this one alone by default.")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray (RAY_ADDRESS).")] = "local",
     device: options.Device = "auto",
     store: options.Store = options.DEFAULT_STORE,
     quiet: options.Quiet = False,
@@ -107,6 +145,9 @@ def score_run(
             strict=strict,
             limit=limit,
             dry_run=dry_run,
+            sort=sort,
+            workers=workers,
+            engine=engine,
             device=device,
             progress=choose_progress(quiet or as_json),
         )
@@ -122,6 +163,40 @@ def score_run(
         raise typer.Exit(summary.exit_code)
 
 
+@score_app.command("evaluate")
+def score_evaluate(
+    scores: Annotated[Path, typer.Option("--scores", help="The output folder of a finished scoring run.")],
+    labels: Annotated[
+        list[str], typer.Option("--labels", help="Files, globs or URLs with key and label; may be repeated.")
+    ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", help="Column to join by; by default all that both have. May be repeated."),
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", help="The label's column.")] = None,
+    prediction: Annotated[
+        str | None, typer.Option("--prediction", help="The column of the scores that is judged.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Hold scores against labels that arrived later."""
+    from appliedpapers.pipelines.score_evaluate import evaluate_scores
+
+    found = evaluate_scores(scores, labels, keys=key or (), label=label, prediction=prediction)
+    if as_json:
+        print_json(asdict(found))
+        return
+    print(f" model       {found.model} version {found.version}")
+    joined = f"{found.rows['joined']:,} joined by {', '.join(found.keys)}"
+    print(f" rows        {joined} · {found.prediction} against {found.label}")
+    for row in found.metrics:
+        value = "undefined" if row["value"] is None else f"{row['value']:.4g} {row['unit']}".rstrip()
+        ends = "" if row["low"] is None else f"  [{row['low']:.4g}, {row['high']:.4g}]"
+        print(f" {row['metric']:<12}{value}{ends}")
+    for note in found.notes:
+        print(f" note        {note}")
+
+
 def _print_summary(summary: ScoreSummary) -> None:
     print(f" model       {summary.model} version {summary.version}")
     verb = "would write" if summary.dry_run else "wrote"
@@ -134,6 +209,9 @@ def _print_summary(summary: ScoreSummary) -> None:
         print(f" failed      {' · '.join(str(value) for value in item.values())}")
     if len(summary.failed) > _FAILURES_SHOWN:
         print(f" failed      and {len(summary.failed) - _FAILURES_SHOWN} more; all are in {summary.manifest}")
+    if summary.drift and not any(note.startswith("drift") for note in summary.notes):
+        worst = " · ".join(f"{item['of']} {item['column']} {item['psi']:.2f}" for item in summary.drift[:3])
+        print(f" drift       {worst}  (PSI against training)")
     for note in summary.notes:
         print(f" note        {note}")
     if summary.manifest:

@@ -23,6 +23,7 @@ N_BOOT = 1000
 LEVEL = 0.95
 
 _CELLS = 4_000_000  # counts held at once: 32 MB
+_CACHED_CELLS = 2**18  # counts that metrics look at again and again: 2 MB
 _MANY_CLUSTERS = 20_000
 # units that are drawn in all, over the resamples of a metric that is no mean: about a quarter of a minute
 _AGGREGATED_UNITS = 20_000_000  # known by indices: each resample may sort
@@ -192,12 +193,15 @@ class _Plan:
                 found |= dict(zip(part, values, strict=True))
         return [found[number] for number in range(len(scores))]
 
-    def _starts(self, clusters: int, n_boot: int) -> Iterator[NDArray[np.intp]]:
+    def _starts(self, clusters: int, n_boot: int, most: int = _CELLS) -> Iterator[NDArray[np.intp]]:
+        """Yield the first clusters of blocks, ``(draws, blocks)``, at most so many draws at once."""
         random = np.random.default_rng(self.seed)
         blocks = max(1, round(clusters / self.block))
         rows = max(1, _CELLS // max(clusters, blocks))
         for begin in range(0, n_boot, rows):
-            yield random.integers(0, clusters, size=(min(rows, n_boot - begin), blocks))
+            drawn = random.integers(0, clusters, size=(min(rows, n_boot - begin), blocks))
+            few = max(1, min(most, rows))
+            yield from (drawn[first : first + few] for first in range(0, len(drawn), few))
 
     def _additive(
         self, scores: Sequence[MetricScores], numbers: Indices, clusters: int, n_boot: int
@@ -206,10 +210,8 @@ class _Plan:
         sums = _circular_sums(sums, self.block).reshape(clusters, -1)
         parts = []
         for starts in self._starts(clusters, n_boot):
-            rows = len(starts)
-            flat = starts + np.arange(rows)[:, None] * clusters
-            counts = np.bincount(flat.ravel(), minlength=rows * clusters).reshape(rows, clusters)
-            parts.append((counts @ sums).reshape(rows, 2, len(scores)))
+            counts = _counts(starts, clusters)
+            parts.append((counts @ sums).reshape(len(starts), 2, len(scores)))
         drawn = np.concatenate(parts)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = drawn[:, 0] / drawn[:, 1]
@@ -224,20 +226,30 @@ class _Plan:
         listed = any(one.by_counts is None for one in scores)
         members = [] if single or not listed else self._members()
         drawn: list[list[float]] = [[] for _ in scores]
-        for starts in self._starts(self.clusters, n_boot):
-            for row in starts:
-                picked = ((row[:, None] + np.arange(self.block)) % self.clusters).ravel()
-                counts = np.bincount(picked, minlength=self.clusters)
-                counts = counts if single else counts[self.numbers]
-                indices = np.concatenate([members[number] for number in picked]) if members else picked
-                for values, one in zip(drawn, scores, strict=True):
-                    by_counts = one.by_counts
-                    values.append(one.aggregate(indices) if by_counts is None else by_counts(counts))
+        for starts in self._starts(self.clusters, n_boot, _CACHED_CELLS // self.numbers.size):
+            rows = len(starts)
+            picked = ((starts[:, :, None] + np.arange(self.block)) % self.clusters).reshape(rows, -1)
+            counts = _counts(picked, self.clusters)
+            counts = counts if single else counts.take(self.numbers, axis=1)
+            for values, one in zip(drawn, scores, strict=True):
+                if one.by_counts is not None:
+                    values += one.by_counts.of_draws(counts).tolist()
+                    continue
+                for row in picked:
+                    units = np.concatenate([members[number] for number in row]) if members else row
+                    values.append(one.aggregate(units))
         return {name: np.array(values) for name, values in zip(names, drawn, strict=True)}
 
     def _members(self) -> list[Indices]:
         order = np.argsort(self.numbers, kind="stable")
         return np.split(order, np.cumsum(np.bincount(self.numbers))[:-1])
+
+
+def _counts(drawn: NDArray[np.intp], clusters: int) -> NDArray[np.int64]:
+    """Return how often each cluster stands in each row of ``drawn``, shape ``(draws, clusters)``."""
+    draws = len(drawn)
+    places = drawn + np.arange(draws)[:, None] * clusters
+    return np.bincount(places.ravel(), minlength=draws * clusters).reshape(draws, clusters)
 
 
 def _cluster_numbers(units: int, clusters: NDArray[Any] | None) -> Indices:

@@ -13,9 +13,14 @@ from appliedpapers.core.schema import Column
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _PART = 4_096
+NO_VALUE = b"<a value that Python does not know>"
+"""What stands for a cell that Arrow can hold and Python cannot."""
+_NOT_PYTHON = (ValueError, OverflowError, LookupError, pa.ArrowException)
 # bits of a float: whole numbers below are told apart, so that no two ids have become one
 _EXACT = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 _NONE = np.empty(0, dtype=np.int64)
+# microseconds of the years 1 to 9999, which Python and ISO 8601 know; Arrow goes further
+_FIRST_TIME, _LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 
 def one_array(values: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -46,6 +51,26 @@ def cast_scalars(values: pa.Array, column: Column) -> tuple[pa.Array, Rows]:
         The cast values, with null for what counts as missing and for what cannot be cast, and the rows that
         cannot be cast.
     """
+    cast, bad = _cast_scalars(values, column)
+    return _within_years(cast, bad) if column.dtype == "timestamp" else (cast, bad)
+
+
+def cell_value(cell: pa.Scalar) -> Any:
+    """Return a cell as Python's own value, :data:`NO_VALUE` where it has none, as for the year 300,000."""
+    try:
+        return cell.as_py()
+    except _NOT_PYTHON:
+        return NO_VALUE
+
+
+def _python_cells(values: pa.Array) -> list[Any]:
+    try:
+        return list(values.to_pylist())
+    except _NOT_PYTHON:
+        return [cell_value(cell) for cell in values]
+
+
+def _cast_scalars(values: pa.Array, column: Column) -> tuple[pa.Array, Rows]:
     values = _without_missing(values, column)
     target = column.arrow_type()
     if values.type == target:
@@ -61,11 +86,19 @@ def cast_scalars(values: pa.Array, column: Column) -> tuple[pa.Array, Rows]:
         part = values.slice(start, _PART)
         whole = _whole_column(part, column, target)
         if whole is None:
-            cells = [_cell(value, column) for value in part.to_pylist()]
+            cells = [_cell(value, column) for value in _python_cells(part)]
             whole = pa.array([value for value, _ in cells], target)
             bad.append(np.flatnonzero([not ok for _, ok in cells]) + start)
         parts.append(whole)
     return _without_missing(pa.concat_arrays(parts), column), np.concatenate(bad)
+
+
+def _within_years(times: pa.Array, bad: Rows) -> tuple[pa.Array, Rows]:
+    numbers = times.cast(pa.int64()).fill_null(0).to_numpy()
+    outside = (numbers < _FIRST_TIME) | (numbers > _LAST_TIME)
+    if not outside.any():
+        return times, bad
+    return pc.if_else(pa.array(outside), None, times), np.union1d(bad, np.flatnonzero(outside))
 
 
 def text_of_number(value: float) -> str | None:

@@ -8,6 +8,7 @@ functions below, which do.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -127,13 +128,20 @@ class CalibrationLine(Counted):
         if not whole:
             self._terms[rows] = terms
 
-    def __call__(self, counts: Counts) -> float:
+    def of_draws(self, counts: Counts) -> Floats:
         """Return the number when each unit is drawn so often; NaN where there is no such line."""
-        sums = (counts.astype(self._terms.dtype) @ self._terms).astype(np.float64)
-        hessian = np.array([[sums[2], sums[3]], [sums[3], sums[4]]])
-        if not np.isfinite([*sums, *self._line]).all() or np.linalg.matrix_rank(hessian) < 2:
-            return float("nan")
-        return float((self._line - np.linalg.solve(hessian, sums[:2]))[self._place])
+        values = np.full(len(counts), np.nan)
+        if not np.isfinite(self._line).all():
+            return values
+        # one by one: a product of matrices adds in another order than one of a vector
+        drawn = counts.astype(self._terms.dtype)
+        sums = np.stack([row @ self._terms for row in drawn]).astype(np.float64)
+        usable = np.flatnonzero(np.isfinite(sums).all(axis=1))
+        hessians = sums[usable][:, [[2, 3], [3, 4]]]
+        full = np.linalg.matrix_rank(hessians) == 2
+        steps = np.linalg.solve(hessians[full], sums[usable[full], :2, None])
+        values[usable[full]] = self._line[self._place] - steps[:, self._place, 0]
+        return values
 
     def beside(self, place: int) -> CalibrationLine:
         """Return the other number of the same line, which shares everything with it."""
@@ -164,12 +172,12 @@ class Gaps(Counted):
         self._gap = probabilities[rows] - positive[rows]
         self._rows = _small(rows)
 
-    def __call__(self, counts: Counts) -> float:
+    def of_draws(self, counts: Counts) -> Floats:
         """Return the error when each unit is drawn so often."""
-        drawn = counts if self._whole else counts[self._rows]
-        total = drawn.sum()
-        gaps = np.bincount(self._number, drawn * self._gap, minlength=self._bins)
-        return float(np.abs(gaps).sum() / total) if total else float("nan")
+        drawn = counts if self._whole else counts.take(self._rows, axis=1)
+        total = drawn.sum(axis=1)
+        gaps = sums_of_draws(self._number, drawn * self._gap, self._bins)
+        return divided(np.abs(gaps).sum(axis=1), total)
 
     def restrict(self, chosen: Flags) -> Gaps:
         """Return the error over some of the units, by bins of their own."""
@@ -207,29 +215,64 @@ class Pairs(Counted):
         held = np.diff(self._first_positives, append=positives.size)
         self._before = np.repeat(self._first_negatives, held)
 
-    def __call__(self, counts: Counts) -> float:
+    def of_draws(self, counts: Counts) -> Floats:
         """Return the value when each unit is drawn so often."""
+        values = np.full(len(counts), np.nan)
         if not self._positives.size:
-            return float("nan")
+            return values
         drawn: Counts | Floats = counts if self._weights is None else counts * self._weights
-        negatives, positives = drawn[self._negatives], drawn[self._positives]
-        running = np.zeros(negatives.size + 1, dtype=negatives.dtype)
-        np.cumsum(negatives, out=running[1:])
-        worth = running[self._below] + running[self._through] - 2 * running[self._before]
-        won = np.add.reduceat(positives * worth, self._first_positives) / 2
-        hits = np.add.reduceat(positives, self._first_positives)
-        misses = np.add.reduceat(negatives, self._first_negatives)
+        negatives, positives = drawn.take(self._negatives, axis=1), drawn.take(self._positives, axis=1)
+        running = np.zeros((len(counts), self._negatives.size + 1), dtype=negatives.dtype)
+        np.cumsum(negatives, axis=1, out=running[:, 1:])
+        below, through = running.take(self._below, axis=1), running.take(self._through, axis=1)
+        worth = below + through - 2 * running.take(self._before, axis=1)
+        won = np.add.reduceat(positives * worth, self._first_positives, axis=1) / 2
+        hits = np.add.reduceat(positives, self._first_positives, axis=1)
+        misses = np.add.reduceat(negatives, self._first_negatives, axis=1)
         both = (hits > 0) & (misses > 0)
-        if not both.any():
-            return float("nan")
-        areas = won[both] / (hits[both] * misses[both])
-        return float(np.average(areas, weights=(hits + misses)[both]))
+        areas, sizes = divided(won, hits * misses), hits + misses
+        whole = both.all(axis=1)
+        if whole.any():
+            values[whole] = np.average(areas[whole], axis=1, weights=sizes[whole])
+        for row in np.flatnonzero(both.any(axis=1) & ~whole):
+            kept = both[row]
+            values[row] = np.average(areas[row, kept], weights=sizes[row, kept])
+        return values
 
     def restrict(self, chosen: Flags) -> Pairs:
         """Return the same over some of the units, in the order that they are sorted in already."""
         rows = (self._negatives, self._positives)
         kept = (chosen[self._negatives], chosen[self._positives])
         return _pairs(rows, self._below, self._through, self._groups, self._weights, kept)
+
+
+def sums_of_draws(number: NDArray[np.signedinteger[Any]], values: NDArray[Any], bins: int) -> Floats:
+    """Sum values ``(draws, n)`` by bin within each draw, from the first to the last.
+
+    Args:
+        number: Bin of each of the n, ``(n,)``.
+        values: What is summed, ``(draws, n)``.
+        bins: How many bins there are.
+
+    Returns:
+        Sums, ``(draws, bins)``.
+    """
+    draws = len(values)
+    places = number + bins * np.arange(draws)[:, None]
+    sums = np.bincount(places.ravel(), values.ravel(), minlength=draws * bins)
+    return np.asarray(sums, dtype=np.float64).reshape(draws, bins)
+
+
+def means_of_some(values: Floats, kept: Flags) -> Floats:
+    """Return the mean of the kept values of each row, NaN where none is kept; both ``(rows, n)``."""
+    rows = zip(values, kept, strict=True)
+    return np.array([row[some].mean() if some.any() else np.nan for row, some in rows])
+
+
+def divided(above: NDArray[Any], below: NDArray[Any]) -> Floats:
+    """Return the quotient, NaN where it is divided by zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(below > 0, above / below, np.nan)
 
 
 def _pairs(

@@ -17,10 +17,13 @@ from appliedpapers.core.scores import Counted, MetricScores, Scored, Slices
 from appliedpapers.core.verdict import strongest_baseline
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from appliedpapers.core.config import TaskConfig
     from appliedpapers.core.data import Dataset, Split
     from appliedpapers.core.figures import Figure
     from appliedpapers.core.model import FitContext, Model
+    from appliedpapers.core.schema import OutputSchema
 
 __all__ = [
     "Baseline",
@@ -143,12 +146,15 @@ class Evaluation(ABC):
         paired_test: ``"diebold-mariano"`` for additive losses in time order, else ``"paired-bootstrap"``.
         baseline_names: What ``apps info`` lists.
         published_figures: Every printed figure worth showing, of any dataset.
+        answer: The column of a prediction that labels are held against; None where there is but one beside
+            the keys, or where rows of predictions are not what is judged.
     """
 
     primary: ClassVar[str]
     baseline_names: ClassVar[tuple[str, ...]] = ()
     paired_test: ClassVar[PairedTest] = "paired-bootstrap"
     published_figures: ClassVar[Sequence[PublishedFigure]] = ()
+    answer: ClassVar[str | None] = None
 
     def variants(self, config: TaskConfig) -> Mapping[str, TaskConfig]:
         """Return further configurations of our model, by name, to be fitted and chosen among on valid.
@@ -176,6 +182,30 @@ class Evaluation(ABC):
     @abstractmethod
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
         """Score predictions; units and clusters are the same for every model on the same split."""
+
+    def late(self, rows: pa.Table, answer: str, label: str, schema: OutputSchema) -> Scored:
+        """Score predictions of production, joined with labels that arrived later; a unit is a row.
+
+        By default numbers, probabilities (where the schema bounds them by 0 and 1) or classes are judged by
+        the general metrics of their kind, and rows of a group are resampled together.
+
+        Args:
+            rows: Columns of predictions and the label; neither is null.
+            answer: The column of the prediction.
+            label: The column of the label.
+            schema: Of the predictions.
+        """
+        from appliedpapers.core.late import late_scores
+        from appliedpapers.core.row_hashes import row_hashes
+
+        column = schema.column(answer)
+        groups = [name for name in schema.group_by if name in rows.column_names]
+        return late_scores(
+            rows.column(answer),
+            rows.column(label),
+            probability=(column.minimum, column.maximum) == (0, 1),
+            clusters=row_hashes(rows.select(groups)) if groups else None,
+        )
 
     def primary_for(self, dataset: Dataset) -> str:
         """Return the primary metric under the dataset's protocol, where protocols are judged differently."""

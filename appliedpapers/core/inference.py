@@ -32,11 +32,13 @@ class Prediction:
         table: Output rows for everything that could be predicted; None when nothing could.
         violations: Broken values and unusable groups, in words.
         rejected: Input row numbers (from 0) that were left out.
+        inputs: The rows that were predicted for, as the model saw them; None when nothing was.
     """
 
     table: pa.Table | None
     violations: tuple[Violation, ...]
     rejected: np.ndarray[tuple[int], np.dtype[np.int64]]
+    inputs: pa.Table | None = None
 
 
 def predict_usable(
@@ -93,7 +95,8 @@ def predict_usable(
         raise RunError(
             f"{type(model).__name__} named {problems[0].key} only when it was asked again.", hint=_DEFECT
         )
-    return Prediction(_checked_output(type(model).__name__, promised, usable, output), violations, rejected)
+    table = _checked_output(type(model).__name__, promised, usable, output)
+    return Prediction(table, violations, rejected, usable)
 
 
 def predict_all(
@@ -114,6 +117,36 @@ def predict_all(
         raise violations_error(prediction.violations)
     assert prediction.table is not None
     return prediction.table
+
+
+def review(model: Model, table: pa.Table, *, source: str, files: Path) -> None:
+    """Refuse a table that keeps the schema and that the model sees at a glance it cannot predict.
+
+    Args:
+        model: A fitted model.
+        table: Rows that :func:`appliedpapers.core.validation.check` took.
+        source: Name of the request, for messages.
+        files: The folder that the prediction will be given.
+
+    Raises:
+        DataError: Some group cannot be predicted; row and column are named.
+    """
+    problems = model.review(table, files=files)
+    if problems:
+        schema = model.input_schema
+        rows = np.arange(table.num_rows, dtype=np.int64)
+        positions = _positions(table, schema.group_by, problems)
+        raise violations_error(list(_violations(schema, problems, rows, positions, table, source, 1)))
+
+
+def predict_checked(model: Model, table: pa.Table, contract: Contract) -> pa.Table:
+    """Predict for a table that keeps the contract already, as :func:`~.validation.check` returns it.
+
+    Raises:
+        UnusableGroups: Groups that the model cannot predict.
+        RunError: The model broke its own output schema.
+    """
+    return _checked_output(type(model).__name__, contract[1], table, model.predict(table))
 
 
 def _ask(

@@ -55,8 +55,12 @@ def to_json(document: Any) -> bytes:
         return _dumped(plain(document))
 
 
+# json.dumps would make a writer for each document
+_WRITER = json.JSONEncoder(allow_nan=False, default=plain, separators=(",", ":"))
+
+
 def _dumped(document: Any) -> bytes:
-    return json.dumps(document, allow_nan=False, default=plain, separators=(",", ":")).encode()
+    return _WRITER.encode(document).encode()
 
 
 def _tensor_cells(chunk: pa.FixedShapeTensorArray) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
@@ -157,6 +157,17 @@ class Model(ABC):
                 named before any work is done: they are refused in a request and quarantined in a batch,
                 and whoever takes the others asks again for those alone.
         """
+
+    def review(self, table: pa.Table, *, files: Path) -> Sequence[GroupProblem]:
+        """Name the groups that :meth:`predict` would refuse, as far as a short look tells.
+
+        A server asks before it accepts a job, so that a client learns at once what would fail hours later.
+
+        Args:
+            table: Input rows that keep the schema.
+            files: The folder that :meth:`predict` will be given; scratch may be left in it.
+        """
+        return ()
 
     def read_as(self, config: TaskConfig) -> None:
         """Take over the sections :attr:`reads` of another configuration of the same class."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.scores import Counted, Counts, Indices, MetricScores, Scored, Slices
+from appliedpapers.core.scores import Counted, Counts, Floats, Indices, MetricScores, Scored, Slices
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -101,9 +101,13 @@ class _PartWise(Counted):
     def __init__(self, parts: Sequence[Counted], units: Sequence[int]) -> None:
         self._parts, self._units, self._ends = parts, units, _ends(units)
 
-    def __call__(self, counts: Counts) -> float:
-        drawn = [counts[low:high] for low, high in pairwise(self._ends)]
-        return _mean([part(own) for part, own in zip(self._parts, drawn, strict=True) if own.any()])
+    def of_draws(self, counts: Counts) -> Floats:
+        drawn = [np.ascontiguousarray(counts[:, low:high]) for low, high in pairwise(self._ends)]
+        values = [
+            np.where(own.any(axis=1), part.of_draws(own), np.nan)
+            for part, own in zip(self._parts, drawn, strict=True)
+        ]
+        return np.array([_mean(row) for row in np.stack(values, axis=1).tolist()])
 
     def restrict(self, chosen: NDArray[np.bool_]) -> Counted:
         own = [chosen[low:high] for low, high in pairwise(self._ends)]

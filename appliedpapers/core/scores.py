@@ -25,9 +25,16 @@ class Counted(ABC):
     :mod:`appliedpapers.core.counted` holds those of rankings and of calibration.
     """
 
-    @abstractmethod
     def __call__(self, counts: Counts) -> float:
         """Return the value when each unit is drawn so often, shape ``(units,)``; NaN where undefined."""
+        return float(self.of_draws(counts[None])[0])
+
+    @abstractmethod
+    def of_draws(self, counts: Counts) -> Floats:
+        """Return the values ``(draws,)`` of several resamples at once, counts of shape ``(draws, units)``.
+
+        Each must be what it is alone, to the last bit: how many are asked for at once must not show.
+        """
 
     @abstractmethod
     def restrict(self, chosen: NDArray[np.bool_]) -> Counted:

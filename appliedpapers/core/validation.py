@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from appliedpapers.core.arrays import Problems, check_arrays
-from appliedpapers.core.casting import Rows, cast_scalars, one_array, text_meant
+from appliedpapers.core.casting import Rows, cast_scalars, cell_value, one_array, text_meant
 from appliedpapers.core.errors import DataError, did_you_mean
 from appliedpapers.core.schema import Column, TableSchema, Violation, violations_error
 
@@ -88,14 +88,16 @@ def check(
         if column.name not in places:
             arrays |= _absent(column, table.num_rows)
             continue
-        raw = one_array(table.column(places[column.name]))
-        checked_column, problems = _checked(raw, column, table)
+        given = table.column(places[column.name])
+        raw = one_array(given)
+        known = column.categories is not None and _lists_categories(given, column.categories)
+        checked_column, problems = _checked(raw, replace(column, categories=None) if known else column, table)
         arrays |= checked_column
         for rule, rows in problems:
             bad[rows] = True
             room = max(listed - len(violations), 0)
             violations += [
-                _violation(raw[int(row)].as_py(), rule, source, int(row) + first_row, column.name)
+                _violation(cell_value(raw[int(row)]), rule, source, int(row) + first_row, column.name)
                 for row in rows[:room]
             ]
     for name, place in places.items():
@@ -257,6 +259,14 @@ def _check_numbers(values: pa.Array, column: Column) -> Problems:
         above = np.flatnonzero((numbers > column.maximum) & there)
         problems += [(f"{{value}} is above {column.maximum:g}", above)] if len(above) else []
     return problems
+
+
+def _lists_categories(values: pa.ChunkedArray, categories: Sequence[str]) -> bool:
+    """Whether a column comes with dictionaries of legal values alone: its rows need no look then."""
+    if not pa.types.is_dictionary(values.type):
+        return False
+    known = {*categories, None}
+    return all(known.issuperset(chunk.dictionary.to_pylist()) for chunk in values.chunks)
 
 
 def _check_file(values: pa.Array, column: Column) -> tuple[pa.Array, Problems]:

@@ -1,14 +1,14 @@
-"""The unit of work of batch scoring, and the engines that give it chunks."""
+"""The unit of work of batch scoring."""
 
 from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,12 @@ import pyarrow as pa
 from appliedpapers.core.errors import DataError, RunError
 from appliedpapers.core.files import delivered_files, whole_file
 from appliedpapers.core.inference import predict_usable
+from appliedpapers.core.profile import Counts, counts_of, sample
 from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Violation, violations_table
 from appliedpapers.pipelines.predict import read_rows_as
-from appliedpapers.pipelines.score_chunks import Chunk
+from appliedpapers.pipelines.score_chunks import Chunk, join
+from appliedpapers.pipelines.score_drift import profile_in
 from appliedpapers.pipelines.score_manifest import (
     FILES,
     PREDICTIONS,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from appliedpapers.pipelines.locate import ModelRef
 
 _HOPELESS = 64
+_LOOKED_AT = 4096
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
@@ -58,9 +61,19 @@ class _Outcome:
     """What became of the rows of a chunk."""
 
     tables: list[pa.Table] = field(default_factory=list)
+    inputs: list[pa.Table] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     rejected: int = 0
     failed: list[FailedItem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ScoredChunk:
+    """A chunk whose rows are scored and not written yet."""
+
+    work: NamedChunk
+    outcome: _Outcome
+    table: pa.Table
 
 
 class BatchScorer:
@@ -92,6 +105,11 @@ class BatchScorer:
         self.device = device
         self._scored_any = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as what it was made of; the model is loaded there."""
+        found = replace(self.found)
+        return BatchScorer, (found, self.output, self.device, None, self._assignments)
+
     @cached_property
     def model(self) -> Model:
         """The model.
@@ -111,11 +129,27 @@ class BatchScorer:
         Raises:
             RunError: Nothing can be written, or the model fails on everything.
         """
-        name, chunk = work.name, work.chunk
-        files = self.output / FILES / name
-        outcome = self._score(chunk, files)
+        return self.write(self.score(work))
+
+    def score(self, work: NamedChunk) -> ScoredChunk:
+        """Predict, and write what the model delivers beside its rows.
+
+        Raises:
+            RunError: The model fails on everything, or its files cannot be written.
+        """
+        outcome = self._score(work.chunk, self.output / FILES / work.name)
         table = self._collect(outcome.tables)
-        table = _restore_keys(table, self.model.output_schema.keys, work.given)
+        return ScoredChunk(work, outcome, _restore_keys(table, self.model.output_schema.keys, work.given))
+
+    def write(self, scored: ScoredChunk) -> PartRecord:
+        """Write the part and the quarantine of a scored chunk; may be called while the next one is scored.
+
+        Raises:
+            RunError: They cannot be written.
+        """
+        outcome, table = scored.outcome, scored.table
+        name, chunk = scored.work.name, scored.work.chunk
+        files = self.output / FILES / name
         violations = [*chunk.broken, *outcome.violations]
         quarantine = self._write(QUARANTINE, name, violations_table(violations)) if violations else None
         predictions = self._write(PREDICTIONS, name, table)
@@ -124,7 +158,7 @@ class BatchScorer:
             model=f"{self.found.name}@{self.found.edition}",
             origins=tuple(
                 PartOrigin(
-                    str(origin.fragment.path),
+                    origin.fragment.place,
                     origin.fragment.fingerprint,
                     len(origin.rows),
                     int(origin.rows.min()) if len(origin.rows) else None,
@@ -139,7 +173,23 @@ class BatchScorer:
             predictions=predictions,
             quarantine=quarantine,
             files=tuple(StoredFile.of(path, self.output) for path in delivered_files(files)),
+            counts=self._counts(outcome, table),
         )
+
+    @cached_property
+    def _profile(self) -> dict[str, Any]:
+        found = profile_in(self.found.info)
+        # rows that are read otherwise than in training may well have other units
+        return {**found, "inputs": {}} if self._assignments else found
+
+    def _counts(self, outcome: _Outcome, table: pa.Table) -> dict[str, Counts]:
+        inputs, predictions = self._profile.get("inputs"), self._profile.get("predictions")
+        counts = {}
+        if inputs and outcome.inputs:
+            counts["inputs"] = counts_of(join(outcome.inputs), inputs)
+        if predictions and table.num_rows:
+            counts["predictions"] = counts_of(table, predictions)
+        return counts
 
     def _score(self, chunk: Chunk, files: Path) -> _Outcome:
         outcome = _Outcome()
@@ -187,6 +237,9 @@ class BatchScorer:
         outcome.rejected += len(prediction.rejected)
         if prediction.table is not None:
             self._scored_any = True
+            if prediction.inputs is not None and (known := self._profile.get("inputs")):
+                # a sample: to count them all would cost as much as a cheap model
+                outcome.inputs.append(sample(prediction.inputs, known))
             outcome.tables.append(self._below_output(prediction.table, files))
 
     def _note_failure(self, chunk: Chunk, begin: int, end: int, error: Exception, outcome: _Outcome) -> None:
@@ -245,14 +298,21 @@ class BatchScorer:
 
         path = self.output / folder / f"{name}.parquet"
         with whole_file(path) as aside:
-            pq.write_table(table, aside, compression="zstd")
+            pq.write_table(table, aside, compression="zstd", use_dictionary=_repetitive(table))
         return StoredFile.of(path, self.output)
 
 
-def score_locally(scorer: BatchScorer, work: Iterable[NamedChunk]) -> Iterator[PartRecord]:
-    """Score chunks one after the other in this process."""
-    for item in work:
-        yield scorer(item)
+def _repetitive(table: pa.Table) -> list[str]:
+    """Return the columns whose values repeat: a dictionary of values that do not costs half the writing."""
+    few = table.slice(0, _LOOKED_AT)
+    names = []
+    for name, column in zip(few.column_names, few.columns, strict=True):
+        plain = pa.types.is_primitive(column.type) or pa.types.is_string(column.type)
+        if not plain or column.type == pa.float64() or column.type == pa.float32():
+            continue
+        if len(column.unique()) <= len(column) // 2:
+            names.append(name)
+    return names
 
 
 def _placed(violation: Violation, chunk: Chunk) -> Violation:

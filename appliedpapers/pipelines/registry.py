@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from mlflow.exceptions import MlflowException
@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from appliedpapers.core.bundle import BundleInfo
 from appliedpapers.core.errors import GateError
 from appliedpapers.core.verdict import selected_rows
+from appliedpapers.pipelines.registry_cards import cards_of
 from appliedpapers.pipelines.registry_promotion import Promotion, history, promote, record, rollback
 from appliedpapers.pipelines.registry_transfer import export_version, import_version
 from appliedpapers.pipelines.registry_versions import (
@@ -49,6 +50,9 @@ __all__ = [
     "rollback",
     "show",
 ]
+
+
+_LOGGED = "models:/m-"
 
 
 class Registered(NamedTuple):
@@ -138,7 +142,11 @@ def register(
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        made = client.create_model_version(name, source=model_uri, run_id=run_id, tags=texts)
+        # a server checks that the source belongs to the logged model
+        logged = model_uri.removeprefix(_LOGGED) if model_uri.startswith(_LOGGED) else None
+        made = client.create_model_version(
+            name, source=model_uri, run_id=run_id, tags=texts, model_id=logged and f"m-{logged}"
+        )
         number = int(made.version)
         model = client.get_registered_model(name)
         if champion_of(model) is None:
@@ -176,14 +184,16 @@ def list_models(store: Store) -> list[ModelSummary]:
 
 
 def show(store: Store, name: str) -> ModelHistory:
-    """Return a model's versions, the oldest first, and every move of its champion.
+    """Return a model's versions with their cards, the oldest first, and every move of its champion.
 
     Raises:
         ConfigError: There is no such model.
     """
     with store_errors(store.tracking_uri):
         model = find_model(store, name)
-        return ModelHistory(model.name, tuple(versions_of(store.client, model)), tuple(history(model)))
+        found = versions_of(store.client, model)
+        versions = tuple(replace(version, cards=cards_of(store, version)) for version in found)
+        return ModelHistory(model.name, versions, tuple(history(model)))
 
 
 def diff(store: Store, name: str, a: int | str, b: int | str) -> Difference:

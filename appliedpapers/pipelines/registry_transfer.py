@@ -1,4 +1,4 @@
-"""Moving a version to a machine without network: one zip file with bundle, card, tags and checksums."""
+"""Moving a version to a machine without network: one zip file with bundle, cards, tags and checksums."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from appliedpapers.core.bundle import BundleInfo, read_info
 from appliedpapers.core.errors import BundleError, ConfigError
 from appliedpapers.core.files import sha256_file, whole_file, write_error
+from appliedpapers.pipelines.registry_cards import CARDS, cards_of
 from appliedpapers.pipelines.registry_versions import Version, find_model, resolve, versions_of
+from appliedpapers.pipelines.report import MODEL_CARD
 from appliedpapers.pipelines.tracking import RunLog
 from appliedpapers.pipelines.tracking_store import Store, store_errors
 
 if TYPE_CHECKING:
     from appliedpapers.pipelines.registry import Registered
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_BYTES = 32 << 30
 _MAX_MEMBERS = 10_000
 _MAX_MANIFEST = 16 << 20
 _MANIFEST = "manifest.json"
-_CARD = "model-card.md"
 _BUNDLE = "bundle/"
 _CHUNK = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -54,9 +55,12 @@ def export_version(store: Store, ref: str, file: Path) -> Path:
         versions = versions_of(store.client, find_model(store, found.name))
     version = next(item for item in versions if item.number == found.version)
     parts = {f"{_BUNDLE}{path.relative_to(found.bundle).as_posix()}": path for path in _files(found.bundle)}
-    card = _card(store, version, found.info).encode()
+    cards = {CARDS[kind]: Path(path).read_bytes() for kind, path in cards_of(store, version).items()}
+    cards.setdefault(MODEL_CARD, _plain_card(version, found.info).encode())
     files = {name: {"sha256": sha256_file(path), "size": path.stat().st_size} for name, path in parts.items()}
-    files[_CARD] = {"sha256": hashlib.sha256(card).hexdigest(), "size": len(card)}
+    files |= {
+        name: {"sha256": hashlib.sha256(card).hexdigest(), "size": len(card)} for name, card in cards.items()
+    }
     manifest = {
         "format_version": FORMAT_VERSION,
         "name": found.name,
@@ -67,7 +71,8 @@ def export_version(store: Store, ref: str, file: Path) -> Path:
     }
     with whole_file(file) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(_MANIFEST, json.dumps(manifest, indent=2))
-        archive.writestr(_CARD, card)
+        for name, card in cards.items():
+            archive.writestr(name, card)
         for name, path in parts.items():
             archive.write(path, name)
     return file
@@ -107,8 +112,10 @@ def import_version(store: Store, file: Path, *, max_bytes: int = MAX_BYTES) -> R
             made = store.client.create_run(experiment, run_name=title, tags=_short(tags))
             run = RunLog(store, made.info.run_id, experiment)
             try:
-                uri = run.log_model(aside / _BUNDLE, name)
-                store.client.log_artifact(run.run_id, str(aside / _CARD))
+                cards = [aside / card for card in CARDS.values() if card in manifest["files"]]
+                uri = run.log_model(aside / _BUNDLE, name, cards=cards)
+                for card in cards:
+                    store.client.log_artifact(run.run_id, str(card))
                 registered = register(store, name=name, model_uri=uri, run_id=run.run_id, tags=tags)
             except BaseException:
                 store.client.set_terminated(run.run_id, "FAILED")
@@ -178,10 +185,10 @@ def _check_members(archive: zipfile.ZipFile, files: Mapping[str, Any], file: Pat
             raise BundleError(f"{file}: '{member.filename}' would lie outside the bundle.", hint=_AGAIN)
     if len(names) > _MAX_MEMBERS or sum(member.file_size for member in members) > max_bytes:
         raise BundleError(f"{file}: larger than {max_bytes:,} bytes or {_MAX_MEMBERS:,} files.", hint=_AGAIN)
-    if sorted(names) != sorted([*files, _MANIFEST]) or _CARD not in files:
+    if sorted(names) != sorted([*files, _MANIFEST]) or MODEL_CARD not in files:
         raise BundleError(f"{file}: its files are not those of its manifest.", hint=_AGAIN)
-    if any(name != _CARD and not name.startswith(_BUNDLE) for name in files):
-        raise BundleError(f"{file}: it holds more than a bundle and its card.", hint=_AGAIN)
+    if any(name not in CARDS.values() and not name.startswith(_BUNDLE) for name in files):
+        raise BundleError(f"{file}: it holds more than a bundle and its cards.", hint=_AGAIN)
 
 
 def _copy(source: BinaryIO, sink: BinaryIO, size: int) -> str:
@@ -205,14 +212,7 @@ def _short(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if len(value) < 5000}
 
 
-def _card(store: Store, version: Version, info: BundleInfo) -> str:
-    if version.run_id is not None:
-        with store_errors(store.tracking_uri):
-            stored = [item.path for item in store.client.list_artifacts(version.run_id)]
-        if _CARD in stored:
-            with tempfile.TemporaryDirectory() as aside, store_errors(store.tracking_uri):
-                path = store.client.download_artifacts(version.run_id, _CARD, aside)
-                return Path(path).read_text(encoding="utf-8")
+def _plain_card(version: Version, info: BundleInfo) -> str:
     facts = [f"- {key.removeprefix('apps.')}: {value}" for key, value in sorted(version.tags.items())]
     title = f"# {version.name} version {version.number}"
     return "\n".join([title, "", f"Plugin {info.plugin}, task {info.task}.", "", *facts, ""])

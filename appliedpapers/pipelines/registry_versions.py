@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Version:
         created: When it was registered.
         run_id: The MLflow run that made it.
         tags: Everything known about it; keys begin with ``apps.``.
+        cards: Files by kind, ``model`` and ``data``, where they were asked for.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Version:
     created: datetime
     run_id: str | None
     tags: Mapping[str, str]
+    cards: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
@@ -246,24 +248,41 @@ def _get_version(client: MlflowClient, model: Any, number: int) -> Any:
 
 def _local_folder(store: Store, name: str, number: int, location: str) -> Path:
     from mlflow.artifacts import download_artifacts
-    from mlflow.utils.file_utils import local_file_uri_to_path
-    from platformdirs import user_cache_path
 
-    if location.startswith("file:") or "://" not in location:
-        folder = Path(local_file_uri_to_path(location))
+    folder = place_on_disk(location)
+    if folder is not None:
         if not folder.is_dir():
             raise BundleError(
                 f"{name} version {number}: its files are gone from {folder}.",
                 hint="Was the store moved? Put it back, or import the version from an export.",
             )
         return folder
-    place = hashlib.sha256(store.tracking_uri.encode()).hexdigest()[:12]
-    cached = user_cache_path("applied-papers") / "models" / place / name / str(number)
+    cached = cache_folder(store, "models", name, number, location)
     if not cached.is_dir():
         with whole_folder(cached) as aside, store_errors(store.tracking_uri):
             uri = f"{_SCHEME}{name}/{number}"
             download_artifacts(artifact_uri=uri, dst_path=str(aside), tracking_uri=store.tracking_uri)
     return cached
+
+
+def place_on_disk(location: str) -> Path | None:
+    """Return the folder that an artifact location names; None where it is not on this disk."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    on_disk = location.startswith("file:") or ":/" not in location
+    return Path(local_file_uri_to_path(location)) if on_disk else None
+
+
+def cache_folder(store: Store, kind: str, name: str, number: int, location: str) -> Path:
+    """Return where something of a remote version is kept on this disk.
+
+    The location belongs to one logged model for ever, while a server that is made anew counts its versions
+    from one again.
+    """
+    from platformdirs import user_cache_path
+
+    place = hashlib.sha256(f"{store.tracking_uri}\n{location}".encode()).hexdigest()[:16]
+    return user_cache_path("applied-papers") / kind / place / name / str(number)
 
 
 def _finite(value: Any) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 MODEL_CARD = "model-card.md"
+DATA_CARD = "data-card.md"
 
 _TESTS = {
     "diebold-mariano": "the Diebold-Mariano test",
@@ -134,6 +135,45 @@ def write_model_card(
         _fenced(commented_yaml(material.config).strip(), "yaml"),
     ]
     path = folder / MODEL_CARD
+    write_text(path, "\n\n".join(sections) + "\n")
+    return path
+
+
+def write_data_card(folder: Path, material: Material, *, findings: Sequence[str] = ()) -> Path:
+    """Write ``data-card.md``: what the model was made from, on what terms, and how it was cut.
+
+    Args:
+        folder: The run's folder.
+        material: What the run produced.
+        findings: Sentences of the leakage audit; none means that it found nothing.
+
+    Returns:
+        Path of the card.
+    """
+    dataset, results = material.dataset, material.results
+    front = {
+        "pretty_name": dataset.name,
+        "license_note": dataset.provenance.licence,
+        "synthetic": dataset.provenance.synthetic,
+        "source": dataset.provenance.source,
+        "plugin": results["plugin"],
+        "task": results["task"],
+    }
+    facts = [f"- {name}: {_plain(value)}" for name, value in _data_facts(material, findings)]
+    notes = [f"- {_plain(note)}" for note in (*dataset.notes, *findings)]
+    sections = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+        f"# {_plain(dataset.name)}",
+        "What a model was trained and tested on. Facts about the data; no row of it.",
+        "## Facts",
+        "\n".join(facts),
+        *(["## Worth knowing", "\n".join(notes)] if notes else []),
+        "## What the model takes",
+        material.model.input_schema.markdown(),
+        "## What it gives",
+        material.model.output_schema.markdown(),
+    ]
+    path = folder / DATA_CARD
     write_text(path, "\n\n".join(sections) + "\n")
     return path
 

@@ -36,6 +36,8 @@ from appliedpapers.pipelines.run_folder import (
     with_quarantine,
     write_request,
 )
+from appliedpapers.pipelines.run_mark import MARK, note_record, take_mark
+from appliedpapers.pipelines.run_profile import training_profile
 
 if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
@@ -132,6 +134,7 @@ class Run:
         init = self._initial_model()
         # not before everything that was asked for is known to be there: a refused run leaves no folder
         write_request(self.folder, self.request)
+        mark = take_mark(self.folder)
         self._announce(dataset, findings)
         self.fingerprint = dataset.fingerprint()
         from appliedpapers.pipelines import tracking
@@ -147,8 +150,11 @@ class Run:
             dataset=dataset,
             tags={"mlflow.runName": self.id},
             fingerprint=self.fingerprint,
+            # the record of the try that was cut off would stay RUNNING for ever
+            resumed=mark.record_in(self.store.tracking_uri),
         )
         with started as self.log:
+            note_record(self.folder, self.store.tracking_uri, self.log.run_id)
             fitter = self._fitter(evaluation)
             with self._timed("fit"):
                 name, models, model = fitter.models(dataset, init)
@@ -300,6 +306,7 @@ class Run:
                 "fingerprint": self.fingerprint,
                 "test_fingerprint": material.results["test_fingerprint"],
                 **self._example(dataset, material.model),
+                **training_profile(dataset, material.model),
             },
         )
         return bundle
@@ -321,10 +328,16 @@ class Run:
         if not self.request.register:
             return None
         from appliedpapers.pipelines import registry
+        from appliedpapers.pipelines.report import DATA_CARD, MODEL_CARD
 
         name = self.spec.registered_name(self.task)
         with self._timed("register"):
-            uri = self.log.log_model(bundle, name, material.dataset.example())
+            uri = self.log.log_model(
+                bundle,
+                name,
+                material.dataset.example(),
+                cards=[self.folder / card for card in (MODEL_CARD, DATA_CARD)],
+            )
             tags = registry.results_tags(material.results, evaluation.primary_for(material.dataset))
             version, alias = registry.register(
                 self.store, name=name, model_uri=uri, run_id=self.log.run_id, tags=tags
@@ -333,7 +346,7 @@ class Run:
         return Registration(name, version, alias)
 
     def _report(self, evaluation: Evaluation, material: Material, findings: Sequence[LeakageFinding]) -> Path:
-        from appliedpapers.pipelines.report import write_model_card, write_report
+        from appliedpapers.pipelines.report import write_data_card, write_model_card, write_report
 
         material.results |= self._costs()
         facts = [*material.model.describe(), *self._baseline_lines()]
@@ -349,6 +362,7 @@ class Run:
             facts=facts,
         )
         write_model_card(self.folder, material, environment=machine, command=command)
+        write_data_card(self.folder, material, findings=[finding.sentence() for finding in findings])
         write_text(self.folder / "config.yaml", configs.commented_yaml(material.config))
         write_json(self.folder / "config.schema.json", type(material.config).model_json_schema())
         return report
@@ -360,7 +374,7 @@ class Run:
         # last: its presence says that the run is complete
         write_results(self.folder / RESULTS, material.results)
         # the bundle is logged as a model, checkpoints stay here
-        self.log.log_artifacts(self.folder, leave_out=("model", "fit"))
+        self.log.log_artifacts(self.folder, leave_out=("model", "fit", MARK))
 
     def _costs(self) -> dict[str, Any]:
         return {

@@ -20,11 +20,12 @@ from appliedpapers.core import config as configs
 from appliedpapers.core import device as devices
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.distributed import world_size
-from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.errors import ConfigError, DataError, LockedError
 from appliedpapers.core.files import whole_file, write_json
 from appliedpapers.core.results import read_results
 from appliedpapers.core.sources import SIMULATED
 from appliedpapers.core.verdict import selected_rows
+from appliedpapers.pipelines.run_mark import read_mark
 
 REQUEST = "request.json"
 RESULTS = "results.json"
@@ -107,6 +108,7 @@ def resume_request(folder: Path) -> RunRequest:
 
     Raises:
         ConfigError: The folder is not a run, or the run is complete.
+        LockedError: A process on this machine is at work on it.
     """
     if not is_run(folder):
         raise ConfigError(
@@ -115,6 +117,11 @@ def resume_request(folder: Path) -> RunRequest:
         )
     if (folder / RESULTS).is_file():
         raise ConfigError(f"{folder}: this run is complete.", hint=f"Its report is {folder / 'report.html'}.")
+    mark = read_mark(folder)
+    if mark is not None and mark.at_work:
+        raise LockedError(
+            f"{folder}: this run is at work (process {mark.pid}).", hint="Wait for it, or end that process."
+        )
     values = _read_request(folder / REQUEST)
     task = plugins.find(values["plugin"]).task(values["task"])
     values["config"] = configs.validate(task.load("config"), values["config"])
@@ -138,7 +145,7 @@ def _read_request(path: Path) -> dict[str, Any]:
 
 
 def list_runs(folder: Path) -> list[dict[str, Any]]:
-    """Return the runs in a folder, newest first, interrupted ones included.
+    """Return the runs in a folder, newest first: complete, running, interrupted or damaged.
 
     Raises:
         ConfigError: There is no such folder.
@@ -163,6 +170,9 @@ def _summary(path: Path) -> dict[str, Any]:
         "preset": request["preset"],
         "score": "-",
     }
+    mark = read_mark(path.parent)
+    if mark is not None and mark.at_work:
+        summary["state"] = "running"
     results = path.parent / RESULTS
     if results.is_file():
         row = selected_rows(read_results(results))[0]

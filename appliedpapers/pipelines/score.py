@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from appliedpapers.core.device import resolve_device
-from appliedpapers.core.errors import ConfigError, LockedError
+from appliedpapers.core.errors import ConfigError, LockedError, did_you_mean
 from appliedpapers.core.progress import Progress, SilentProgress
 from appliedpapers.pipelines import DEFAULT_STORE
 from appliedpapers.pipelines.engines import BatchScorer
 from appliedpapers.pipelines.locate import ModelRef, locate
 from appliedpapers.pipelines.score_chunks import fitting_rows
-from appliedpapers.pipelines.score_input import find_fragments
+from appliedpapers.pipelines.score_drift import drift_of_run, warning_of
+from appliedpapers.pipelines.score_files import find_fragments
+from appliedpapers.pipelines.score_local import score_here
 from appliedpapers.pipelines.score_manifest import FORMAT_VERSION, MANIFEST, PREDICTIONS, QUARANTINE, Ledger
-from appliedpapers.pipelines.score_work import Tally, Work, execute, rehearse
+from appliedpapers.pipelines.score_sort import FOLDER as SORT_FOLDER
+from appliedpapers.pipelines.score_work import Engine, Tally, Work, execute, rehearse
 
 DEFAULT_BATCH_ROWS = 262_144
+ENGINES = ("local", "ray")
 _LOCK = ".lock"
 
 
@@ -48,6 +53,9 @@ class ScoreSummary:
         rows_per_second: Rows scored by this run per second; 0 where it scored none.
         exit_code: 0, 1 with failed items, 4 with rejected rows under ``strict``.
         dry_run: Nothing was predicted or written.
+        drift: How far inputs and predictions are from those of training, the farthest column first: column,
+            ``input`` or ``prediction``, population stability index, rows. Empty where the bundle does not
+            know its training data, or fewer than 200 rows were scored.
         notes: Sentences worth reading.
     """
 
@@ -67,6 +75,7 @@ class ScoreSummary:
     rows_per_second: float
     exit_code: int
     dry_run: bool = False
+    drift: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -82,6 +91,9 @@ def score_run(
     strict: bool = False,
     limit: int | None = None,
     dry_run: bool = False,
+    sort: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
     batch_rows: int = DEFAULT_BATCH_ROWS,
     progress: Progress | None = None,
 ) -> ScoreSummary:
@@ -102,7 +114,11 @@ def score_run(
         strict: Exit code 4 when a row was rejected; the outputs stay.
         limit: Score about this many rows; a group is never cut.
         dry_run: Check everything, predict and write nothing.
-        batch_rows: Most rows that are in memory together; one part each.
+        sort: Sort the inputs by their groups first, on disk: for groups whose rows stand apart.
+        engine: ``local`` or ``ray``; both make the same parts.
+        workers: How many processes score; by default this one alone, and on Ray one a core. A script that
+            asks for several must guard its main part, as multiprocessing wants it.
+        batch_rows: Most rows of a part; a few parts are in memory together.
         progress: Where progress is shown.
 
     Raises:
@@ -113,19 +129,22 @@ def score_run(
     """
     started = time.monotonic()
     progress = progress or SilentProgress()
-    _check_options(limit, batch_rows)
+    _check_options(engine, {"--limit": limit, "--batch-rows": batch_rows, "--workers": workers})
     device = resolve_device(device)
     scored = locate(model, store_folder)
     scorer = BatchScorer(scored, output, device, progress, assignments)
     # how rows are read may decide which columns there are
     schema = scorer.model.input_schema if assignments else scored.info.input_schema
+    if sort and not schema.group_by:
+        raise ConfigError(f"--sort: {scored.name} scores row by row.", hint="Leave --sort out.")
     work = Work(
         fragments=find_fragments(inputs, output),
         info=replace(scored.info, input_schema=schema),
-        alone=scored.task.load("model").cost == "job",
+        task=scored.task,
         identity=(FORMAT_VERSION, job, scored.name, scored.edition, scored.digest, *assignments),
         rows=fitting_rows(schema, batch_rows),
         limit=limit,
+        sorting=_scratch(output, dry_run) if sort else None,
         say=progress.say,
     )
     if dry_run:
@@ -133,24 +152,46 @@ def score_run(
         return _summary(scored, output, work, tally, started, strict=strict, dry_run=True)
     with _locked(output):
         ledger = Ledger.open(output)
-        tally = execute(work, ledger, scorer, progress)
-        if tally.written or not ledger.lists(tally.parts, [str(item.path) for item in work.fragments]):
+        tally = execute(work, ledger, _engine(engine, scorer, workers), progress)
+        if said := warning_of(drift_of_run(scored.info, tally.parts)):
+            work.note(said)
+        if tally.written or not ledger.lists(tally.parts, [item.place for item in work.fragments]):
             ledger.close(_manifest(scored, job, assignments, work, tally, ledger))
         else:
             work.note(f"nothing to do: {len(tally.parts)} parts in {output} are up to date")
         return _summary(scored, output, work, tally, started, strict=strict)
 
 
-def _check_options(limit: int | None, rows: int) -> None:
-    for name, value in (("--limit", limit), ("--batch-rows", rows)):
+def _check_options(engine: str, counts: Mapping[str, int | None]) -> None:
+    if engine not in ENGINES:
+        raise ConfigError(f"--engine {engine}: unknown.", hint=did_you_mean(engine, ENGINES))
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} {value} is too small.", hint="Expected 1 or more.")
+
+
+def _scratch(output: Path, dry_run: bool) -> Path:
+    # a dry run writes nothing below the output folder, which need not even be there
+    return Path(tempfile.mkdtemp(prefix="apps-sort-")) if dry_run else output / SORT_FOLDER
+
+
+def _engine(name: str, scorer: BatchScorer, workers: int | None) -> Engine:
+    if name == "ray":
+        from appliedpapers.pipelines.score_ray import score_on_ray
+
+        return partial(score_on_ray, scorer, workers=workers)
+    if workers is not None and workers > 1:
+        from appliedpapers.pipelines.score_processes import score_in_processes
+
+        return partial(score_in_processes, scorer, workers=workers)
+    return partial(score_here, scorer)
 
 
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
+    new = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         lock = FileLock(output / _LOCK, timeout=0)
@@ -168,17 +209,21 @@ def _locked(output: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if [path.name for path in output.iterdir()] == [_LOCK]:
-            # refused before anything was written
-            shutil.rmtree(output, ignore_errors=True)
+        # what was refused before anything was written leaves nothing; a folder of the user's own stays
+        empty = [path.name for path in output.iterdir()] == [_LOCK]
+        if empty:
+            (output / _LOCK).unlink(missing_ok=True)
         lock.release()
+        if empty and new:
+            with suppress(OSError):
+                output.rmdir()
 
 
 def _manifest(
     model: ModelRef, job: str, assignments: Sequence[str], work: Work, tally: Tally, ledger: Ledger
 ) -> dict[str, Any]:
     """Describe the output folder: this run's parts, and those of inputs that it did not name."""
-    current = {str(fragment.path) for fragment in work.fragments}
+    current = {fragment.place for fragment in work.fragments}
     parts = {part.name: part for part in tally.parts}
     for name in sorted(ledger.finished - parts.keys()):
         part = ledger.parts[name]
@@ -190,10 +235,10 @@ def _manifest(
     inputs = [item for path, item in ledger.inputs.items() if path not in current]
     inputs += [
         {
-            "path": str(fragment.path),
+            "path": fragment.place,
             "fingerprint": fragment.fingerprint,
             "size": fragment.size,
-            "rows": rows[str(fragment.path)],
+            "rows": rows[fragment.place],
         }
         for fragment in work.fragments
     ]
@@ -209,6 +254,7 @@ def _manifest(
             "digest": model.digest,
             "plugin": work.info.plugin,
             "task": work.info.task,
+            "output": work.info.output_schema.to_json(),
         },
         "set": list(assignments),
         "limit": work.limit,
@@ -218,6 +264,7 @@ def _manifest(
             "rejected": sum(part.rejected for part in parts.values()),
             "failed": sum(len(part.failed) for part in parts.values()),
         },
+        "drift": [asdict(item) for item in drift_of_run(work.info, tally.parts)],
         "inputs": inputs,
         "units": {key: names for key, names in ledger.units.items() if parts.keys() >= set(names)},
         "parts": [asdict(part) for part in parts.values()],
@@ -255,5 +302,6 @@ def _summary(
         rows_per_second=tally.written_rows / seconds,
         exit_code=1 if failed else 4 if strict and rejected else 0,
         dry_run=dry_run,
+        drift=() if dry_run else tuple(asdict(item) for item in drift_of_run(work.info, tally.parts)),
         notes=tuple(work.notes),
     )

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from appliedpapers.core.casting import cast_scalars, one_array
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import Column, TableSchema, Violation
-from appliedpapers.core.validation import check_names
-from appliedpapers.pipelines.score_input import Fragment, Piece, Rows, read
+from appliedpapers.pipelines.score_files import Fragment
+from appliedpapers.pipelines.score_input import Piece, Rows, named_pieces
 
 SORTED_IN_MEMORY = 1_000_000
 _ROW_BYTES_BUDGET = 256 << 20
@@ -53,6 +53,13 @@ class Chunk:
     origins: tuple[Origin, ...]
     broken: tuple[Violation, ...] = ()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as Arrow's own format, which leaves the rows around a slice behind."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as writer:
+            writer.write_table(self.table)
+        return _arrived, (sink.getvalue().to_pybytes(), self.starts, self.origins, self.broken)
+
     def locate(self, position: int) -> tuple[str, int]:
         """Return the file and the row number in it of a row of the table."""
         for origin in self.origins:
@@ -86,6 +93,10 @@ class Chunk:
         return Chunk(self.table.slice(0, end), self.starts[self.starts < end], tuple(origins), self.broken)
 
 
+def _arrived(rows: bytes, *others: Any) -> Chunk:
+    return Chunk(pa.ipc.open_stream(rows).read_all(), *others)
+
+
 def fitting_rows(schema: TableSchema, wanted: int) -> int:
     """Return how many rows a batch has: ``wanted``, or fewer where rows are wide."""
     return max(1, min(wanted, _ROW_BYTES_BUDGET // sum(_cell_bytes(column) for column in schema.columns)))
@@ -117,20 +128,28 @@ def cut(
     size = 1 if alone else rows
     buffer = _Buffer(schema)
     for fragment in fragments:
-        pieces = _named(read(fragment, schema, rows), fragment, schema)
+        pieces = named_pieces(fragment, schema, rows)
         if schema.group_by and len(fragments) == 1:
             pieces = _grouped(pieces, fragment, schema, say)
         for piece in pieces:
-            starts, keys = buffer.items(piece.table)
-            joined = int(starts[0]) if len(starts) else piece.table.num_rows
-            buffer.add(fragment, Piece(piece.table.slice(0, joined), piece.rows[:joined]), starts[:0], [])
-            if len(starts) and buffer.owner is not fragment:
-                yield from buffer.take(size, everything=True)
-            rest = Piece(piece.table.slice(joined), piece.rows[joined:], piece.broken)
-            buffer.add(fragment, rest, starts - joined, keys)
-            yield from buffer.take(size)
+            if not schema.group_by and not buffer.waits and piece.table.num_rows == size:
+                numbers = np.arange(size, dtype=np.int64)
+                yield Chunk(piece.table, numbers, (Origin(fragment, piece.rows),), piece.broken)
+                continue
+            yield from buffer.absorb(fragment, piece, size)
         if not schema.group_by:
             yield from buffer.take(size, everything=True)
+    yield from buffer.take(size, everything=True)
+
+
+def cut_sorted(
+    rows: Iterable[tuple[Fragment, Piece]], schema: TableSchema, *, size: int, alone: bool = False
+) -> Iterator[Chunk]:
+    """Yield rows that were sorted by their groups, from whatever files, in chunks of about ``size``."""
+    size = 1 if alone else size
+    buffer = _Buffer(schema)
+    for fragment, piece in rows:
+        yield from buffer.absorb(fragment, piece, size, apart=False)
     yield from buffer.take(size, everything=True)
 
 
@@ -147,6 +166,11 @@ class _Buffer:
         self._length = 0
         self.owner: Fragment | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything is there."""
+        return bool(self._parts)
+
     def items(self, table: pa.Table) -> tuple[Rows, list[Key]]:
         """Return where items begin and the keys of groups; rows before continue the open group."""
         if not self._schema.group_by:
@@ -159,6 +183,17 @@ class _Buffer:
             starts, keys = (starts, keys) if keys else (np.zeros(1, dtype=np.int64), [()])
             starts[0] = 0
         return starts, keys
+
+    def absorb(self, fragment: Fragment, piece: Piece, size: int, *, apart: bool = True) -> Iterator[Chunk]:
+        """Append rows, and yield the chunks that are complete; ``apart`` begins one with each file."""
+        starts, keys = self.items(piece.table)
+        joined = int(starts[0]) if len(starts) else piece.table.num_rows
+        self.add(fragment, Piece(piece.table.slice(0, joined), piece.rows[:joined]), starts[:0], [])
+        if apart and len(starts) and self.owner is not fragment:
+            yield from self.take(size, everything=True)
+        rest = Piece(piece.table.slice(joined), piece.rows[joined:], piece.broken)
+        self.add(fragment, rest, starts - joined, keys)
+        yield from self.take(size)
 
     def add(self, fragment: Fragment, piece: Piece, starts: Rows, keys: Sequence[Key]) -> None:
         """Append rows; ``starts`` are the positions in ``piece`` where items with ``keys`` begin."""
@@ -211,7 +246,7 @@ class _Buffer:
         values = ", ".join(map(str, key))
         raise DataError(
             f"{fragment.name}, row {int(piece.rows[start])}: group {names} = {values} ended and reappears.",
-            hint="The rows of a group must stand together: sort the input by the group first.",
+            hint="The rows of a group must stand together: add --sort, or sort the input by the group.",
         )
 
 
@@ -300,13 +335,6 @@ def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
             ]
             table = table.set_column(place, name, pa.array(cells, pa.string()))
     return table
-
-
-def _named(pieces: Iterable[Piece], fragment: Fragment, schema: TableSchema) -> Iterator[Piece]:
-    for number, piece in enumerate(pieces):
-        if number == 0:
-            check_names(piece.table.column_names, schema, fragment.name)
-        yield piece
 
 
 def _grouped(

@@ -1,11 +1,9 @@
-"""Inputs of a scoring run: which files they are, their fingerprints, and their rows in pieces."""
+"""Inputs of a scoring run: their rows in pieces."""
 
 from __future__ import annotations
 
 import codecs
 import csv
-import glob
-import gzip
 import io
 import itertools
 import json
@@ -17,38 +15,18 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from appliedpapers.core.errors import ConfigError, DataError
-from appliedpapers.core.fingerprint import file_fingerprint
+from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import TableSchema, Violation
-from appliedpapers.core.tables import FORMATS, kind_of, separator_of
-from appliedpapers.core.validation import from_records
+from appliedpapers.core.tables import separator_of
+from appliedpapers.core.validation import check_names, from_records
+from appliedpapers.pipelines.score_files import Fragment
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
-_KNOWN = f"one of {', '.join(FORMATS)}"
 _BLOCK_BYTES = 1 << 22
 _LINES_PER_PIECE = 8192
 _JSON_TEXT = {"string", "timestamp"}
 _BROKEN_TEXT = 200
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """One input file.
-
-    Attributes:
-        name: The path as the user gave it, for messages.
-        path: Where it lies.
-        kind: ``parquet``, ``csv``, ``jsonl`` or ``arrow``.
-        size: Its bytes.
-        fingerprint: By :func:`fingerprint`.
-    """
-
-    name: str
-    path: Path
-    kind: str
-    size: int
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -66,37 +44,6 @@ class Piece:
     broken: tuple[Violation, ...] = field(default=())
 
 
-def find_fragments(inputs: Sequence[str], output: Path) -> list[Fragment]:
-    """Return the files that paths, folders and globs name, each once, in a fixed order.
-
-    Files below ``output`` that a folder or a glob happens to name are left out.
-
-    Raises:
-        ConfigError: No input at all, or a file below ``output`` was named outright.
-        DataError: A path or glob names nothing, a file is empty, unreadable or of an unknown format.
-    """
-    if not inputs:
-        raise ConfigError(
-            "no input was given.", hint="Give --input with a file or a glob such as 'data/*.parquet'."
-        )
-    inside = output.resolve()
-    fragments: dict[Path, Fragment] = {}
-    for given in inputs:
-        for name in _expand(given):
-            path = Path(name).resolve()
-            if path.is_relative_to(inside):
-                if name == given:
-                    raise ConfigError(f"{name}: lies in the output folder.", hint="Choose another --output.")
-                continue
-            if path not in fragments:
-                fragments[path] = _fragment(name, path)
-    if not fragments:
-        raise DataError(
-            f"{', '.join(inputs)}: only files of the output folder.", hint="Choose another --output."
-        )
-    return list(fragments.values())
-
-
 def read(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
     """Yield the rows of a fragment in pieces, reading no more than is asked for.
 
@@ -106,14 +53,19 @@ def read(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
         rows: Most rows of a piece.
 
     Raises:
-        DataError: The file is truncated, not of its format, not UTF-8, or holds no row.
+        DataError: The file is truncated, not of its format, not UTF-8, holds no row, or was changed since
+            its fingerprint was taken.
     """
     empty = True
     try:
         for piece in _READERS[fragment.kind](fragment, schema, rows):
             empty = empty and not piece.table.num_rows and not piece.broken
+            # before anybody uses the rows: they may be of another content than the fingerprint
+            fragment.require_unchanged()
             yield piece
     except (pa.ArrowException, EOFError, UnicodeDecodeError, csv.Error, OSError) as error:
+        # a file that somebody is writing is mostly broken, too
+        fragment.require_unchanged()
         reason = str(error).splitlines()[0].rstrip(".")[:_BROKEN_TEXT] if str(error) else type(error).__name__
         raise DataError(
             f"{fragment.name}: cannot be read as {fragment.kind} ({reason}).",
@@ -123,54 +75,38 @@ def read(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
         raise DataError(f"{fragment.name}: no rows.", hint="Expected at least one row; leave the file out.")
 
 
-def _expand(given: str) -> list[str]:
-    path = Path(given).expanduser()
-    if path.is_dir():
-        found = sorted(
-            str(file)
-            for file in path.rglob("*")
-            if file.is_file() and kind_of(file) and not _hidden(file.relative_to(path))
-        )
-        if not found:
-            raise DataError(f"{given}: no file that can be read.", hint=f"Expected {_KNOWN}.")
-        return found
-    if path.exists():
-        return [str(path) if given.startswith("~") else given]
-    if not glob.has_magic(given):
-        raise DataError(f"{given}: no such file.", hint="Check the path given to --input.")
-    found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
-    if not found:
-        raise DataError(f"{given}: matches no file.", hint="Check the glob given to --input, and quote it.")
-    return found
+def named_pieces(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
+    """Yield the pieces of :func:`read`, of a file that has the columns of the schema.
 
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
-
-
-def _fragment(name: str, path: Path) -> Fragment:
-    kind = kind_of(path)
-    if kind is None:
-        raise DataError(f"{name}: unknown format '{path.suffix or path.name}'.", hint=f"Expected {_KNOWN}.")
-    size = path.stat().st_size
-    if not size:
-        raise DataError(f"{name}: empty file.", hint="Expected at least one row; leave the file out.")
-    return Fragment(name, path, kind, size, file_fingerprint(path))
+    Raises:
+        DataError: As :func:`read`, or a column is missing.
+    """
+    for number, piece in enumerate(read(fragment, schema, rows)):
+        if number == 0:
+            check_names(piece.table.column_names, schema, fragment.name)
+        yield piece
 
 
 def _read_parquet(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
     import pyarrow.parquet as pq
 
     first = 1
-    with pq.ParquetFile(fragment.path, pre_buffer=False, buffer_size=_BLOCK_BYTES) as file:
-        for batch in file.iter_batches(batch_size=rows, use_threads=False):
-            yield _plain(pa.Table.from_batches([batch]), first)
-            first += batch.num_rows
+    # few different texts: read as a dictionary they cost a tenth, and so does their check
+    few = {column.name for column in schema.columns if column.categories is not None}
+    with fragment.source() as source:
+        about = pq.read_metadata(source)
+        there = [name for name in about.schema.names if name in few]
+        options = {"pre_buffer": False, "buffer_size": _BLOCK_BYTES, "read_dictionary": there}
+        with pq.ParquetFile(source, metadata=about, **options) as file:
+            for batch in file.iter_batches(batch_size=rows, use_threads=False):
+                yield _plain(pa.Table.from_batches([batch]), first)
+                first += batch.num_rows
 
 
 def _read_arrow(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
     first = 1
-    with pa.memory_map(str(fragment.path)) as source:
+    # not mapped into memory: a file that is cut short meanwhile would end the process
+    with fragment.source() as source:
         for batch in _arrow_batches(source):
             for start in range(0, batch.num_rows, rows):
                 part = batch.slice(start, rows)
@@ -198,7 +134,7 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
 
     with _open_text(fragment) as text:
         header = next((line for line in text if line.strip()), "")
-        separator = separator_of(header, fragment.path)
+        separator = separator_of(header, Path(fragment.place))
         names = next(csv.reader(itertools.chain([header], text), delimiter=separator), [])
     skipped: list[tuple[int, Violation]] = []
 
@@ -211,7 +147,7 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
 
     # every cell as text: a cell that is not a number must not end the reading, the check will name it
     reader = pc_csv.open_csv(
-        str(fragment.path),
+        fragment.text() if fragment.remote else fragment.place,
         read_options=pc_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
         parse_options=pc_csv.ParseOptions(
             delimiter=separator, newlines_in_values=True, invalid_row_handler=set_aside
@@ -225,7 +161,7 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
         numbers, used = _numbers(first, batch.num_rows, [number for number, _ in skipped])
         broken, skipped[:] = tuple(item for _, item in skipped[:used]), skipped[used:]
         first = int(numbers[-1]) + 1 if len(numbers) else first + used
-        yield Piece(_nested(pa.Table.from_batches([batch]), schema), numbers, broken)
+        yield Piece(with_arrays(pa.Table.from_batches([batch]), schema), numbers, broken)
     if skipped:
         table = pa.table({name: pa.array([], pa.string()) for name in reader.schema.names})
         yield Piece(table, np.empty(0, dtype=np.int64), tuple(item for _, item in skipped))
@@ -243,16 +179,18 @@ def _numbers(first: int, count: int, skipped: Sequence[int]) -> tuple[Rows, int]
     return numbers, used
 
 
-def _nested(table: pa.Table, schema: TableSchema) -> pa.Table:
+def with_arrays(table: pa.Table, schema: TableSchema) -> pa.Table:
     """Parse the JSON that stands for an array in a CSV cell; what is not JSON stays for the check to name."""
-    for column in schema.columns:
-        if column.shape is not None and column.name in table.column_names:
-            cells = [_parsed(cell) for cell in table.column(column.name).to_pylist()]
+    names = [column.name for column in schema.columns if column.shape is not None]
+    names += [f"{column.name}_shape" for column in schema.columns if column.ragged]
+    for name in names:
+        if name in table.column_names and pa.types.is_string(table.schema.field(name).type):
+            cells = [_parsed(cell) for cell in table.column(name).to_pylist()]
             try:
                 values = pa.array(cells)
             except (pa.ArrowInvalid, pa.ArrowTypeError):
                 continue
-            table = table.set_column(table.column_names.index(column.name), column.name, values)
+            table = table.set_column(table.column_names.index(name), name, values)
     return table
 
 
@@ -264,9 +202,8 @@ def _parsed(cell: str | bytes | None) -> Any:
 
 
 def _read_jsonl(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
-    opened = gzip.open if fragment.path.suffix.lower() == ".gz" else open
     first = 1
-    with opened(fragment.path, "rb") as file:
+    with fragment.text() as file:
         while lines := list(itertools.islice(file, min(rows, _LINES_PER_PIECE))):
             if first == 1:
                 lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
@@ -324,9 +261,7 @@ def _completed(table: pa.Table, schema: TableSchema) -> pa.Table:
 
 
 def _open_text(fragment: Fragment) -> IO[str]:
-    if fragment.path.suffix.lower() == ".gz":
-        return gzip.open(fragment.path, "rt", encoding="utf-8-sig", newline="")
-    return fragment.path.open(encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(fragment.text(), encoding="utf-8-sig", newline="")
 
 
 _READERS = {"parquet": _read_parquet, "arrow": _read_arrow, "csv": _read_csv, "jsonl": _read_jsonl}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from appliedpapers.core.files import sha256_file, write_error, write_json
+from appliedpapers.core.profile import Counts
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -84,6 +85,8 @@ class PartRecord:
         predictions: The Parquet file of the output rows.
         quarantine: The Parquet file of the broken values, if there are any.
         files: Files that the model delivered beside its rows.
+        counts: How many ``inputs`` and ``predictions`` fall into the shares of the model's profile of its
+            training data, by column (:mod:`appliedpapers.core.profile`).
     """
 
     name: str
@@ -96,6 +99,7 @@ class PartRecord:
     predictions: StoredFile
     quarantine: StoredFile | None = None
     files: tuple[StoredFile, ...] = ()
+    counts: dict[str, Counts] = field(default_factory=dict)
 
     def intact(self, output: Path) -> bool:
         """Whether every file of the part is there as recorded and no item has to be tried again."""

@@ -45,26 +45,37 @@ async function cell(field) {
 }
 
 async function request() {
+  if (dropped !== null) return { type: dropped.type, body: dropped.body, name: dropped.name };
   if (page.tabular) return { type: "text/csv", body: find("csv").value };
-  if (dropped !== null) return { type: "text/csv", body: dropped.text };
   const record = {};
   for (const field of document.querySelectorAll("[data-column]")) {
     const about = page.columns.find((item) => item.name === field.dataset.column);
     const value = await cell(field);
     if (value !== null || about.required !== false) record[field.dataset.column] = value;
   }
-  return { type: "application/json", body: JSON.stringify({ dataframe_records: [record] }) };
+  return { type: "application/json", body: JSON.stringify({ dataframe_records: await manyOf(record) }) };
+}
+
+// several files in one field are several rows, alike but for the file
+async function manyOf(record) {
+  const field = document.querySelector("[data-kind=file][multiple]");
+  if (!field || field.files.length < 2) return [record];
+  return Promise.all([...field.files].map(async (file) => ({ ...record, [field.dataset.column]: { b64: await base64(file) } })));
 }
 
 const quoted = (text) => "'" + text.replaceAll("'", "'\\''") + "'";
 
 async function curl() {
-  const { type, body } = await request();
-  const long = body.length > 4000;
-  const file = type === "text/csv" ? "rows.csv" : "request.json";
+  const { type, body, name } = await request();
+  const long = name !== undefined || body.length > 1500;
+  const file = name ?? (type === "text/csv" ? "rows.csv" : "request.json");
   const data = long ? `@${file}` : quoted(body.trimEnd());
   find("curl").textContent =
     `curl -s ${location.origin}${page.url} -H 'Content-Type: ${type}' --data-binary ${data}`;
+  const link = find("body");
+  URL.revokeObjectURL(link.href);
+  link.hidden = !long || name !== undefined;
+  if (!link.hidden) Object.assign(link, { href: URL.createObjectURL(new Blob([body], { type })), download: file, textContent: file });
 }
 
 // answer
@@ -122,7 +133,8 @@ function reading(rows) {
 }
 
 function headline(row, about) {
-  const name = about.values[0] || about.names.find((item) => !page.keys.includes(item) && typeof row[item] === "string");
+  const class_ = shares(row).length > 1 && about.names.find((item) => column(item).categories && typeof row[item] === "string");
+  const name = class_ || about.values[0] || about.names.find((item) => !page.keys.includes(item) && typeof row[item] === "string");
   if (!name) return null;
   const unit = column(name).unit ? ` ${column(name).unit}` : "";
   const pair = about.pairs.find(([low]) => low.startsWith(name)) || (about.values.length === 1 ? about.pairs[0] : null);
@@ -180,6 +192,9 @@ function ticks(low, high, count) {
   return marks;
 }
 
+// drawn as wide as it is shown, so that letters keep their size on a phone
+const room = () => Math.max(300, Math.min(720, find("answer").clientWidth));
+
 const COLOURS = ["var(--ours)", "#d55e00", "#009e73", "#cc79a7"];
 
 function plot(lines, about) {
@@ -194,7 +209,7 @@ function plot(lines, about) {
   const xs = lines.flatMap(([, rows]) => rows.map(place));
   const ys = all.flatMap((row) => [value, ...pairs.flat()].map((name) => row[name])).filter(Number.isFinite);
   if (!ys.length) return null;
-  const width = 720, height = 260, left = 52, right = lines.length > 1 ? 96 : 16, top = 22, bottom = 34;
+  const width = room(), height = 260, left = 52, right = lines.length > 1 ? 96 : 16, top = 22, bottom = 34;
   const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
   let [y0, y1] = [Math.min(...ys), Math.max(...ys)];
   const pad = (y1 - y0) * 0.06 || Math.abs(y0) * 0.1 || 1;
@@ -212,7 +227,7 @@ function plot(lines, about) {
   const span = x1 - x0;
   const [from, to] = span >= 2 * 86400e3 ? [0, 10] : span >= 600e3 ? [5, 16] : [11, 19];
   const label = (x) => !timed ? number(x) : new Date(x - new Date(x).getTimezoneOffset() * 60e3).toISOString().replace("T", " ").slice(from, to);
-  const marks = timed ? [0, 0.25, 0.5, 0.75, 1].map((part) => x0 + part * (x1 - x0)) : ticks(x0, x1, 6);
+  const marks = timed ? (width < 500 ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]).map((part) => x0 + part * (x1 - x0)) : ticks(x0, x1, 6);
   marks.forEach((mark, index) => {
     const anchor = !timed ? "middle" : index === 0 ? "start" : index === marks.length - 1 ? "end" : "middle";
     drawn.append(shape("text", { x: px(mark), y: height - 12, "text-anchor": anchor, fill: "var(--dim)" }, label(mark)));
@@ -254,10 +269,19 @@ function answer(document_) {
   }
   const lines = about.values.length ? groups(rows, about) : [];
   const series = lines.length && (about.x || page.keys.length === 0 || lines.length < rows.length) && about.x ? { lines, about } : arrays(rows);
-  const drawn = series && plot(series.lines, series.about);
+  const drawn = series ? plot(series.lines, series.about) : still(rows, about);
   if (drawn) box.append(drawn);
   box.append(...table(rows));
-  for (const file of document_.files || []) box.append(make("p", {}, make("a", { href: file.url, download: "" }, file.path)));
+  for (const file of document_.files || []) {
+    const line = make("p", {}, make("a", { href: file.url, download: "" }, file.path));
+    box.append(line);
+    if (/\.(png|jpe?g)$/i.test(file.path)) show(file, line);
+  }
+}
+
+async function show(file, line) {
+  const image = await (await fetch(file.url)).blob();
+  line.after(make("img", { src: URL.createObjectURL(image), alt: file.path }));
 }
 
 function problem(document_) {
@@ -316,38 +340,63 @@ async function send(event) {
 }
 
 async function take(file) {
-  const text = await file.text();
-  if (page.tabular) find("csv").value = text;
-  else {
-    dropped = { text };
-    find("chosen").textContent = `${file.name} is sent instead of the fields above.`;
+  const ending = file.name.split(".").at(-1).toLowerCase();
+  const type = page.types[ending] || page.types.csv;
+  if (page.tabular && type === page.types.csv) {
+    find("csv").value = await file.text();
+    forget();
+  } else {
+    dropped = { type, name: file.name, body: type === page.types.csv || type === page.types.json ? await file.text() : await file.arrayBuffer() };
+    find("chosen").textContent = `${file.name} is sent instead of what stands above.`;
     find("chosen").hidden = false;
   }
   await curl();
 }
 
+function forget() {
+  dropped = null;
+  find("chosen").hidden = true;
+}
+
+function preview(field) {
+  const box = document.querySelector(`[data-preview="${CSS.escape(field.dataset.column)}"]`);
+  for (const old of box.querySelectorAll("img")) URL.revokeObjectURL(old.src);
+  const images = [...field.files].filter((file) => /^image\/(png|jpeg|bmp|gif|webp)$/.test(file.type)).slice(0, 12);
+  box.replaceChildren(...images.map((file) => make("img", { src: URL.createObjectURL(file), alt: file.name })));
+}
+
+// what is dropped anywhere on the zone: a table, or the files of the one file field
+function dropAll(files) {
+  const field = document.querySelector("[data-kind=file][multiple]");
+  const tables = [...files].filter((file) => file.name.split(".").at(-1).toLowerCase() in page.types);
+  if (field && !tables.length) {
+    field.files = files;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+  } else take(tables[0] || files[0]);
+}
+
 find("form").addEventListener("submit", send);
 find("form").addEventListener("input", curl);
 find("form").addEventListener("reset", () => {
-  dropped = null;
-  find("chosen").hidden = true;
+  forget();
   unmark();
+  for (const box of document.querySelectorAll(".preview")) box.replaceChildren();
   setTimeout(curl);
 });
 find("file").addEventListener("change", (event) => event.target.files.length && take(event.target.files[0]));
+for (const field of document.querySelectorAll("[data-kind=file]")) {
+  field.addEventListener("change", () => { preview(field); curl(); });
+}
 const zone = find("drop");
 zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
 zone.addEventListener("dragleave", () => zone.classList.remove("over"));
 zone.addEventListener("drop", (event) => {
   event.preventDefault();
   zone.classList.remove("over");
-  if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files.length) dropAll(event.dataTransfer.files);
 });
 find("copy").addEventListener("click", async () => {
   await navigator.clipboard.writeText(find("curl").textContent);
   find("copy").textContent = "Copied";
   setTimeout(() => { find("copy").textContent = "Copy"; }, 1500);
 });
-curl();
-// the example's answer shows at once what to expect
-if (page.instant) send();

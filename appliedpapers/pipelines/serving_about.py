@@ -1,4 +1,4 @@
-"""What a server says about its models: metadata, examples and the OpenAPI of the predicting routes."""
+"""What a server says about its models: metadata and examples."""
 
 from __future__ import annotations
 
@@ -55,85 +55,14 @@ def example_records(served: ServedModel, most: int = _EXAMPLE_ROWS) -> list[dict
     return [{column.name: column.example for column in served.model.input_schema.columns if column.required}]
 
 
-def documented(served: ServedModel, summary: str, *, job: bool = False) -> dict[str, Any]:
-    """Return what FastAPI needs to describe a predicting route in OpenAPI."""
-    row, made = served.model.input_schema.json_schema(), served.model.output_schema.json_schema()
-    names = list(served.model.input_schema.names)
-    frames = {
-        "dataframe_split": {
-            "type": "object",
-            "required": ["columns", "data"],
-            "properties": {
-                "columns": {"type": "array", "items": {"type": "string"}, "example": names},
-                "data": {"type": "array", "items": {"type": "array"}},
-            },
-        },
-        "dataframe_records": {"type": "array", "items": row},
-        "instances": {"type": "array", "items": row},
-        "inputs": {"type": "object", "additionalProperties": {"type": "array"}},
-    }
-    body = {
-        "oneOf": [
-            {"type": "object", "required": [name], "properties": {name: shape}}
-            for name, shape in frames.items()
-        ]
-    }
-    answer = {
-        "type": "object",
-        "required": ["predictions"],
-        "properties": {"predictions": {"type": "array", "items": made}},
-    }
-    rows = example_records(served)
-    columns = list(rows[0]) if rows else []
-    # records would lose their nulls on the way through FastAPI
-    example = {"dataframe_split": {"columns": columns, "data": [list(row.values()) for row in rows]}}
-    refusal = {"description": "Problem", "content": {"application/problem+json": {"schema": _PROBLEM}}}
-    good = {"description": "Predictions", "content": {"application/json": {"schema": answer}}}
+def documented(summary: str, *, job: bool = False) -> dict[str, Any]:
+    """Return what FastAPI is told of a predicting route; the OpenAPI document is completed afterwards."""
     return {
         "tags": ["jobs" if job else "predict"],
         "summary": summary,
         "response_class": Response,
         "status_code": 202 if job else 200,
-        "responses": {
-            **({202: {"description": "Accepted; Location names the job"}} if job else {200: good}),
-            **{status: refusal for status in (400, 413, 415, 422, 503)},
-        },
-        "openapi_extra": {
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/json": {"schema": body, "example": example},
-                    "text/csv": {"schema": {"type": "string"}},
-                },
-            }
-        },
     }
-
-
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "hint": {"type": "string"},
-        "violations": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "row": {"type": ["integer", "null"]},
-                    "column": {"type": "string"},
-                    "value": {"type": "string"},
-                    "rule": {"type": "string"},
-                },
-            },
-        },
-        "violations_total": {"type": "integer"},
-    },
-}
 
 
 def _tensors(schema: TableSchema) -> Sequence[dict[str, Any]]:

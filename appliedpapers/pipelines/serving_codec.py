@@ -1,14 +1,13 @@
 """Request bodies to Arrow tables; pandas is never in the way.
 
 JSON comes in the shapes of MLflow's scoring server (``dataframe_split``, ``dataframe_records``,
-``instances``, ``inputs``) or as CSV. A cell of a file column is a path (text) or ``{"b64": "..."}`` (the
-file's bytes).
+``instances``, ``inputs``); CSV, Parquet and Arrow streams are read as well. A cell of a file column is a path
+(text) or the file's bytes, in JSON ``{"b64": "..."}``.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
+import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,31 +19,36 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from appliedpapers.core.errors import DataError
-from appliedpapers.core.schema import Column, TableSchema, Violation, violations_error
+from appliedpapers.core.schema import TableSchema
 from appliedpapers.core.validation import from_columns
+from appliedpapers.pipelines.serving_arrow import ARROW, PARQUET, Bounds, read_arrow, read_parquet
+from appliedpapers.pipelines.serving_files import FileCells, kind_of
 from appliedpapers.pipelines.serving_problems import refuse, shorten
 
 SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
+MEDIA_TYPES = ("application/json", "text/csv", PARQUET, ARROW)
 _SHAPES_TEXT = f"Expected a JSON object with one of {', '.join(SHAPES)}."
 _DEEPEST = 16
 _WHOLE = 2**53
+_FURTHER_COLUMNS = 1000
+_UNFOLDING = 16
 _NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 
 def media_type(content_type: str | None) -> str:
-    """Return ``application/json`` or ``text/csv``.
+    """Return which of :data:`MEDIA_TYPES` a body is.
 
     Raises:
         Refused: 415, another media type or character set.
     """
     name, *parameters = [part.strip().lower() for part in (content_type or "").split(";")]
-    if name not in ("application/json", "text/csv"):
+    if name not in MEDIA_TYPES:
         found = shorten(name) or "none"
         raise refuse(
             415,
             "media-type",
             f"Content-Type {found} is not understood.",
-            "Expected application/json or text/csv.",
+            f"Expected one of {', '.join(MEDIA_TYPES)}.",
         )
     for parameter in parameters:
         key, _, value = parameter.partition("=")
@@ -60,7 +64,8 @@ def parse_json(body: bytes | str) -> Any:
         Refused: 400, not JSON, not UTF-8, or nested too deeply.
     """
     try:
-        return json.loads(body, parse_constant=_no_constant)
+        text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
+        return _READER.decode(text)
     except RecursionError:
         raise refuse(400, "malformed", "The JSON is nested too deeply.", _SHAPES_TEXT) from None
     except json.JSONDecodeError as error:
@@ -76,7 +81,11 @@ def _no_constant(name: str) -> NoReturn:
     raise refuse(400, "malformed", f"{name} is not JSON.", "Write null for a missing value.")
 
 
-@dataclass(frozen=True)
+# json.loads would make a reader for each request
+_READER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+@dataclass(frozen=True, slots=True)
 class Parsed:
     """One request, read but not yet judged.
 
@@ -99,13 +108,17 @@ class Decoder:
     Args:
         schema: The model's input contract.
         max_rows: Most rows of one request.
+        max_body: Most bytes of one request; what files and columns unfold to may be 16 times as much.
         folders: Folders that paths in file columns may point into.
     """
 
-    def __init__(self, schema: TableSchema, *, max_rows: int, folders: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, schema: TableSchema, *, max_rows: int, max_body: int = 2**24, folders: Sequence[Path] = ()
+    ) -> None:
         self._schema = schema
-        self._max_rows = max_rows
-        self._folders = tuple(folder.resolve() for folder in folders)
+        self._bounds = Bounds(max_rows, len(schema.columns) * 2 + _FURTHER_COLUMNS, _UNFOLDING * max_body)
+        self._max_cells = max(max_body, 2**20)
+        self._cells = FileCells(folders, self._bounds)
         self._files = [column for column in schema.columns if column.file is not None]
 
     def table(self, body: bytes, content_type: str | None) -> pa.Table:
@@ -118,6 +131,10 @@ class Decoder:
         parsed = self.parse(body, content_type)
         return self.from_columns(parsed.columns) if parsed.table is None else parsed.table
 
+    def unfolds(self, content_type: str | None) -> bool:
+        """Return whether a body of a few kilobytes may take long to read: files, Parquet, Arrow."""
+        return bool(self._files) or (content_type or "").lower().startswith("application/vnd.")
+
     def parse(self, body: bytes, content_type: str | None) -> Parsed:
         """Read a body; columns of plain scalars are left as they are, so that requests can be joined cheaply.
 
@@ -125,9 +142,13 @@ class Decoder:
             Refused: As :meth:`table`.
             DataError: As :meth:`table`.
         """
-        if media_type(content_type) == "text/csv":
+        kind = media_type(content_type)
+        if kind == "text/csv":
             return self._parsed_table(self._csv(body))
-        columns = json_columns(parse_json(body))
+        if kind in (PARQUET, ARROW):
+            read = read_parquet if kind == PARQUET else read_arrow
+            return self._parsed_table(self._with_files(read(body, self._bounds)))
+        columns = json_columns(parse_json(body), self._require_room)
         lengths = {len(values) for values in columns.values()}
         if len(lengths) == 1:
             self._limit(max(lengths))
@@ -142,7 +163,7 @@ class Decoder:
         files = {column.name: plain.pop(column.name) for column in self._files if column.name in plain}
         table = from_columns(plain, self._schema) if plain else None
         for name, cells in files.items():
-            array = self._file_array(self._schema.column(name), cells)
+            array = self._cells.array(self._schema.column(name), cells)
             if table is not None and len(array) != table.num_rows:
                 raise DataError("request: columns differ in length.", hint=f"See column '{name}'.")
             table = pa.table({name: array}) if table is None else table.append_column(name, array)
@@ -161,61 +182,18 @@ class Decoder:
         return Parsed(table.num_rows, table=table)
 
     def _limit(self, rows: int) -> None:
-        if rows > self._max_rows:
-            raise refuse(
-                422,
-                "too-many-rows",
-                f"The request has {rows} rows; at most {self._max_rows} are taken.",
-                "Send several requests, or score files with apps score run.",
-            )
-
-    def _file_array(self, column: Column, cells: Sequence[Any]) -> pa.Array:
-        violations = []
-        values: list[Any] = []
-        for number, cell in enumerate(cells, start=1):
-            try:
-                values.append(self._file_cell(cell))
-            except ValueError as error:
-                violations.append(Violation("request", number, column.name, shorten(str(cell)), str(error)))
-        kinds = {type(value) for value in values if value is not None}
-        if len(kinds) > 1:
-            violations.append(
-                Violation("request", None, column.name, "", "paths and bytes stand in one request; use one")
-            )
-        if violations:
-            raise violations_error(violations)
-        return pa.array(values, pa.binary() if kinds == {bytes} else pa.string())
-
-    def _file_cell(self, cell: Any) -> str | bytes | None:
-        if cell is None:
-            return None
-        if isinstance(cell, str):
-            return self._allowed(cell)
-        if isinstance(cell, Mapping) and set(cell) == {"b64"} and isinstance(cell["b64"], str):
-            try:
-                return base64.b64decode(cell["b64"], validate=True)
-            except (binascii.Error, ValueError):
-                raise ValueError("the base64 text cannot be decoded") from None
-        raise ValueError('not a path and not {"b64": "..."}')
-
-    def _allowed(self, path: str) -> str:
-        # one message for all reasons: a client must not learn which files exist
-        for folder in self._folders:
-            try:
-                candidate = (folder / path).resolve(strict=True)
-                if candidate.is_relative_to(folder) and candidate.is_file():
-                    return str(candidate)
-            except (OSError, ValueError, RuntimeError):
-                continue
-        raise ValueError("not a file in a folder that this server may read; the bytes can be sent as b64")
+        self._bounds.require_rows(rows)
 
     def _csv(self, body: bytes) -> pa.Table:
         if not body.strip():
             raise refuse(400, "malformed", "The CSV is empty.", "Expected a line of column names, then rows.")
         try:
-            body.decode("utf-8")
+            header = next(csv.reader(io.StringIO(body.decode("utf-8"), newline="")), [])
         except UnicodeDecodeError as error:
             raise refuse(400, "malformed", f"Not UTF-8 at byte {error.start}.", "Expected UTF-8.") from None
+        except csv.Error:
+            header = []
+        self._bounds.require_columns(len(header))
         try:
             # text keeps every cell as it came; the check casts it and names the bad ones
             table = _read_csv(body, {column.name: pa.string() for column in self._schema.columns})
@@ -225,21 +203,41 @@ class Decoder:
                 400, "malformed", f"Not CSV: {message}", "Expected a line of column names, then rows."
             ) from None
         self._limit(table.num_rows)
+        return self._with_files(table)
+
+    def _with_files(self, table: pa.Table) -> pa.Table:
+        """Return a table with the cells of file columns looked up; other types are left to the schema."""
         for column in self._files:
             if table.column_names.count(column.name) == 1:
-                array = self._file_array(column, table.column(column.name).to_pylist())
+                array = self._cells.array(column, table.column(column.name).to_pylist())
                 table = table.set_column(table.column_names.index(column.name), column.name, array)
         return table
 
+    def _require_room(self, rows: int, columns: int) -> None:
+        """Refuse rows times columns that a few bytes would unfold to."""
+        self._limit(rows)
+        self._bounds.require_columns(columns)
+        if rows * columns > self._max_cells:
+            raise refuse(
+                413,
+                "too-large",
+                f"{rows} rows of {columns} columns are more than {self._max_cells} cells.",
+                "Send several requests.",
+            )
 
-def json_columns(document: Any) -> dict[str, list[Any]]:
+
+def json_columns(document: Any, require_room: Callable[[int, int], None]) -> dict[str, list[Any]]:
     """Return the columns of a request in one of MLflow's JSON shapes.
+
+    Args:
+        document: The parsed body.
+        require_room: Told the numbers of rows and columns before cells are made of them.
 
     Raises:
         Refused: 400, none or several of the shapes, or a shape that is not kept.
     """
     if not isinstance(document, dict):
-        raise refuse(400, "malformed", f"A JSON {_kind(document)} at the top.", _SHAPES_TEXT)
+        raise refuse(400, "malformed", f"A JSON {kind_of(document)} at the top.", _SHAPES_TEXT)
     given = [shape for shape in SHAPES if shape in document]
     if len(given) != 1:
         found = f"found {' and '.join(given)}" if given else "found none of them"
@@ -250,8 +248,9 @@ def json_columns(document: Any) -> dict[str, list[Any]]:
         )
     shape, content = given[0], document[given[0]]
     if shape == "dataframe_split":
-        return _split_columns(content)
+        return _split_columns(content, require_room)
     if shape == "inputs" and isinstance(content, dict):
+        require_room(0, len(content))
         for name, values in content.items():
             if not isinstance(values, list):
                 raise refuse(
@@ -261,16 +260,17 @@ def json_columns(document: Any) -> dict[str, list[Any]]:
                     'Expected {"inputs": {"column": [value, ...]}}.',
                 )
         return dict(content)
-    return _record_columns(shape, content)
+    return _record_columns(shape, content, require_room)
 
 
-def _split_columns(content: Any) -> dict[str, list[Any]]:
+def _split_columns(content: Any, require_room: Callable[[int, int], None]) -> dict[str, list[Any]]:
     expected = 'Expected {"dataframe_split": {"columns": ["a"], "data": [[1]]}}.'
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise refuse(400, "malformed", "dataframe_split: 'data' is not a list of rows.", expected)
     names, rows = content.get("columns"), content["data"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise refuse(400, "malformed", "dataframe_split: 'columns' is not a list of names.", expected)
+    require_room(len(rows), len(names))
     twice = [name for name in set(names) if names.count(name) > 1]
     if twice:
         raise refuse(
@@ -278,7 +278,7 @@ def _split_columns(content: Any) -> dict[str, list[Any]]:
         )
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, list) or len(row) != len(names):
-            found = f"{len(row)} cells" if isinstance(row, list) else f"a {_kind(row)}"
+            found = f"{len(row)} cells" if isinstance(row, list) else f"a {kind_of(row)}"
             raise refuse(
                 400, "malformed", f"dataframe_split, row {number}: {found}, not {len(names)} cells.", expected
             )
@@ -287,17 +287,20 @@ def _split_columns(content: Any) -> dict[str, list[Any]]:
     return {name: list(cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-def _record_columns(shape: str, content: Any) -> dict[str, list[Any]]:
+def _record_columns(
+    shape: str, content: Any, require_room: Callable[[int, int], None]
+) -> dict[str, list[Any]]:
     expected = f'Expected {{"{shape}": [{{"column": value, ...}}, ...]}}.'
     if not isinstance(content, list):
-        raise refuse(400, "malformed", f"{shape}: a {_kind(content)}, not a list of objects.", expected)
+        raise refuse(400, "malformed", f"{shape}: a {kind_of(content)}, not a list of objects.", expected)
     names: dict[str, None] = {}
     for number, record in enumerate(content, start=1):
         if not isinstance(record, dict):
             raise refuse(
-                400, "malformed", f"{shape}, row {number}: a {_kind(record)}, not an object.", expected
+                400, "malformed", f"{shape}, row {number}: a {kind_of(record)}, not an object.", expected
             )
         names.update(dict.fromkeys(record))
+    require_room(len(content), len(names))
     return {name: [record.get(name) for record in content] for name in names}
 
 
@@ -339,14 +342,3 @@ def _depth(kind: pa.DataType) -> int:
 
 def _children(kind: pa.DataType) -> list[pa.Field]:
     return [kind.field(position) for position in range(kind.num_fields)]
-
-
-def _kind(value: Any) -> str:
-    names: list[tuple[Callable[[Any], bool], str]] = [
-        (lambda item: item is None, "null"),
-        (lambda item: isinstance(item, bool), "boolean"),
-        (lambda item: isinstance(item, int | float), "number"),
-        (lambda item: isinstance(item, str), "string"),
-        (lambda item: isinstance(item, list), "list"),
-    ]
-    return next((name for fits, name in names if fits(value)), "object")

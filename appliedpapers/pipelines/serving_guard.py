@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import itertools
 import logging
+import re
+import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -16,6 +20,9 @@ from starlette.datastructures import Headers
 from appliedpapers.pipelines.serving_metrics import Metrics
 from appliedpapers.pipelines.serving_problems import Problem, Refused, problem_of, refuse, shorten
 from appliedpapers.pipelines.serving_settings import ServeSettings
+
+if TYPE_CHECKING:
+    from appliedpapers.pipelines.serving_log import AccessLog
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -30,6 +37,7 @@ _ALWAYS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 _BUSY = "Too many requests are in flight."
 
 
@@ -37,31 +45,60 @@ class Door:
     """Whether requests are taken, and how many are inside.
 
     Attributes:
-        draining: The server is about to end; nothing new is taken.
+        leaving: The server is about to end: what comes is answered, on connections that end with it.
+        draining: The server ends; nothing new is taken.
         in_flight: Requests that are being worked on.
     """
 
     def __init__(self) -> None:
+        self.leaving = False
         self.draining = False
         self.in_flight = 0
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request from its first byte to its answer.
+
+    Attributes:
+        started: When it came, by ``time.perf_counter``.
+        request_id: What the client calls it, or the number that it was given.
+        counted: Whether it counts among those in flight.
+        kind: Kind of the problem that it was refused for.
+    """
+
+    started: float
+    request_id: bytes
+    counted: bool = True
+    kind: str | None = None
 
 
 class Guard:
     """ASGI middleware around the whole application.
 
     Args:
-        app: The application.
         settings: Hosts, token and limits.
         metrics: Where answers are counted.
         door: Shared with the health routes.
+        log: Where answers are written to.
     """
 
-    def __init__(self, app: App, settings: ServeSettings, metrics: Metrics, door: Door) -> None:
-        self._app = app
+    def __init__(
+        self, settings: ServeSettings, metrics: Metrics, door: Door, log: AccessLog | None = None
+    ) -> None:
+        self._app: App
         self._settings = settings
         self._hosts = settings.hosts
         self._metrics = metrics
         self._door = door
+        self._log = log
+        self._prefix = secrets.token_hex(6)
+        self._number = itertools.count(1)
+
+    def around(self, app: App) -> Guard:
+        """Stand in front of an application."""
+        self._app = app
+        return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, pass it on, count the answer."""
@@ -72,39 +109,68 @@ class Guard:
         else:
             await self._app(scope, receive, send)
 
+    def enter(self, headers: Iterable[tuple[bytes, bytes]], *, health: bool = False) -> Visit:
+        """Take note of a request."""
+        request_id = b""
+        for name, value in headers:
+            if name == b"x-request-id":
+                request_id = value
+        if not request_id or not _REQUEST_ID(request_id):
+            request_id = f"{self._prefix}-{next(self._number):x}".encode()
+        if not health:
+            self._door.in_flight += 1
+            self._metrics.in_flight += 1
+        return Visit(time.perf_counter(), request_id, not health)
+
+    def headers(self, visit: Visit) -> tuple[tuple[bytes, bytes], ...]:
+        """Return what every answer carries."""
+        end = ((b"connection", b"close"),) if self._door.leaving else ()
+        return (*_ALWAYS, (b"x-request-id", visit.request_id), *end)
+
+    def refused(self, visit: Visit, problem: Problem) -> None:
+        """Count a refusal."""
+        visit.kind = problem.kind
+        self._metrics.refused(problem.kind)
+        if problem.status >= 500:
+            _log.warning("request %s: %d, %s", visit.request_id.decode(), problem.status, problem.detail)
+
+    def leave(self, visit: Visit, route: str, method: str, status: int) -> None:
+        """Count an answer; 499 stands for a client that did not wait for it."""
+        if visit.counted:
+            self._door.in_flight -= 1
+            self._metrics.in_flight -= 1
+        seconds = time.perf_counter() - visit.started
+        self._metrics.answered(route, method, status, seconds)
+        if self._log is not None:
+            self._log.write(visit, route, method, status, seconds)
+
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
         status = 0
+        health = scope["path"] in HEALTH
+        visit = self.enter(scope["headers"], health=health)
 
         async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *_ALWAYS]
+                message["headers"] = [*message.get("headers", ()), *self.headers(visit)]
             await send(message)
 
-        health = scope["path"] in HEALTH
-        if not health:
-            self._door.in_flight += 1
-            self._metrics.in_flight.inc()
         try:
-            self._admit(Headers(scope=scope), health=health)
+            self.admit(visit, scope["headers"])
             await self._app(scope, receive, counted)
         except Exception as error:
             if not isinstance(error, Refused):
-                _log.exception("a request failed")
+                _log.exception("request %s failed", visit.request_id.decode())
             if status:
                 raise
             problem = problem_of(error) if isinstance(error, Refused) else _DEFECT
-            self._metrics.refused(problem.kind)
+            self.refused(visit, problem)
             await problem.response()(scope, receive, counted)
         finally:
-            if not health:
-                self._door.in_flight -= 1
-                self._metrics.in_flight.dec()
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._metrics.answered(route, method, status, time.perf_counter() - started)
+            self.leave(visit, route, method, status)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -113,17 +179,27 @@ class Guard:
             if origin is not None:
                 # a page from elsewhere must not reach a server on this machine through its visitor's browser
                 self._check_host(urlsplit(origin).netloc)
-            self._admit(headers, health=False)
+            self._admit(headers)
         except (Refused, ValueError):
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
             return
         await self._app(scope, receive, send)
 
-    def _admit(self, headers: Headers, *, health: bool) -> None:
+    def admit(self, visit: Visit, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Let a request in.
+
+        Raises:
+            Refused: 401 no token, 403 another host, 503 too many or the end is near.
+        """
+        found = Headers(raw=list(headers))
+        if visit.counted:
+            self._admit(found)
+        else:
+            self._check_host(found.get("host", ""))
+
+    def _admit(self, headers: Headers) -> None:
         self._check_host(headers.get("host", ""))
-        if health:
-            return
         if self._settings.token is not None and not _authorised(headers, self._settings.token):
             raise refuse(
                 401,

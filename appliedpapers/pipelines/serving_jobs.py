@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import shutil
 import sqlite3
@@ -22,21 +23,23 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
+from appliedpapers.core.client_files import for_a_client
 from appliedpapers.core.errors import LockedError
 from appliedpapers.core.files import delivered_files, whole_file
-from appliedpapers.core.inference import predict_all
+from appliedpapers.core.inference import predict_all, review
 from appliedpapers.pipelines.serving_metrics import Metrics
 from appliedpapers.pipelines.serving_problems import problem_of, refuse
 from appliedpapers.pipelines.serving_settings import ServedModel
 
 _log = logging.getLogger("appliedpapers.serve")
 _MOST_CRASHES = 3
+_LOOK_S = 1.0
 _STATES = ("queued", "running", "interrupted", "done", "failed")
 _TABLE = """CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, model TEXT NOT NULL, version TEXT NOT NULL, state TEXT NOT NULL,
     rows INTEGER NOT NULL, created REAL NOT NULL, started REAL, finished REAL,
     crashes INTEGER NOT NULL DEFAULT 0, problem TEXT)"""
-_CLAIM = """UPDATE jobs SET state = 'running', started = ? WHERE id = (
+_CLAIM = """UPDATE jobs SET state = 'running', started = ?, owner = ? WHERE id = (
     SELECT id FROM jobs WHERE state IN ('queued', 'interrupted') AND model = ? AND version = ?
     ORDER BY created LIMIT 1) RETURNING id"""
 
@@ -55,6 +58,7 @@ class Job:
     finished: float | None
     crashes: int
     problem: str | None
+    owner: int | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document of ``/v2/jobs/{id}``."""
@@ -78,10 +82,12 @@ class JobStore:
     Args:
         folder: Where they are kept; one server at a time.
         most: Most jobs that wait or run.
+        shared: Several workers of one server use it; the server takes the folder for them.
     """
 
-    def __init__(self, folder: Path, most: int = 100) -> None:
+    def __init__(self, folder: Path, most: int = 100, *, shared: bool = False) -> None:
         self.folder = folder
+        self._shared = shared
         self._most = most
         self._lock = FileLock(folder / "lock")
 
@@ -91,6 +97,8 @@ class JobStore:
         Raises:
             LockedError: Another server holds the folder.
         """
+        if self._shared:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -101,8 +109,21 @@ class JobStore:
         with self._connect() as database:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute(_TABLE)
+            if "owner" not in {row["name"] for row in database.execute("PRAGMA table_info(jobs)")}:
+                database.execute("ALTER TABLE jobs ADD COLUMN owner INTEGER")
+        self.give_up()
+
+    def give_up(self, owner: int | None = None) -> None:
+        """Mark what ended workers left running as interrupted; what did so too often has failed.
+
+        Args:
+            owner: The worker's process; None stands for all.
+        """
+        with self._connect() as database:
             database.execute(
-                "UPDATE jobs SET state = 'interrupted', crashes = crashes + 1 WHERE state = 'running'"
+                "UPDATE jobs SET state = 'interrupted', crashes = crashes + 1 "
+                "WHERE state = 'running' AND (? IS NULL OR owner = ?)",
+                (owner, owner),
             )
             text = json.dumps(
                 {"status": 500, "detail": f"The server ended {_MOST_CRASHES} times while this job ran."}
@@ -116,21 +137,34 @@ class JobStore:
     def close(self) -> None:
         """Mark what still runs as interrupted, which is no crash, and release the folder."""
         with self._connect() as database:
-            database.execute("UPDATE jobs SET state = 'interrupted' WHERE state = 'running'")
+            database.execute(
+                "UPDATE jobs SET state = 'interrupted' WHERE state = 'running' AND owner = ?", (os.getpid(),)
+            )
         self._lock.release()
 
     def submit(self, served: ServedModel, table: pa.Table) -> Job:
-        """Store a job.
+        """Store a job that the model does not refuse at a glance.
+
+        Args:
+            served: The model.
+            table: Rows that keep its schema.
 
         Raises:
             Refused: 429, too many jobs wait.
+            DataError: A group cannot be predicted, as far as a short look tells.
         """
         counts = self.counts()
         if counts["queued"] + counts["running"] + counts["interrupted"] >= self._most:
             raise refuse(429, "jobs", "Too many jobs wait.", "Try again later.", Retry_After="30")
         key = secrets.token_hex(16)
         home = self.home(key)
-        _write(table, home / "input.arrow")
+        try:
+            with for_a_client():
+                review(served.model, table, source="request", files=home / "files")
+            _write(table, home / "input.arrow")
+        except BaseException:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
         with self._connect() as database:
             database.execute(
                 "INSERT INTO jobs (id, model, version, state, rows, created) "
@@ -167,7 +201,7 @@ class JobStore:
     def claim(self, served: ServedModel) -> str | None:
         """Take the oldest job that waits for this version of the model."""
         with self._connect() as database:
-            row = database.execute(_CLAIM, (time.time(), served.name, served.version)).fetchone()
+            row = database.execute(_CLAIM, (time.time(), os.getpid(), served.name, served.version)).fetchone()
         return None if row is None else str(row["id"])
 
     def finish(self, key: str, problem: Mapping[str, Any] | None = None) -> None:
@@ -235,6 +269,7 @@ class JobRunner:
         self._metrics = metrics
         self._wake = threading.Event()
         self._ended = False
+        self._retired = False
 
     def start(self) -> None:
         """Start; jobs that were interrupted are resumed."""
@@ -242,6 +277,11 @@ class JobRunner:
 
     def wake(self) -> None:
         """Say that a job was submitted."""
+        self._wake.set()
+
+    def retire(self) -> None:
+        """End when no job of this version is left."""
+        self._retired = True
         self._wake.set()
 
     def stop(self) -> None:
@@ -254,7 +294,10 @@ class JobRunner:
             self._wake.clear()
             key = self._store.claim(self._served)
             if key is None:
-                self._wake.wait()
+                if self._retired:
+                    return
+                # another worker may have been given it
+                self._wake.wait(_LOOK_S)
                 continue
             self._run(key)
 
@@ -263,7 +306,8 @@ class JobRunner:
         files.mkdir(parents=True, exist_ok=True)
         try:
             table = self._store.input(key)
-            output = predict_all(self._served.model, table, source="request", files=files)
+            with for_a_client():
+                output = predict_all(self._served.model, table, source="request", files=files)
             if self._ended:
                 return
             self._store.write_output(key, output)

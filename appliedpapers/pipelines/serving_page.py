@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import secrets
 from functools import lru_cache
@@ -14,6 +12,8 @@ from starlette.responses import Response
 
 from appliedpapers.core.schema import Column, TableSchema
 from appliedpapers.pipelines.serving_about import example_records
+from appliedpapers.pipelines.serving_arrow import ARROW, PARQUET
+from appliedpapers.pipelines.serving_openapi import csv_text, describe
 from appliedpapers.pipelines.serving_problems import MEDIA_TYPE, shorten
 from appliedpapers.pipelines.serving_routes import Serving
 from appliedpapers.pipelines.serving_settings import ServedModel
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _POLICY = (
-    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src data:; "
+    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src blob:; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 _WIDE_ARRAY = 12
@@ -33,7 +33,8 @@ _TAGS = ("predict", "jobs", "models", "operation")
 
 
 def add_pages(app: FastAPI, serving: Serving) -> None:
-    """Add ``/``, ``/models/{name}`` and ``/docs``."""
+    """Add ``/``, ``/models/{name}`` and ``/docs``, and complete the OpenAPI document."""
+    describe(app, serving)
 
     @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
@@ -56,7 +57,10 @@ def page_context(serving: Serving, served: ServedModel) -> dict[str, Any]:
     first = served is serving.first
     data = {
         "url": "/invocations" if first else f"/v2/models/{served.name}/invocations",
+        "name": served.name,
         "tabular": tabular,
+        "groupBy": list(schema.group_by),
+        "types": {"csv": "text/csv", "json": "application/json", "parquet": PARQUET, "arrow": ARROW},
         "instant": served.model.cost == "instant" and served.example is not None,
         "columns": schema.to_json()["columns"],
         "output": output.to_json()["columns"],
@@ -70,6 +74,8 @@ def page_context(serving: Serving, served: ServedModel) -> dict[str, Any]:
         "dataset": served.info.dataset,
         "secured": serving.settings.token is not None,
         "tabular": tabular,
+        "streams": served.model.streams and tabular,
+        "many_files": sum(column.file is not None for column in schema.columns) == 1,
         "fields": [
             _form_field(column, (rows[0] if rows else {}).get(column.name)) for column in schema.columns
         ],
@@ -111,17 +117,6 @@ def docs_context(app: FastAPI, serving: Serving) -> dict[str, Any]:
         "problem_type": MEDIA_TYPE,
         "streams": any(served.model.streams for served in serving.models.values()),
     }
-
-
-def csv_text(schema: TableSchema, rows: list[dict[str, Any]]) -> str:
-    """Return records as the CSV that ``/invocations`` reads; arrays stand as JSON in their cell."""
-    names = list(rows[0]) if rows else list(schema.names)
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([_csv_cell(row.get(name)) for name in names])
-    return sink.getvalue()
 
 
 def script_json(document: Any) -> str:
@@ -220,7 +215,3 @@ def _example_text(operation: dict[str, Any]) -> str:
     )
     more = len(rows) - _SHOWN_ROWS
     return text if more <= 0 else f"{text}\n({more} more rows)"
-
-
-def _csv_cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict | bool) else value

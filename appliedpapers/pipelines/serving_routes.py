@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,6 @@ from starlette.responses import FileResponse, Response
 from starlette.websockets import WebSocket
 
 import appliedpapers
-from appliedpapers.core.inference import predict_all
 from appliedpapers.core.json_rows import records, to_json
 from appliedpapers.core.validation import check
 from appliedpapers.pipelines.serving_about import documented, metadata
@@ -21,6 +21,7 @@ from appliedpapers.pipelines.serving_batcher import Batcher
 from appliedpapers.pipelines.serving_codec import Decoder, media_type
 from appliedpapers.pipelines.serving_guard import Door
 from appliedpapers.pipelines.serving_jobs import Job, JobRunner, JobStore
+from appliedpapers.pipelines.serving_log import AccessLog
 from appliedpapers.pipelines.serving_metrics import Metrics
 from appliedpapers.pipelines.serving_problems import Refused, problem_of, refuse, shorten
 from appliedpapers.pipelines.serving_settings import ServedModel, ServeSettings
@@ -28,6 +29,7 @@ from appliedpapers.pipelines.serving_streams import run_stream
 
 _log = logging.getLogger("appliedpapers.serve")
 _POLL_S = 0.05
+_BOOKS_S = 0.5
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Serving:
         batchers: One for each model.
         decoders: One for each model.
         runners: One for each model whose cost is ``job``.
+        log: Where answers are written to, if anywhere.
         unready: Why the server is not ready; empty when it is.
     """
 
@@ -54,6 +57,7 @@ class Serving:
     decoders: dict[str, Decoder]
     batchers: dict[str, Batcher]
     runners: dict[str, JobRunner]
+    log: AccessLog | None = None
     unready: str = "warming up"
 
     @property
@@ -61,11 +65,11 @@ class Serving:
         """The model that ``/invocations`` asks."""
         return next(iter(self.models.values()))
 
-    def model(self, name: str) -> ServedModel:
+    def model(self, name: str, version: str | None = None) -> ServedModel:
         """Return a model.
 
         Raises:
-            Refused: 404, it is not served here.
+            Refused: 404, it is not served here, or not in this version.
         """
         if name not in self.models:
             raise refuse(
@@ -74,10 +78,23 @@ class Serving:
                 f"No model is called '{shorten(name)}'.",
                 f"Served: {', '.join(self.models)}.",
             )
-        return self.models[name]
+        served = self.models[name]
+        if version not in (None, served.version):
+            raise refuse(
+                404, "no-model", f"{name} is not served in that version.", f"Served: {served.version}."
+            )
+        return served
+
+    @property
+    def lanes(self) -> dict[str, Batcher]:
+        """Who answers, by the path of the predicting routes of models that answer at once."""
+        paths = {"/invocations": self.first, **{_named(name): item for name, item in self.models.items()}}
+        return {
+            path: self.batchers[served.name] for path, served in paths.items() if served.model.cost != "job"
+        }
 
     def warm_up(self) -> None:
-        """Predict each example once, so that no client pays for imports, allocations and kernels."""
+        """Predict each example, so that no client pays for imports, allocations and kernels."""
         for served in self.models.values():
             # Arrow imports pandas at the first conversion when it is installed
             pa.array([1.0, None])
@@ -86,7 +103,7 @@ class Serving:
             if served.model.cost == "job":
                 check(served.example, served.model.input_schema).require_clean()
             else:
-                to_json(records(predict_all(served.model, served.example, source="example")))
+                self.batchers[served.name].rehearse(served.example)
 
     async def become_ready(self) -> None:
         """Warm up without keeping the loop from answering health questions."""
@@ -96,8 +113,28 @@ class Serving:
             _log.exception("the example could not be predicted")
             self.unready = f"the example could not be predicted: {problem_of(error).detail}"
             return
+        # what lives as long as the server is not looked through again by the garbage collector
+        gc.collect()
+        gc.freeze()
         self.unready = ""
-        self.metrics.ready.set(1)
+        self.metrics.ready = 1
+
+    async def keep_books(self) -> None:
+        """Write the access log and tell the other workers what was counted, as long as the server runs."""
+        while True:
+            await asyncio.sleep(_BOOKS_S)
+            if self.log is not None:
+                self.log.flush()
+            self.metrics.publish()
+
+    def retire(self, successor: Serving) -> None:
+        """Let models end that are no longer served: batches when they are done, jobs when none is left."""
+        for name, batcher in self.batchers.items():
+            if successor.batchers.get(name) is not batcher:
+                batcher.stop()
+        for name, runner in self.runners.items():
+            if successor.runners.get(name) is not runner:
+                runner.retire()
 
 
 def make_routes(serving: Serving) -> APIRouter:
@@ -112,15 +149,13 @@ def make_routes(serving: Serving) -> APIRouter:
 
         @router.websocket("/v2/streams")
         async def streams(socket: WebSocket) -> None:
-            with serving.metrics.streams.track_inprogress():
+            with serving.metrics.stream():
                 await run_stream(socket, serving.models, serving.decoders, serving.settings.max_body)
 
     @router.get("/metrics", tags=["operation"], summary="Prometheus metrics")
     async def metrics() -> Response:
         if serving.jobs is not None:
-            counts = await asyncio.to_thread(serving.jobs.counts)
-            for state, count in counts.items():
-                serving.metrics.jobs.labels(state).set(count)
+            serving.metrics.jobs = await asyncio.to_thread(serving.jobs.counts)
         text = await asyncio.to_thread(serving.metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -171,7 +206,7 @@ def _add_health(router: APIRouter, serving: Serving) -> None:
 
     @router.get("/v2/health/ready", tags=["operation"], summary="Whether requests are taken")
     async def ready() -> Response:
-        reason = "shutting down" if serving.door.draining else serving.unready
+        reason = "shutting down" if serving.door.leaving or serving.door.draining else serving.unready
         if reason:
             raise refuse(503, "not-ready", f"Not ready: {reason}.", Retry_After="1")
         return _json({"ready": True})
@@ -197,23 +232,22 @@ def _add_models(router: APIRouter, serving: Serving) -> None:
         return _json({"models": listed})
 
     @router.get("/v2/models/{name}", tags=["models"], summary="Schemas and facts of a model")
-    @router.get("/v2/models/{name}/versions/{version}", include_in_schema=False)
+    @router.get("/v2/models/{name}/versions/{version}", tags=["models"], summary="The same of a version")
     async def model(name: str, version: str | None = None) -> Response:
-        served = serving.model(name)
-        if version not in (None, served.version):
-            raise refuse(
-                404, "no-model", f"{name} is not served in that version.", f"Served: {served.version}."
-            )
+        serving.model(name, version)
         return Response(documents[name], media_type="application/json")
 
     @router.get("/v2/models/{name}/ready", tags=["models"], summary="Whether a model takes requests")
-    async def model_ready(name: str) -> Response:
-        serving.model(name)
-        if serving.unready or serving.door.draining:
+    @router.get(
+        "/v2/models/{name}/versions/{version}/ready", tags=["models"], summary="The same of a version"
+    )
+    async def model_ready(name: str, version: str | None = None) -> Response:
+        serving.model(name, version)
+        if serving.unready or serving.door.leaving or serving.door.draining:
             raise refuse(503, "not-ready", "Not ready.", Retry_After="1")
         return _json({"name": name, "ready": True})
 
-    @router.post("/invocations", **documented(serving.first, "Predict, in the request shapes of MLflow"))
+    @router.post("/invocations", **documented("Predict, in the request shapes of MLflow"))
     async def invocations(request: Request) -> Response:
         return await _invoke(serving, serving.first, request)
 
@@ -222,9 +256,13 @@ def _add_models(router: APIRouter, serving: Serving) -> None:
 
 
 def _add_named(router: APIRouter, serving: Serving, served: ServedModel) -> None:
-    @router.post(f"/v2/models/{served.name}/invocations", **documented(served, f"Predict with {served.name}"))
+    @router.post(_named(served.name), **documented(f"Predict with {served.name}"))
     async def named(request: Request) -> Response:
         return await _invoke(serving, served, request)
+
+
+def _named(name: str) -> str:
+    return f"/v2/models/{name}/invocations"
 
 
 async def _invoke(serving: Serving, served: ServedModel, request: Request) -> Response:
@@ -232,11 +270,7 @@ async def _invoke(serving: Serving, served: ServedModel, request: Request) -> Re
     content_type = request.headers.get("content-type")
     if served.model.cost == "job":
         return await _invoke_job(serving, served, body, content_type)
-    try:
-        async with asyncio.timeout(serving.settings.request_timeout_s):
-            answer = await serving.batchers[served.name].answer(body, content_type)
-    except TimeoutError:
-        raise refuse(504, "timeout", "The answer took too long.", "Send fewer rows.") from None
+    answer = await serving.batchers[served.name].answer(body, content_type)
     return Response(answer, media_type="application/json")
 
 
@@ -265,9 +299,12 @@ async def _submit(
 
     try:
         table = await asyncio.to_thread(checked)
+        job = await asyncio.to_thread(store.submit, served, table)
     except Exception as error:
-        raise Refused(problem_of(error)) from error
-    job = await asyncio.to_thread(store.submit, served, table)
+        problem = problem_of(error)
+        if problem.status >= 500:
+            _log.exception("a job could not be taken")
+        raise Refused(problem) from error
     serving.runners[served.name].wake()
     return job
 
@@ -275,7 +312,7 @@ async def _submit(
 def _add_jobs(router: APIRouter, serving: Serving, store: JobStore) -> None:
     first = next(served for served in serving.models.values() if served.model.cost == "job")
 
-    @router.post("/v2/jobs", **documented(first, "Submit a prediction that takes long", job=True))
+    @router.post("/v2/jobs", **documented("Submit a prediction that takes long", job=True))
     async def submit(request: Request, model: str | None = None) -> Response:
         served = first if model is None else serving.model(model)
         if served.name not in serving.runners:

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from appliedpapers.core.schema import OutputSchema, TableSchema
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_POSITIVE = (
+    "max_body_mb",
+    "max_rows",
+    "max_concurrency",
+    "max_jobs",
+    "request_timeout_s",
+    "workers",
+    "threads",
+    "watch_s",
+)
 _WILDCARDS = ("0.0.0.0", "::")
 
 
@@ -72,6 +82,12 @@ class ServeSettings:
         request_timeout_s: Longest wait for a body, and for an answer, in seconds.
         shutdown_grace_s: How long requests in flight may still run after SIGTERM, in seconds.
         device: Where the model computes.
+        workers: Processes that share the socket, each with models of its own.
+        threads: Threads of the numerical libraries in each worker; None leaves their choice.
+        watch_s: Seconds between two looks at the aliases, to serve another version when one moves; None
+            serves what it started with.
+        access_log: File for one JSON line an answer; ``-`` is stderr.
+        metrics_folder: Where workers tell each other what they counted.
 
     Raises:
         ConfigError: A value is out of range.
@@ -90,15 +106,19 @@ class ServeSettings:
     request_timeout_s: float = 60.0
     shutdown_grace_s: float = 30.0
     device: str = "cpu"
+    workers: int = 1
+    threads: int | None = None
+    watch_s: float | None = None
+    access_log: Path | None = None
+    metrics_folder: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port {self.port} does not exist.", hint="Expected 0 to 65535.")
-        for name in ("max_body_mb", "max_rows", "max_concurrency", "max_jobs", "request_timeout_s"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)}.", hint="Expected a number greater than 0."
-                )
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} is {value}.", hint="Expected a number greater than 0.")
         if self.token is not None and not self.token.strip():
             raise ConfigError("the token is empty.", hint="Give a token, or leave the option out.")
         for folder in self.file_folders:

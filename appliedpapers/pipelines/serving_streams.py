@@ -21,6 +21,7 @@ from appliedpapers.core.errors import AppsError
 from appliedpapers.core.json_rows import records as to_records
 from appliedpapers.core.json_rows import to_json
 from appliedpapers.core.model import Stream
+from appliedpapers.core.record_check import RecordCheck
 from appliedpapers.core.validation import check
 from appliedpapers.pipelines.serving_codec import Decoder, parse_json
 from appliedpapers.pipelines.serving_problems import Refused, problem_of, refuse
@@ -46,6 +47,7 @@ class StreamSession:
         self._model = served.model
         self._schema = served.model.input_schema
         self._decoder = decoder
+        self._check = RecordCheck(self._schema)
         self._stream: Stream = served.model.stream(state)
         self._every = state_every
         self._messages = 0
@@ -76,10 +78,17 @@ class StreamSession:
                 "Open a stream for each.",
             )
 
-    def _answer(self, records: list[dict[str, Any]]) -> bytes:
+    def _rows(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        rows = [self._check.row(record) for record in records]
+        kept = [row for row in rows if row is not None]
+        if len(kept) == len(rows):
+            return kept
         names = dict.fromkeys(name for record in records for name in record)
         table = self._decoder.from_columns({name: [record.get(name) for record in records] for name in names})
-        rows = to_records(check(table, self._schema, source="message").require_clean())
+        return to_records(check(table, self._schema, source="message").require_clean())
+
+    def _answer(self, records: list[dict[str, Any]]) -> bytes:
+        rows = self._rows(records)
         self._keep_to_one_group(rows)
         before = self._stream.state() if len(rows) > 1 else b""
         try:

@@ -49,21 +49,17 @@ def stream_lines(
         ConfigError: The model does not stream.
         DataError: A line is neither, or breaks the contract; its number is named.
     """
-    from appliedpapers.core.validation import check, from_records
+    from appliedpapers.core.record_check import RecordCheck
 
     model, _ = load_model(reference, device=device, store_folder=store_folder)
     read_as(model, assignments)
     schema, names = model.input_schema, model.output_schema.names
+    quick = RecordCheck(schema)
     unused = model.stream()
     streams: dict[tuple[Any, ...], Stream] = {}
     header_due = True
     for source, given, is_csv in _records(lines, schema):
-        table = from_records([given], schema, source=source)
-        checked = check(table, schema, source=source)
-        if checked.violations:
-            # the line says where; a record has no other rows
-            raise violations_error([replace(found, row=None) for found in checked.violations])
-        (record,) = records(checked.table)
+        record = quick.row(given) or _by_table(given, schema, source)
         group = tuple(record[name] for name in schema.group_by)
         if group not in streams:
             streams[group] = model.stream() if streams else unused
@@ -79,6 +75,22 @@ def stream_lines(
                 header_due = False
                 yield _csv_line(names)
             yield _csv_line([_cell(answer[name]) for name in names])
+
+
+def _by_table(given: Mapping[str, Any], schema: TableSchema, source: str) -> dict[str, Any]:
+    """Return a record as a table of one row is judged.
+
+    Raises:
+        DataError: It breaks the contract.
+    """
+    from appliedpapers.core.validation import check, from_records
+
+    checked = check(from_records([given], schema, source=source), schema, source=source)
+    if checked.violations:
+        # the line says where; a record has no other rows
+        raise violations_error([replace(found, row=None) for found in checked.violations])
+    (record,) = records(checked.table)
+    return record
 
 
 def _records(lines: Iterable[str], schema: TableSchema) -> Iterator[tuple[str, Mapping[str, Any], bool]]:

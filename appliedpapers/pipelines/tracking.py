@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from appliedpapers.core.plugin import NAME_PREFIX
 from appliedpapers.core.verdict import selected_rows
@@ -101,13 +102,21 @@ class RunLog:
                 else:
                     self.store.client.log_artifact(self.run_id, str(entry))
 
-    def log_model(self, bundle_folder: Path, name: str = "model", example: pa.Table | None = None) -> str:
+    def log_model(
+        self,
+        bundle_folder: Path,
+        name: str = "model",
+        example: pa.Table | None = None,
+        *,
+        cards: Sequence[Path] = (),
+    ) -> str:
         """Log a bundle as an MLflow model made from code; nothing is pickled and nothing is inferred.
 
         Args:
             bundle_folder: A bundle.
             name: Name of the logged model.
             example: Rows as a user would send them; kept beside the model as JSON.
+            cards: Files that travel with the model: what it is, and what it was made from.
 
         Returns:
             The model's address, ``models:/m-…``.
@@ -136,6 +145,8 @@ class RunLog:
                     artifact_location=model.artifact_location,
                     example=example,
                 )
+                for card in cards:
+                    shutil.copyfile(card, aside / "model" / card.name)
                 client.log_model_artifacts(model.model_id, str(aside / "model"))
             except BaseException:
                 client.finalize_logged_model(model.model_id, "FAILED")
@@ -158,6 +169,7 @@ def start_run(
     dataset: Dataset,
     tags: Mapping[str, Any] | None = None,
     fingerprint: str | None = None,
+    resumed: str | None = None,
 ) -> Iterator[RunLog]:
     """Record one run in the experiment ``apps.<plugin>``.
 
@@ -173,6 +185,7 @@ def start_run(
         dataset: What the run is about; only facts about it are logged, no row.
         tags: Further tags.
         fingerprint: ``dataset.fingerprint()`` where it is known already.
+        resumed: Id of the record that an earlier try of this run began; it is gone on with.
 
     Raises:
         RunError: The store refused.
@@ -182,7 +195,9 @@ def start_run(
     title = "-".join((task, dataset.name, preset))
     with store_errors(store.tracking_uri):
         experiment = store.experiment(f"{NAME_PREFIX}{plugin}")
-        run_id = store.client.create_run(experiment, run_name=title, tags=names).info.run_id
+        run_id = _reopened(store, resumed) if resumed else None
+        if run_id is None:
+            run_id = store.client.create_run(experiment, run_name=title, tags=names).info.run_id
     run = RunLog(store, run_id, experiment)
     status = "FAILED"
     try:
@@ -199,6 +214,17 @@ def start_run(
         raise
     finally:
         _end(run, status)
+
+
+def _reopened(store: Store, run_id: str) -> str | None:
+    """Return the id of a record that goes on; None where it is gone from the store."""
+    try:
+        store.client.update_run(run_id, status="RUNNING")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return run_id
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from appliedpapers.core.errors import ConfigError, LockedError, RunError
 from appliedpapers.core.files import write_error
-from appliedpapers.pipelines import DEFAULT_STORE
+from appliedpapers.pipelines import DEFAULT_STORE, empty_store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 DATABASE = "mlflow.db"
@@ -189,8 +189,11 @@ def _create(database: Path, artifact_root: str) -> None:
         aside = database.with_name(f".{database.name}.part")
         for leftover in database.parent.glob(f"{aside.name}*"):
             leftover.unlink()
+        copied = empty_store.begin(aside)
         fresh = SqlAlchemyStore(f"sqlite:///{aside}", artifact_root)
         fresh.engine.dispose()
+        if not copied:
+            empty_store.keep(aside)
         # readers beside a writer; the mode is kept in the file. MLflow itself waits 20 s for a busy one
         connection = sqlite3.connect(aside)
         connection.execute("PRAGMA journal_mode=WAL")

@@ -102,6 +102,20 @@ def test_a_version_travels_in_one_file(apps, after_a_run):
     assert "@champion" in apps("registry", "import", "model.zip", "--store", "elsewhere").out
 
 
+def test_cards_of_a_version_are_files_and_what_old_runs_left_is_pruned(apps, after_a_run):
+    (version,) = json.loads(apps("registry", "show", "tiny-rows", "--json").out)["versions"]
+    card = Path(version["cards"]["data"]).read_text()
+    assert "synthetic: true" in card
+    assert "leakage audit: nothing crosses splits" in card
+    assert version["cards"]["model"] in apps("registry", "show", "tiny-rows").out
+    (run,) = Path("runs").iterdir()
+    (run / "results.json").unlink()
+    words = ("runs", "prune", "--older-than", 0)
+    assert "would make" in apps(*words, "--dry-run").out
+    assert [item["what"] for item in json.loads(apps(*words, "--json").out)] == ["run"]
+    assert list(Path("runs").iterdir()) == []
+
+
 def test_predict_gives_the_same_rows_as_csv_json_and_parquet(apps, bundle):
     csv = apps("predict", bundle, "--input", "plots.csv")
     rows = json.loads(apps("predict", "tiny-rows", "--input", "plots.csv", "--json").out)

@@ -12,6 +12,7 @@ from appliedpapers.core.bootstrap import interval, intervals, paired_difference
 from appliedpapers.core.calibration import calibration_line
 from appliedpapers.core.counted import auc_scores, ece_scores, gauc_scores, line_scores
 from appliedpapers.core.evaluation import MetricScores
+from appliedpapers.core.scores import Counted
 
 
 @st.composite
@@ -35,6 +36,27 @@ def forms(labels, scores, groups):
         (auc_scores(labels, scores), lambda i: m.auc(labels[i], scores[i])),
         (gauc_scores(labels, scores, groups), lambda i: m.gauc(labels[i], scores[i], groups[i])),
     ]
+
+
+@settings(deadline=None)
+@given(ranked(), st.integers(0, 2**32 - 1))
+def test_many_draws_at_once_are_each_alone_to_the_last_bit(found, seed):
+    labels, scores, groups, _, chosen = found
+    random = np.random.default_rng(seed)
+    counts = random.poisson(0.7, size=(7, labels.size))
+    weights = random.random(labels.size)
+    made = [
+        auc_scores(labels, scores),
+        auc_scores(labels, scores, weights),
+        gauc_scores(labels, scores, groups),
+        gauc_scores(labels, scores, groups, weights),
+        ece_scores(labels, scores, bins=3),
+        *line_scores(labels, scores),
+    ]
+    for one in [*made, *(one.restrict(chosen) for one in made if chosen.any())]:
+        together = one.by_counts.of_draws(counts)
+        alone = [one.by_counts(row) for row in counts]
+        np.testing.assert_array_equal(together, alone)
 
 
 @settings(deadline=None)
@@ -127,9 +149,16 @@ def test_a_million_units_get_their_interval_from_a_hundred_draws():
     labels = random.random(1_000_000) < 0.01
     found = auc_scores(labels, labels + random.normal(size=labels.size))
     calls = []
-    watched = MetricScores(
-        None, found.aggregate, found.units, by_counts=lambda c: calls.append(c.sum()) or found.by_counts(c)
-    )
+
+    class Watched(Counted):
+        def of_draws(self, counts):
+            calls.extend(counts.sum(axis=1))
+            return found.by_counts.of_draws(counts)
+
+        def restrict(self, chosen):
+            return self
+
+    watched = MetricScores(None, found.aggregate, found.units, by_counts=Watched())
     low, high = interval(watched)
     assert calls == [1_000_000] * 100
     area = found.value

@@ -50,7 +50,7 @@ def whole_commands(text: str) -> list[str]:
     lines = [
         line for block in BLOCK.findall(written(text)) for line in block.replace("\\\n", " ").splitlines()
     ]
-    lines = [line.removeprefix("$ ") for line in lines]
+    lines = [re.sub(r" 2>>? \S+", "", line.removeprefix("$ ")) for line in lines]
     return [line.split(" # ")[0].split("   ")[0].rstrip(" &") for line in lines if line.startswith("apps ")]
 
 

@@ -135,14 +135,14 @@ def test_scoring_twice_does_nothing_the_second_time(folder):
 def test_a_manifest_may_name_the_product(folder):
     assert "`north/orchard-10m.tif`" in PAGE
     table = manifest(folder, "output_path", "orchard,orchard_hs.tif,orchard_pan.tif,north/orchard-10m.tif")
-    assert not review_rows(table, PansharpeningConfig())
+    assert not review_rows(table, PansharpeningConfig(), folder / "unused")
     assert [order.file_name for order in orders_of(table)] == ["north/orchard-10m.tif"]
 
 
 @pytest.mark.slow
 def test_swapped_rasters_are_refused_with_the_message_of_the_page(folder):
     table = manifest(folder, "split", "swapped,harbour_pan.tif,harbour_hs.tif,test")
-    (problem,) = review_rows(table, PansharpeningConfig())
+    (problem,) = review_rows(table, PansharpeningConfig(), folder / "unused")
     message = re.search(r"^\| `has 1 band and … has \d+: ([^`]*)` \|", PAGE, re.MULTILINE)
     assert message is not None
     assert message[1] in problem.rule

@@ -75,3 +75,12 @@ class TinyRun:
 def tiny(tmp_path_factory) -> TinyRun:
     """The fitted tiny-rows model."""
     return TinyRun(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A ledger, a clock that the test moves, and commands that take no time."""
+    from scheduled_jobs import FakeApps, FakeClock, Place
+
+    clock = FakeClock()
+    return Place(tmp_path, clock, FakeApps(clock))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 from tinyplugins.bundles import make_bundle
@@ -273,6 +274,52 @@ def test_an_export_carries_the_model_card_of_the_run(store, add, tmp_path):
     store.client.log_text(run_id, "# what it is", "model-card.md")
     file = registry.export_version(store, "tiny-rows", tmp_path / "model.zip")
     assert zipfile.ZipFile(file).read("model-card.md") == b"# what it is"
+
+
+@pytest.fixture
+def cards(tmp_path):
+    """A model card and a data card as a run writes them."""
+    made = [tmp_path / name for name in ("model-card.md", "data-card.md")]
+    for card in made:
+        card.write_text(f"# {card.stem}")
+    return made
+
+
+def test_cards_travel_with_the_version_and_with_its_archive(store, tiny, cards, tmp_path):
+    with tiny.start(store) as run:
+        uri = run.log_model(tiny.bundle, NAME, cards=cards)
+    tags = registry.results_tags(results(0.3), "mse")
+    registry.register(store, name=NAME, model_uri=uri, run_id=run.run_id, tags=tags)
+    (version,) = registry.show(store, NAME).versions
+    assert {kind: Path(path).read_text() for kind, path in version.cards.items()} == {
+        "model": "# model-card",
+        "data": "# data-card",
+    }
+    file = registry.export_version(store, NAME, tmp_path / "model.zip")
+    other = open_store(tmp_path / "other")
+    registry.import_version(other, file)
+    (imported,) = registry.show(other, NAME).versions
+    assert {kind: Path(path).read_text() for kind, path in imported.cards.items()} == {
+        "model": "# model-card",
+        "data": "# data-card",
+    }
+    assert str(tmp_path / "other") in imported.cards["data"]
+
+
+def test_a_version_without_cards_shows_none_and_exports_a_plain_one(store, add, tmp_path):
+    add(0.3)
+    (version,) = registry.show(store, NAME).versions
+    assert version.cards == {}
+    archive = zipfile.ZipFile(registry.export_version(store, NAME, tmp_path / "model.zip"))
+    assert archive.read("model-card.md").startswith(b"# apps.tiny-rows version 1")
+    assert "data-card.md" not in archive.namelist()
+
+
+def test_an_archive_of_the_first_format_is_still_read(store, exported, tmp_path):
+    def older(members, manifest):
+        manifest["format_version"] = 1
+
+    assert registry.import_version(store, rewritten(exported, tmp_path / "old.zip", older)) == (1, "champion")
 
 
 def rewritten(source, target, change):

@@ -42,7 +42,8 @@ def live(tmp_path, store_folder):
 def test_a_run_leaves_report_results_card_and_a_bundle_that_loads(live):
     result = live()
     left = {path.name for path in result.folder.iterdir()}
-    assert {"report.html", "results.json", "model-card.md", "config.yaml", "model", "request.json"} <= left
+    cards = {"model-card.md", "data-card.md"}
+    assert {"report.html", "results.json", "config.yaml", "model", "request.json"} | cards <= left
     document = read_results(result.folder / "results.json")
     validate_results(document)
     assert document["model_version"] == 1

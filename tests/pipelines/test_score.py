@@ -93,6 +93,19 @@ def test_cells_may_be_separated_otherwise(name, separator, rows_bundle, tmp_path
     assert scores(tmp_path / "out", "plot") == expected(rows_bundle, table, "plot")
 
 
+def test_parquet_without_a_column_of_categories_or_with_codes_in_it_is_judged_by_the_schema(
+    rows_bundle, tmp_path
+):
+    table = plots(20)
+    write_table(table.drop_columns("soil"), tmp_path / "absent.parquet")
+    with pytest.raises(DataError, match="soil"):
+        run(rows_bundle, [tmp_path / "absent.parquet"], tmp_path / "out")
+    place = table.schema.get_field_index("soil")
+    write_table(table.set_column(place, "soil", pa.array(range(20))), tmp_path / "codes.parquet")
+    summary = run(rows_bundle, [tmp_path / "codes.parquet"], tmp_path / "out")
+    assert (summary.rejected, {row["column"] for row in quarantine(tmp_path / "out")}) == (20, {"soil"})
+
+
 def test_a_second_run_touches_nothing_and_says_so(rows_bundle, tmp_path):
     for number in range(3):
         write_table(plots(40, first=number * 40), tmp_path / f"{number}.parquet")
@@ -482,6 +495,17 @@ def test_a_refused_run_leaves_no_output_folder_and_a_later_refusal_no_scores_les
     with pytest.raises(DataError):
         run(rows_bundle, [bad], tmp_path / "out")
     assert len(scores(tmp_path / "out", "plot")) == 4
+
+
+def test_a_refused_run_leaves_the_users_own_empty_folder(rows_bundle, tmp_path):
+    own, made = tmp_path / "own", tmp_path / "made"
+    own.mkdir()
+    (tmp_path / "rows.csv").write_text("plot\n1\n")
+    for output in (own, made):
+        with pytest.raises(DataError):
+            score_run(rows_bundle, [str(tmp_path / "rows.csv")], output)
+    assert not list(own.iterdir())
+    assert not made.exists()
 
 
 def test_an_option_that_was_settled_by_training_is_refused(rows_bundle, tmp_path):

@@ -256,3 +256,57 @@ def test_a_page_from_elsewhere_or_a_client_without_the_token_gets_no_stream(stre
                 pass
         with made.websocket_connect(STREAMS, headers={**ours, "Origin": "http://localhost"}) as socket:
             assert talk(socket, samples(1)[0])["records"]
+
+
+# a job that takes rasters, as they are sent
+
+
+@pytest.fixture(scope="module")
+def sharpener():
+    from test_serve_malformed import served
+    from tiny_pairs import configured
+
+    from appliedpapers.plugins.pansharpening.model import Pansharpener
+
+    return served("pansharpening", Pansharpener(configured("gsa")))
+
+
+def rasters(folder, *, pan_bands: int = 1, **options) -> dict:
+    from raster_files import ramp, write_tif
+
+    hs = write_tif(folder / "hs.tif", ramp(4, 12, 12), wavelengths=[450, 550, 650, 750])
+    pan = write_tif(folder / "pan.tif", ramp(pan_bands, 24, 24), pixel=15.0, **options)
+    cells = (base64.b64encode(path.read_bytes()).decode() for path in (hs, pan))
+    row = dict(zip(("hs_path", "pan_path"), ({"b64": cell} for cell in cells), strict=True))
+    return {"dataframe_records": [{"scene_id": "s"} | row]}
+
+
+def test_rasters_that_are_sent_are_sharpened_as_those_of_a_folder(sharpener, tmp_path):
+    with client(sharpener, tmp_path / "jobs") as made:
+        key = made.post("/v2/jobs", json=rasters(tmp_path)).json()["id"]
+        job = finished(made, key)
+        assert job["status"] == "done", job
+        result = made.get(f"/v2/jobs/{key}/result").json()
+        product = made.get(result["files"][0]["url"]).content
+    table = pa.table({"scene_id": ["s"], "hs_path": [str(tmp_path / "hs.tif")]})
+    table = table.append_column("pan_path", pa.array([str(tmp_path / "pan.tif")]))
+    predict_all(sharpener.model, table, files=tmp_path / "mine")
+    assert product == (tmp_path / "mine" / result["files"][0]["path"]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"pan_bands": 3}, "pan_path"),
+        ({"crs": "EPSG:32634"}, "hs_path"),
+        ({"origin": (900_000.0, 100_000.0)}, "hs_path"),
+    ],
+    ids=str,
+)
+def test_a_pair_that_does_not_fit_is_refused_when_it_is_sent(sharpener, tmp_path, options, said):
+    with client(sharpener, tmp_path / "jobs") as made:
+        answer = made.post("/v2/jobs", json=rasters(tmp_path, **options))
+        assert answer.status_code == 422, answer.text
+        assert said in answer.json()["violations"][0]["rule"]
+        assert str(tmp_path) not in answer.text, "where the server keeps its jobs is nobody's business"
+        assert not list((tmp_path / "jobs").glob("jobs/*"))

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.client_files import serves_a_client
 from appliedpapers.core.errors import DataError, PluginError
 from appliedpapers.core.rasters.encoding import BandEncoding
 from appliedpapers.core.rasters.tiles import Window
@@ -22,6 +23,9 @@ from appliedpapers.core.rasters.wavelengths import BandMetadata, Spectrum, spect
 
 _OPENING = threading.Lock()
 _CACHE_BYTES = 256 * 2**20
+_PLAIN = {b"II": "GTiff", b"MM": "GTiff", b"\x89P": "PNG", b"\xff\xd8": "JPEG", b"BM": "BMP"}
+"""Drivers whose files name no others, by their first bytes: a stranger's file is opened with no other."""
+_LOOK = "Expected a raster that GDAL reads, such as GeoTIFF; check it with 'gdalinfo -checksum'."
 
 
 class Source(Protocol):
@@ -155,11 +159,12 @@ class _GdalSource:
     encodings: tuple[BandEncoding, ...]
     masked: tuple[bool, ...]
     together: bool
+    plain: bool
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[np.float32]:
         area = require_rasterio().windows.Window(window.left, window.top, window.shape[1], window.shape[0])
         planes = np.empty((len(bands), *window.shape), dtype=np.float32)
-        with opened(self.path) as dataset:
+        with opened(self.path, plain=self.plain) as dataset:
             # one call decodes blocks that hold all bands once
             every = (
                 dataset.read([self.indexes[band] for band in bands], window=area) if self.together else None
@@ -173,8 +178,12 @@ class _GdalSource:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, *, plain: bool = False) -> Iterator[Any]:
     """Yield a raster as ``rasterio`` opens it, and close it.
+
+    Args:
+        path: The file.
+        plain: Refuse formats that name further files, which is also done for a stranger.
 
     Raises:
         DataError: There is no such file, it is no raster, or it is damaged; also when that shows only
@@ -183,14 +192,29 @@ def opened(path: Path) -> Iterator[Any]:
     """
     if not path.exists() and not str(path).startswith("/vsi"):
         raise DataError(f"{path}: no such file.", hint="Check the path.")
+    plain = plain or serves_a_client()
     try:
-        with bounded_gdal(), open_quietly(_data_file(path)) as dataset:
+        with (
+            bounded_gdal(),
+            open_quietly(_data_file(path), **({"driver": _plain_driver(path)} if plain else {})) as dataset,
+        ):
+            if plain and dataset.tags(ns="OVERVIEWS"):
+                raise DataError(f"{path}: it names its overviews, which are not looked for.", hint=_LOOK)
             yield dataset
     except gdal_errors() as error:
         raise DataError(
             f"{path}: cannot be read as a raster ({_reason(error)}).",
-            hint="Expected a raster that GDAL reads, such as GeoTIFF; check it with 'gdalinfo -checksum'.",
+            hint="Expected GeoTIFF or ENVI." if plain else _LOOK,
         ) from error
+
+
+def _plain_driver(path: Path) -> str:
+    if path.suffix.lower() == ".hdr":
+        return "ENVI"
+    if not path.is_file():
+        return "GTiff"  # a member of a zip
+    with path.open("rb") as file:
+        return _PLAIN.get(file.read(2), "ENVI")
 
 
 def open_quietly(*args: Any, **kwargs: Any) -> Any:
@@ -295,7 +319,7 @@ def open_cube(path: Path, *, nodata: float | None = None) -> RasterCube:
             path=path,
             shape=(dataset.height, dataset.width),
             encodings=encodings,
-            source=_GdalSource(path, indexes, encodings, masked, together),
+            source=_GdalSource(path, indexes, encodings, masked, together, serves_a_client()),
             metadata=BandMetadata(
                 tags=tuple(dataset.tags(index) for index in indexes),
                 imagery=tuple(dataset.tags(index, ns="IMAGERY") for index in indexes),

@@ -67,9 +67,27 @@ class _PrismaSource:
 
 def _stored(file: Any, band: _Band, window: Window) -> NDArray[Any]:
     rows, columns = window.slices
-    data = file[band.field]
+    data = _dataset(file, band.field)
     stored: NDArray[Any] = data[rows, columns] if band.index is None else data[rows, band.index, columns]
     return stored
+
+
+def _dataset(file: Any, field: str) -> Any:
+    """Return a dataset that lies in the file itself: HDF5 can take values from any other file.
+
+    Raises:
+        KeyError: There is none, or a link leads elsewhere.
+    """
+    import h5py
+
+    node = file
+    for name in field.split("/"):
+        if not isinstance(node.get(name, getlink=True), h5py.HardLink):
+            raise KeyError(field)
+        node = node[name]
+    if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
+        raise KeyError(field)
+    return node
 
 
 def is_prisma(path: Path) -> bool:
@@ -118,7 +136,7 @@ def open_prisma(path: Path, *, overlap: Literal["vnir", "swir", "both"] = "vnir"
         elif vnir and swir and overlap == "swir":
             vnir = [band for band in vnir if band.centre < min(other.centre for other in swir)]
         bands = tuple(sorted(vnir + swir, key=lambda band: band.centre))
-        height, _, width = file[bands[0].field].shape
+        height, _, width = _dataset(file, bands[0].field).shape
         return _cube(path, file, bands, (height, width), 1)
 
 
@@ -131,8 +149,9 @@ def open_prisma_pan(path: Path) -> RasterCube:
         DataError: The file is damaged, is another product, or h5py is not installed.
     """
     with _opened(path) as file:
-        height, width = file[_PAN].shape
-        encoding = _encoding(file, "Pan", file[_PAN].dtype)
+        pan = _dataset(file, _PAN)
+        height, width = pan.shape
+        encoding = _encoding(file, "Pan", pan.dtype)
         return _cube(path, file, (_Band(_PAN, None, encoding),), (height, width), _PAN_RATIO)
 
 
@@ -146,8 +165,9 @@ def _bands(file: Any, detector: Detector) -> list[_Band]:
     field = f"{_CUBES}/{detector.upper()}_Cube"
     centres = np.asarray(file.attrs[f"List_Cw_{detector}"], dtype=np.float64)
     widths = np.asarray(file.attrs.get(f"List_Fwhm_{detector}", np.zeros_like(centres)), dtype=np.float64)
-    encoding = _encoding(file, detector, file[field].dtype)
-    if file[field].ndim != 3 or file[field].shape[1] != centres.size:
+    cube = _dataset(file, field)
+    encoding = _encoding(file, detector, cube.dtype)
+    if cube.ndim != 3 or cube.shape[1] != centres.size:
         raise KeyError(f"{field} with {centres.size} bands")
     return [
         _Band(field, index, encoding, float(centre), float(width))

@@ -33,6 +33,7 @@ class ClickEvaluation(Evaluation):
     primary = "auc"
     published_figures = PUBLISHED_FIGURES
     baseline_names = BASELINES
+    answer = "probability"
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
         """Return the baselines that the configuration names, rows without a column, and the oracle."""

@@ -12,7 +12,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from appliedpapers.core import metrics
-from appliedpapers.core.counted import auc_scores, ece_scores, gauc_scores, line_scores
+from appliedpapers.core.counted import (
+    auc_scores,
+    divided,
+    ece_scores,
+    gauc_scores,
+    line_scores,
+    means_of_some,
+    sums_of_draws,
+)
 from appliedpapers.core.features.fields import column_of
 from appliedpapers.core.features.instants import instants
 from appliedpapers.core.scores import Counted, Counts, MetricScores, Scored, Slices
@@ -94,12 +102,12 @@ class TruthGaps(Counted):
         self._number = metrics.mass_bins(probabilities[rows], _BINS).astype(np.int16)
         self._gap = probabilities[rows] - truth[rows]
 
-    def __call__(self, counts: Counts) -> float:
+    def of_draws(self, counts: Counts) -> Floats:
         """Return the gap when each unit is drawn so often, in the bins of all rows."""
-        drawn = counts[self._rows]
-        held = np.bincount(self._number, drawn, minlength=_BINS)
-        gaps = np.bincount(self._number, drawn * self._gap, minlength=_BINS)
-        return float(np.mean(np.abs(gaps[held > 0]) / held[held > 0])) if held.any() else float("nan")
+        drawn = counts.take(self._rows, axis=1)
+        held = sums_of_draws(self._number, drawn, _BINS)
+        gaps = divided(np.abs(sums_of_draws(self._number, drawn * self._gap, _BINS)), held)
+        return means_of_some(gaps, held > 0)
 
     def restrict(self, chosen: Flags) -> TruthGaps:
         """Return the gap over some of the units, by bins of their own."""

@@ -32,6 +32,7 @@ class FretsEvaluation(Evaluation):
     paired_test = "diebold-mariano"
     published_figures = PUBLISHED_FIGURES
     baseline_names = BASELINES
+    answer = "y_hat"
 
     def primary_for(self, dataset: Dataset) -> str:
         """Return ``mse`` under the z-score protocol, ``mae`` under min-max, ``mase`` under rolling."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -97,16 +98,37 @@ def _problem(one: Samples, data: DataConfig) -> str | None:
         return f"{good} usable sample{'s' * (good != 1)}; expected 2 or more"
     if data.on_bad == "error" and not one.good.all():
         row = int(np.argmin(one.good))
-        said = "no time"
-        if not np.isnan(one.time[row]):
-            said = f"time {one.time[row]:.15g} s is not after {one.time[row - 1]:.15g} s"
+        column, said = fault_of(one.time[row], one.time[row - 1], one.acc[row], one.gyr[row])
+        expected = "increasing times" if column == "time" else "readings within the range of a sensor"
         return (
-            f"row {one.rows[row] + 1}, column 'time': {said}; expected increasing times, or --set "
+            f"row {one.rows[row] + 1}, column '{column}': {said}; expected {expected}, or --set "
             "data.on_bad=skip"
         )
     if not one.acc[one.good].any():
         return "every accelerometer reading is 0; expected gravity at rest"
     return None
+
+
+def fault_of(time: float, before: float, acc: Sequence[float], gyr: Sequence[float]) -> tuple[str, str]:
+    """Return the column that makes a sample unusable, and what is wrong with it.
+
+    Args:
+        time: Its time in s, NaN where it has none.
+        before: Time of the usable sample before.
+        acc: Readings of the accelerometer in m/s2.
+        gyr: Readings of the gyroscope in rad/s.
+    """
+    if math.isnan(time):
+        return "time", "no time"
+    if abs(time) > MOST_TIME:
+        return "time", f"time {time:.15g} s is beyond {MOST_TIME:g} s"
+    for kind, values, most, unit in (("acc", acc, MOST_ACC, "m/s2"), ("gyr", gyr, MOST_GYR, "rad/s")):
+        for axis, value in zip(AXES, values, strict=True):
+            if math.isnan(value):
+                return f"{kind}_{axis}", "the reading is missing"
+            if abs(value) > most:
+                return f"{kind}_{axis}", f"a reading of {value:.3g} {unit} is beyond {most:g} {unit}"
+    return "time", f"time {time:.15g} s is not after {before:.15g} s"
 
 
 def clipped(values: Floats, limit: float) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.counted import divided, sums_of_draws
 from appliedpapers.core.metrics import register_metric
 from appliedpapers.core.scores import Counted, Counts, MetricScores, Scored, Slices
 from appliedpapers.plugins.imu_attitude import no_reference
@@ -111,18 +112,18 @@ class TrialMean(Counted):
         self._first = np.searchsorted(trial, np.arange(self._trials))
         self._least = 1 if whole else np.count_nonzero(np.bincount(trial, samples))
 
-    def __call__(self, counts: Counts) -> float:
+    def of_draws(self, counts: Counts) -> Floats:
         """Return the value when each block counts so often."""
-        samples = np.bincount(self.trial, counts * self.samples, self._trials)
-        used = samples > 0
-        if used.sum() < max(self._least, 1):
-            return math.nan
-        means = np.bincount(self.trial, counts * self.sums, self._trials)[used] / samples[used]
-        values = np.sqrt(means) if self.root else means
-        if not self.whole:
-            return float(values.mean())
-        amount = counts[self._first][used]
-        return float(values @ amount / amount.sum())
+        samples = sums_of_draws(self.trial, counts * self.samples, self._trials)
+        values = divided(sums_of_draws(self.trial, counts * self.sums, self._trials), samples)
+        values = np.sqrt(values) if self.root else values
+        used, amount = samples > 0, counts.take(self._first, axis=1)
+        found = np.full(len(counts), math.nan)
+        for row in np.flatnonzero(used.sum(axis=1) >= max(self._least, 1)):
+            means = values[row, used[row]]
+            often = amount[row, used[row]]
+            found[row] = means @ often / often.sum() if self.whole else means.mean()
+        return found
 
     def restrict(self, chosen: NDArray[np.bool_]) -> TrialMean:
         """Return the same over some of the blocks."""

@@ -16,7 +16,15 @@ from appliedpapers.plugins.imu_attitude import answers
 from appliedpapers.plugins.imu_attitude.config import DataConfig
 from appliedpapers.plugins.imu_attitude.filter import Answer
 from appliedpapers.plugins.imu_attitude.heading import MagneticHeading
-from appliedpapers.plugins.imu_attitude.samples import AXES, CLIP_ACC, CLIP_GYR, MOST_ACC, MOST_GYR, MOST_TIME
+from appliedpapers.plugins.imu_attitude.samples import (
+    AXES,
+    CLIP_ACC,
+    CLIP_GYR,
+    MOST_ACC,
+    MOST_GYR,
+    MOST_TIME,
+    fault_of,
+)
 from appliedpapers.plugins.imu_attitude.units import acc_scale, gyr_scale
 
 if TYPE_CHECKING:
@@ -49,8 +57,8 @@ class AttitudeStream(Stream):
         """Answer for one sample.
 
         Raises:
-            DataError: Its time is missing or not after that of the sample before, and ``data.on_bad`` is
-                ``error``.
+            DataError: Its time is missing or not after that of the sample before, or a reading is missing or
+                beyond any sensor, and ``data.on_bad`` is ``error``.
         """
         time = self._time_of(record)
         acc = [_number(record, f"acc_{axis}") * self._acc_scale for axis in AXES]
@@ -59,10 +67,9 @@ class AttitudeStream(Stream):
         good = abs(time) <= MOST_TIME and not time <= self._time
         good &= all(abs(value) <= MOST_ACC for value in acc) and all(abs(value) <= MOST_GYR for value in gyr)
         if not good and self._data.on_bad == "error":
-            said = "no time" if math.isnan(time) else f"time {time:.15g} s is not after {self._time:.15g} s"
-            raise DataError(
-                f"{said}.", hint="Expected increasing times in seconds, or --set data.on_bad=skip."
-            )
+            column, said = fault_of(time, self._time, acc, gyr)
+            expected = "increasing times in seconds" if column == "time" else f"another '{column}'"
+            raise DataError(f"{said}.", hint=f"Expected {expected}, or --set data.on_bad=skip.")
         self._seen += 1
         self._stamped |= record.get("time") is not None
         if good:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import appliedpapers
+from appliedpapers.core.client_files import stored
 from appliedpapers.core.errors import AppsError, DataError
-from appliedpapers.core.files import sha256_file, whole_file, write_json
+from appliedpapers.core.files import sha256_file, write_json
 from appliedpapers.core.fingerprint import file_fingerprint
 from appliedpapers.core.model import GroupProblem
 from appliedpapers.plugins.pansharpening.config import CLASSICAL, PansharpeningConfig
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.pansharpening.scene import Scene
 
 SCRATCH = ".unfinished"
+_SENT = "sent"
 
 
 @dataclass(frozen=True)
@@ -58,19 +60,26 @@ class Order:
             )
         return None
 
-    def rasters(self, scratch: Path) -> tuple[Path, Path]:
-        """Return both rasters as paths; bytes are written below ``scratch`` first."""
-        return _as_path(self.hs_path, scratch), _as_path(self.pan_path, scratch)
+    def rasters(self, files: Path) -> tuple[Path, Path]:
+        """Return both rasters as paths; bytes are written into the scratch of ``files`` first.
 
+        Raises:
+            DataError: Bytes are no raster.
+        """
+        cells = {"hs_path": self.hs_path, "pan_path": self.pan_path}
+        hs_path, pan_path = (
+            stored(cell, files / SCRATCH / _SENT, name) if isinstance(cell, bytes) else Path(cell)
+            for name, cell in cells.items()
+        )
+        return hs_path, pan_path
 
-def _as_path(cell: str | bytes, scratch: Path) -> Path:
-    if isinstance(cell, str):
-        return Path(cell)
-    path = scratch / f"{hashlib.sha256(cell).hexdigest()}.tif"
-    if not path.is_file():
-        with whole_file(path) as aside:
-            aside.write_bytes(cell)
-    return path
+    def in_words(self, text: str, files: Path) -> str:
+        """Return a message with the names of columns in place of scratch files, which nobody knows."""
+        for name, cell in (("hs_path", self.hs_path), ("pan_path", self.pan_path)):
+            if isinstance(cell, bytes):
+                stem = str(files / SCRATCH / _SENT / hashlib.sha256(cell).hexdigest())
+                text = re.sub(re.escape(stem) + r"\.\w+", name, text)
+        return text
 
 
 def orders_of(table: pa.Table) -> list[Order]:
@@ -80,29 +89,36 @@ def orders_of(table: pa.Table) -> list[Order]:
     return [Order(**row) for row in rows]
 
 
-def review_rows(table: pa.Table, config: PansharpeningConfig) -> list[GroupProblem]:
-    """Name the lines of a manifest that cannot be sharpened; of rasters the headers are read."""
+def review_rows(table: pa.Table, config: PansharpeningConfig, files: Path) -> list[GroupProblem]:
+    """Name the lines of a manifest that cannot be sharpened; of rasters the headers are read.
+
+    Args:
+        table: The manifest.
+        config: How rasters are read.
+        files: Output folder; rasters that came as bytes are put into its scratch.
+    """
     found, names = [], set[str]()
     for number, order in enumerate(orders_of(table)):
         name = order.file_name
         twice = f"{name} is already written by an earlier row" if name in names else None
         names.add(name)
-        problem = order.problem() or twice or _pair_problem(order, config)
+        problem = order.problem() or twice or _pair_problem(order, config, files)
         if problem is not None:
             found.append(GroupProblem((number,), problem))
     return found
 
 
-def _pair_problem(order: Order, config: PansharpeningConfig) -> str | None:
+def _pair_problem(order: Order, config: PansharpeningConfig, files: Path) -> str | None:
     from appliedpapers.plugins.pansharpening.ingest import open_configured_pair
 
-    if isinstance(order.hs_path, bytes) or isinstance(order.pan_path, bytes):
-        return None  # looked at when they lie in a file
     try:
-        pair, wavelengths, _ = open_configured_pair(Path(order.hs_path), Path(order.pan_path), config)
+        hs_path, pan_path = order.rasters(files)
+        pair, wavelengths, _ = open_configured_pair(hs_path, pan_path, config)
     except AppsError as error:
         # whoever shows it ends the sentence
-        return " ".join(part for part in (error.message, error.hint) if part).rstrip(".")
+        return order.in_words(
+            " ".join(part for part in (error.message, error.hint) if part).rstrip("."), files
+        )
     if config.method in CLASSICAL:
         return None
     refusal = network_refusal(pair.coarse_shape, wavelengths is not None, config.method)
@@ -122,7 +138,7 @@ def deliver(order: Order, model: Pansharpener, files: Path) -> dict[str, Any]:
     scratch = files / SCRATCH / hashlib.sha256(order.scene_id.encode()).hexdigest()[:16]
     scratch.mkdir(parents=True, exist_ok=True)
     try:
-        hs_path, pan_path = order.rasters(scratch)
+        hs_path, pan_path = order.rasters(files)
         identity = _identity(order, model, hs_path, pan_path)
         finished = _finished(scratch, identity, files)
         if finished is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.config import TaskConfig
+from appliedpapers.core.counted import divided
 from appliedpapers.core.data import Dataset, Split
 from appliedpapers.core.evaluation import Baseline, Evaluation, Material
 from appliedpapers.core.metrics import register_metric
@@ -75,22 +76,22 @@ class OverScenes(Counted):
         self._measures = [scene.measure(metric, used) for scene, used in zip(scenes, bands, strict=True)]
         self._whole = [scene.value(metric, used) for scene, used in zip(scenes, bands, strict=True)]
 
-    def __call__(self, counts: Counts) -> float:
+    def of_draws(self, counts: Counts) -> Floats:
         """Return the metric when each block is drawn so often."""
         drawn = counts.astype(np.float64) if self._chosen is None else counts * self._chosen
-        total = share = 0.0
+        total, share = np.zeros(len(counts)), np.zeros(len(counts))
         with np.errstate(divide="ignore", invalid="ignore"):
             for number, (begin, end) in enumerate(self._spans):
-                weights = drawn[begin:end]
-                amount = float(weights.sum()) / (end - begin)
-                if amount == 0:
-                    continue
+                weights = drawn[:, begin:end]
+                amounts = weights.sum(axis=1) / (end - begin)
                 # scenes are drawn as a whole where there are several
-                whole = weights.max() == amount
-                value = self._whole[number] if whole else self._measures[number](weights)
-                if math.isfinite(value):
-                    total, share = total + amount * value, share + amount
-        return total / share if share else math.nan
+                whole = weights.max(axis=1) == amounts
+                for row in np.flatnonzero(amounts):
+                    value = self._whole[number] if whole[row] else self._measures[number](weights[row])
+                    if math.isfinite(value):
+                        total[row] += amounts[row] * value
+                        share[row] += amounts[row]
+        return divided(total, share)
 
     def restrict(self, chosen: Flags) -> OverScenes:
         """Return the same over some of the blocks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from appliedpapers.core.data import Split
 from appliedpapers.core.errors import UnusableGroups
 from appliedpapers.core.fingerprint import arrays_sha256
-from appliedpapers.core.model import FitContext, Model
+from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.plugins.pansharpening.config import CLASSICAL, PansharpeningConfig
@@ -164,7 +164,7 @@ class Pansharpener(Model):
         import pyarrow as pa
 
         assert files is not None
-        if problems := review_rows(table, self.config):
+        if problems := self.review(table, files=files):
             raise UnusableGroups(problems, hint="Leave the pair out, or mend it.")
         rows = [deliver(order, self, files) for order in orders_of(table)]
         clear_scratch(files)
@@ -172,6 +172,10 @@ class Pansharpener(Model):
         return pa.table(
             {field.name: [row.get(field.name) for row in rows] for field in schema}, schema=schema
         )
+
+    def review(self, table: pa.Table, *, files: Path) -> Sequence[GroupProblem]:
+        """Name the pairs that cannot be opened, do not nest, or are too small; headers alone are read."""
+        return review_rows(table, self.config, files)
 
     def weights_digest(self) -> str:
         """Return the sha256 of the first weights; empty where there are none."""

@@ -166,7 +166,7 @@ class KaryotypeConfig(TaskConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},
         "quick": {
-            "simulator": {"train_cells": 24, "valid_cells": 6, "test_cells": 8},
+            "simulator": {"train_cells": 6, "valid_cells": 2, "test_cells": 4},
             "network": {"width": (8, 16, 32, 64)},
             "steps": {"g": {"epochs": 8}, "l": {"epochs": 6}, "alternations": 1},
         },

@@ -102,7 +102,10 @@ class Looker:
     def see(self, images: Tensor) -> Seen:
         """Return features and box of images ``(B, S, S)`` in 0 to 255."""
         inputs = normalise(images)
-        last_map = self.g.backbone(inputs)
+        return self.see_on(images, inputs, self.g.backbone(inputs))
+
+    def see_on(self, images: Tensor, inputs: Tensor, last_map: Tensor) -> Seen:
+        """Return the same where G-Net has looked already; arguments as those of :meth:`look`."""
         local, corners, _ = self.look(images, inputs, last_map)
         features = torch.cat([pooled(last_map, POOLED), self.local.features(local)], dim=1)
         return Seen(features, corners)

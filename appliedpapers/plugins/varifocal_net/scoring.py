@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.counted import auc_scores, ece_scores
+from appliedpapers.core.counted import auc_scores, ece_scores, means_of_some
 from appliedpapers.core.metrics import log_losses, register_metric
 from appliedpapers.core.scores import Counted, Counts, Indices, MetricScores, Scored, Slices
 from appliedpapers.plugins.varifocal_net.assignment import MOST, CellCosts, Penalties, assign
@@ -156,10 +156,10 @@ class _RowWise(Counted):
     def __init__(self, parts: Sequence[Counted], of_row: Indices) -> None:
         self._parts, self._of_row = parts, of_row
 
-    def __call__(self, counts: Counts) -> float:
-        values = np.array([part(counts[self._of_row]) for part in self._parts])
-        known = np.isfinite(values)
-        return float(values[known].mean()) if known.any() else float("nan")
+    def of_draws(self, counts: Counts) -> Floats:
+        by_row = counts.take(self._of_row, axis=1)
+        values = np.stack([part.of_draws(by_row) for part in self._parts], axis=1)
+        return means_of_some(values, np.isfinite(values))
 
     def restrict(self, chosen: Flags) -> _RowWise:
         return _RowWise([part.restrict(chosen[self._of_row]) for part in self._parts], self._of_row)
@@ -171,14 +171,16 @@ class _MacroF1(Counted):
     def __init__(self, confusions: NDArray[np.int64]) -> None:
         self._confusions = confusions
 
-    def __call__(self, counts: Counts) -> float:
-        return macro_f1_of(np.tensordot(counts, self._confusions, axes=1))
+    def of_draws(self, counts: Counts) -> Floats:
+        # whole numbers are exact in floats, whose product is quick
+        drawn = np.tensordot(counts.astype(np.float64), self._confusions.astype(np.float64), axes=1)
+        return np.array([macro_f1_of(one) for one in drawn])
 
     def restrict(self, chosen: Flags) -> _MacroF1:
         return _MacroF1(self._confusions * chosen[:, None, None])
 
 
-def macro_f1_of(confusion: NDArray[np.int64]) -> float:
+def macro_f1_of(confusion: NDArray[np.number[Any]]) -> float:
     """Return the macro-F1 of a confusion matrix ``(K, K)``, true classes in rows; NaN where it is empty."""
     hits = np.diag(confusion)
     either = confusion.sum(axis=0) + confusion.sum(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from appliedpapers.core.device import derive_seed
 from appliedpapers.core.training import TrainTask, fit
 from appliedpapers.core.training_config import TrainingConfig
 from appliedpapers.core.weights import drawn_by
-from appliedpapers.plugins.varifocal_net.augment import vary
+from appliedpapers.plugins.varifocal_net.augment import normalise, vary
 from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig, NetworkConfig
 from appliedpapers.plugins.varifocal_net.learner import (
     BranchTask,
@@ -106,11 +107,10 @@ class _Trainer:
         network, crop = self._network, self._options.crop
         self._branch(network.g, None, self._plan.g, "g-net")
         stand_still(network.g)
-        found = []
+        looked: list[tuple[Looker, Joint, float]] = []
         if crop != "simple":
             looker = Looker(self._options, "varifocal", network.g, network.l, network.localiser)
-            offset = self._alternate(looker)
-            found.append(self._variant(looker, network.joint, offset, "joint"))
+            looked.append((looker, network.joint, self._alternate(looker)))
         if crop != "varifocal":
             # the other variant has taken the first pair
             fresh = new_network(self._options, derive_seed(self._run.seed, "simple crop")).to(
@@ -120,8 +120,8 @@ class _Trainer:
             stand_still(network.localiser)
             looker = Looker(self._options, "simple", network.g, pair[0], network.localiser)
             self._branch(pair[0], looker, self._plan.l, "l-net-simple")
-            found.append(self._variant(looker, pair[1], float("nan"), "joint-simple"))
-        return found
+            looked.append((looker, pair[1], float("nan")))
+        return self._joined_up(looked)
 
     def _alternate(self, looker: Looker) -> float:
         """Train localiser and L-Net in turn, and return how far boxes are from the middle."""
@@ -142,20 +142,24 @@ class _Trainer:
         branch.requires_grad_(True)
         self._fit(BranchTask(branch, looker, *self._data, settings, self._plan, shift), name)
 
-    def _variant(self, looker: Looker, joint: Joint, offset: float, name: str) -> Variant:
+    def _joined_up(self, looked: Sequence[tuple[Looker, Joint, float]]) -> list[Variant]:
         """Train the joint classifiers on what both networks, now standing still, make of varied images."""
-        stand_still(looker.local)
-        features = self._varied_features(looker), self._valid_features(looker)
-        self._fit(JointTask(joint, *features, self._plan.fusion, self._plan), name)
-        stand_still(joint)
-        return Variant(looker.crop, looker, joint, offset)
+        lookers = [looker for looker, _, _ in looked]
+        for looker in lookers:
+            stand_still(looker.local)
+        learned, chosen = self._varied_features(lookers), self._valid_features(lookers)
+        for (looker, joint, _), train, valid in zip(looked, learned, chosen, strict=True):
+            name = "joint" if looker.crop == "varifocal" else "joint-simple"
+            self._fit(JointTask(joint, train, valid, self._plan.fusion, self._plan), name)
+            stand_still(joint)
+        return [Variant(looker.crop, looker, joint, offset) for looker, joint, offset in looked]
 
     def _fit(self, task: TrainTask, name: str) -> dict[str, float]:
         """Train one step, and return what its kept epoch gave on the validation part."""
         history = fit(task, self._run, name)
         return history.epochs[history.best_epoch - 1]
 
-    def _varied_features(self, looker: Looker) -> Examples:
+    def _varied_features(self, lookers: Sequence[Looker]) -> list[Examples]:
         draws = torch.Generator().manual_seed(derive_seed(self._run.seed, "features"))
         blocks = [
             rows
@@ -165,28 +169,26 @@ class _Trainer:
         parts = []
         with self._run.progress.task("features", total=len(blocks)) as bar:
             for rows in blocks:
-                parts.append(self._features_of(looker, rows, torch.rand(4, len(rows), generator=draws)))
+                parts.append(self._features_of(lookers, rows, torch.rand(4, len(rows), generator=draws)))
                 bar.advance(1)
-        return _joined(parts)
+        return [_joined(own) for own in zip(*parts, strict=True)]
 
-    def _features_of(self, looker: Looker, rows: Tensor, draws: Tensor) -> Examples:
+    def _features_of(self, lookers: Sequence[Looker], rows: Tensor, draws: Tensor) -> list[Examples]:
         images, flipped = vary(
             self._train.images[rows].to(self._run.device), self._plan.rotation, self._plan.stretch, draws
         )
-        return Examples(
-            _halved(looker, images),
-            self._train.types[rows],
-            turned(self._train.polarity[rows], flipped.cpu()),
-        )
+        types, polarity = self._train.types[rows], turned(self._train.polarity[rows], flipped.cpu())
+        return [Examples(features, types, polarity) for features in _halved(lookers, images)]
 
-    def _valid_features(self, looker: Looker) -> Examples:
-        device = torch.device(self._run.device)
-        return _joined(
+    def _valid_features(self, lookers: Sequence[Looker]) -> list[Examples]:
+        parts = [
             [
-                Examples(_halved(looker, part.images), part.types.cpu(), part.polarity.cpu())
-                for part in half_flipped(self._valid, device)
+                Examples(features, part.types.cpu(), part.polarity.cpu())
+                for features in _halved(lookers, part.images)
             ]
-        )
+            for part in half_flipped(self._valid, torch.device(self._run.device))
+        ]
+        return [_joined(own) for own in zip(*parts, strict=True)]
 
     @property
     def _data(self) -> tuple[Examples, Examples]:
@@ -198,13 +200,17 @@ def stand_still(module: nn.Module) -> None:
     module.requires_grad_(False).eval()
 
 
-def _halved(looker: Looker, images: Tensor) -> Tensor:
+def _halved(lookers: Sequence[Looker], images: Tensor) -> list[Tensor]:
     # half precision: the features of two networks of full size would else take tens of gigabytes
     with torch.inference_mode():
-        return looker.see(images).features.to("cpu", torch.float16)
+        inputs = normalise(images)
+        # one G-Net serves them all
+        last_map = lookers[0].g.backbone(inputs)
+        seen = [looker.see_on(images, inputs, last_map) for looker in lookers]
+        return [one.features.to("cpu", torch.float16) for one in seen]
 
 
-def _joined(parts: list[Examples]) -> Examples:
+def _joined(parts: Sequence[Examples]) -> Examples:
     return Examples(
         torch.cat([part.images for part in parts]),
         torch.cat([part.types for part in parts]),

@@ -174,3 +174,25 @@ def test_a_server_streams_it_over_a_websocket(tmp_path):
                 socket.send_text(json.dumps(half[0]))
                 assert "is not after" in json.loads(socket.receive_text())["problem"]["detail"]
     require_same(model.predict(table).to_pylist(), found)
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ({"acc_y": 1e30}, r"a reading of 9\.81e\+30 m/s2 is beyond|a reading of 1e\+30 m/s2 is beyond"),
+        ({"gyr_z": None}, "the reading is missing"),
+        ({"time": None}, "no time"),
+        ({"time": 1e300}, "is beyond"),
+    ],
+    ids=str,
+)
+def test_a_bad_sample_is_refused_for_what_is_bad_about_it(cell, said):
+    model = estimator("model.kind=filter")
+    records = pa.table(table_of(simulated(seconds=2.0))).to_pylist()
+    stream = model.stream()
+    stream.step(records[0])
+    with pytest.raises(DataError, match=said) as caught:
+        stream.step(records[1] | cell)
+    assert "is not after" not in caught.value.message
+    with pytest.raises(DataError, match=said):
+        model.predict(pa.Table.from_pylist([*records[:5], records[5] | cell, *records[6:40]]))

@@ -31,7 +31,7 @@ class Rescored(RegressionEvaluation):
         return Scored({name: MetricScores.mean(values) for name, values in self.change(losses, prediction)})
 
     def change(self, losses, prediction):
-        raise NotImplementedError
+        return [("mse", losses)]
 
 
 class StrangeMetric(Rescored):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import save_bundle
@@ -27,12 +28,13 @@ def make_bundle(folder: Path, plugin: str, task: str | None = None) -> Path:
 def plots(rows: int, seed: int = 0, first: int = 0) -> pa.Table:
     """Return inputs of tiny-rows."""
     rng = np.random.default_rng(seed)
+    numbers = pa.array(np.arange(first, first + rows)).cast(pa.string())
     return pa.table(
         {
-            "plot": [f"p{number:07d}" for number in range(first, first + rows)],
+            "plot": pc.binary_join_element_wise("p", pc.utf8_lpad(numbers, 7, "0"), ""),
             "heat": rng.uniform(0, 40, rows),
             "moisture": pa.array(rng.uniform(5, 90, rows), mask=rng.random(rows) < 0.1),
-            "soil": [SOILS[kind] for kind in rng.integers(0, 3, rows)],
+            "soil": pa.array(SOILS).take(rng.integers(0, 3, rows)),
             "visits": rng.integers(0, 20, rows),
         }
     )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from safetensors.numpy import load_file, save_file
 
 from appliedpapers.core.model import Model
@@ -19,6 +24,17 @@ OUTPUT = OutputSchema(
     rows="per_row",
     keys=("plot",),
 )
+
+
+def _die_where_asked(table):
+    """End the process: where a file lies that is then gone, or with a certain plot; tests ask for it."""
+    bomb, plot = os.environ.get("TINY_ROWS_BOMB"), os.environ.get("TINY_ROWS_DIES_AT")
+    dies = bool(plot) and plot in table.column("plot").to_pylist()
+    if bomb and Path(bomb).exists():
+        Path(bomb).unlink(missing_ok=True)
+        dies = True
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class RowsModel(Model):
@@ -40,7 +56,13 @@ class RowsModel(Model):
         return self
 
     def predict(self, table, *, files=None):
-        harvest = apply(self._features(table), self.weights_)
+        _die_where_asked(table)
+        # no matrix of features: benchmarks/scoring.py scores millions of rows
+        *slopes, base = self.weights_
+        soils = pc.index_in(table.column("soil"), pa.array(SOILS)).to_numpy()
+        harvest = np.array(slopes[-len(SOILS) :])[soils] + base
+        for slope, column in zip(slopes, self._numbers(table), strict=False):
+            harvest += slope * column
         return pa.table({"plot": table.column("plot"), "harvest": harvest})
 
     def write_parts(self, folder):
@@ -58,13 +80,9 @@ class RowsModel(Model):
         return [("parameters", str(self.weights_.size))]
 
     def _features(self, table):
-        moisture = table.column("moisture").to_numpy()
-        kinds = np.array(table.column("soil").to_pylist())
-        return np.column_stack(
-            [
-                table.column("heat").to_numpy(),
-                np.where(np.isnan(moisture), self.fill_, moisture),
-                table.column("visits").to_numpy(),
-                *(kinds == soil for soil in SOILS),
-            ]
-        ).astype(float)
+        soils = [pc.equal(table.column("soil"), soil).to_numpy() for soil in SOILS]
+        return np.column_stack([*self._numbers(table), *soils]).astype(float)
+
+    def _numbers(self, table):
+        moisture = table.column("moisture").fill_null(self.fill_)
+        return [column.to_numpy() for column in (table.column("heat"), moisture, table.column("visits"))]

@@ -1,0 +1,156 @@
+"""Batch scoring that is killed at random moments, and inputs that change under it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tinyplugins.bundles import make_bundle, plots
+
+from appliedpapers.core.errors import DataError
+from appliedpapers.core.tables import write_table
+from appliedpapers.pipelines import score_input
+from appliedpapers.pipelines.score import score_run
+
+_KILLS = 20
+_BATCH = 20
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return str(make_bundle(tmp_path_factory.mktemp("rows"), "tiny-rows"))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Three files of a hundred rows, three bad ones among them."""
+    folder = tmp_path_factory.mktemp("data")
+    for number in range(3):
+        rows = plots(100, seed=number, first=100 * number).to_pylist()
+        rows[50]["soil"] = "moss"
+        folder.joinpath(f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / "*.jsonl")
+
+
+def content(output):
+    scores = pq.read_table(output / "predictions.parquet").sort_by("plot").to_pylist()
+    bad = pq.read_table(output / "quarantine.parquet").sort_by([("file", "ascending"), ("row", "ascending")])
+    return scores, bad.to_pylist()
+
+
+def everything(output):
+    return {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+
+
+def _score(bundle, inputs, output, workers=None):
+    score_run(bundle, [inputs], Path(output), batch_rows=_BATCH, workers=workers)
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Start processes that have everything imported: what is killed is the scoring, not the imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["appliedpapers.pipelines.score", "tinyplugins.rows.model", __name__])
+
+    def started(*arguments):
+        process = context.Process(target=_score, args=arguments)
+        process.start()
+        return process
+
+    return started
+
+
+def test_a_run_killed_at_random_moments_continues_to_the_undisturbed_result(bundle, inputs, tmp_path, start):
+    moments = random.Random(9)
+    # the first one imports what a run imports late
+    start(bundle, inputs, str(tmp_path / "first")).join()
+    begun = time.monotonic()
+    start(bundle, inputs, str(tmp_path / "calm")).join()
+    length = time.monotonic() - begun
+    undisturbed, files = content(tmp_path / "calm"), everything(tmp_path / "calm")
+    caught = 0
+    for number in range(_KILLS):
+        output = tmp_path / str(number)
+        # every other one is killed a second time before it may end
+        for _ in range(1 + number % 2):
+            process = start(bundle, inputs, str(output))
+            time.sleep(moments.uniform(0, length))
+            process.kill()
+            process.join()
+        journal = output / ".journal.jsonl"
+        recorded = journal.read_text().count('{"part"') if journal.exists() else 0
+        caught += bool(recorded)
+        summary = score_run(bundle, [inputs], output, batch_rows=_BATCH)
+        assert content(output) == undisturbed, number
+        assert everything(output) == files, number
+        assert summary.parts_kept >= recorded
+        assert (summary.rows_in, summary.rows_out, summary.rejected) == (300, 297, 3)
+    assert caught, "no kill came in the middle of a run"
+
+
+def test_a_run_with_workers_that_is_killed_continues_to_the_undisturbed_result(
+    bundle, inputs, tmp_path, start
+):
+    score_run(bundle, [inputs], tmp_path / "calm", batch_rows=_BATCH)
+    process = start(bundle, inputs, str(tmp_path / "out"), 2)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out" / ".journal.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    summary = score_run(bundle, [inputs], tmp_path / "out", batch_rows=_BATCH, workers=2)
+    assert summary.parts_kept
+    assert content(tmp_path / "out") == content(tmp_path / "calm")
+
+
+def _changing(monkeypatch, change):
+    """Change the file after its second piece was read."""
+    original = score_input._READERS["parquet"]
+
+    def reader(fragment, schema, rows):
+        for number, piece in enumerate(original(fragment, schema, rows)):
+            if number == 2:
+                change(Path(fragment.place))
+            yield piece
+
+    monkeypatch.setitem(score_input._READERS, "parquet", reader)
+
+
+def _grow(path):
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def _replace(path):
+    write_table(plots(100, seed=5), path.with_name("new.parquet"))
+    path.with_name("new.parquet").replace(path)
+
+
+@pytest.mark.parametrize("change", [_grow, _replace, Path.unlink])
+@pytest.mark.parametrize("workers", [None, 2])
+def test_an_input_that_changes_while_it_is_read_ends_the_run_and_mixes_nothing(
+    change, workers, bundle, tmp_path, monkeypatch
+):
+    path = tmp_path / "a.parquet"
+    write_table(plots(100), path)
+    whole = path.read_bytes()
+    output = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        _changing(patch, change)
+        with pytest.raises(DataError, match=r"a\.parquet: it was changed while it was read") as caught:
+            score_run(bundle, [str(path)], output, batch_rows=20, workers=workers)
+    assert caught.value.exit_code == 4
+    assert not (output / "manifest.json").exists()
+    # as it was before: what was finished then is of this content, and is kept
+    path.write_bytes(whole)
+    summary = score_run(bundle, [str(path)], output, batch_rows=20)
+    assert summary.parts_kept == 2
+    score_run(bundle, [str(path)], tmp_path / "calm", batch_rows=20)
+    assert everything(output) == everything(tmp_path / "calm")
+    rows = [pq.read_table(folder / "predictions.parquet") for folder in (output, tmp_path / "calm")]
+    assert rows[0].sort_by("plot").equals(rows[1].sort_by("plot"))
