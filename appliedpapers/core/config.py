@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, get_args
 
@@ -125,16 +126,17 @@ def validate(config_class: type[T], values: Mapping[str, Any]) -> T:
         raise _first_problem(config_class, error) from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping with the safe loader.
+@contextmanager
+def yaml_problems(path: Path, *, hint: str) -> Iterator[None]:
+    """Say in one line what is wrong with a YAML file that is read inside the block.
 
     Raises:
-        ConfigError: The file is absent, unreadable, not YAML or not a mapping.
+        ConfigError: The file is absent, unreadable or not YAML; ``hint`` says what YAML was expected.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        yield
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file.", hint="Check the path given to --config.") from None
+        raise ConfigError(f"{path}: no such file.", hint="Check the path that you gave.") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read ({reason}).", hint="Expected a UTF-8 YAML file.") from None
@@ -142,9 +144,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(
-            f"{path}{where}: {problem}.", hint="Expected YAML, such as 'model: {horizon: 24}'."
-        ) from None
+        raise ConfigError(f"{path}{where}: {problem}.", hint=hint) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader.
+
+    Raises:
+        ConfigError: The file is absent, unreadable, not YAML or not a mapping.
+    """
+    with yaml_problems(path, hint="Expected YAML, such as 'model: {horizon: 24}'."):
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
-from appliedpapers.core.config import Section
+from appliedpapers.core.config import Section, yaml_problems
 from appliedpapers.core.errors import ConfigError, did_you_mean
 from appliedpapers.pipelines.schedule_times import Cron, Interval, Trigger, seconds_of, time_zone
 
@@ -278,20 +278,10 @@ def _sentence(problem: Mapping[str, Any], place: tuple[int | str, ...], more: st
 
 
 def _parse(file: Path) -> tuple[yaml.Node, Any]:
-    try:
+    with yaml_problems(file, hint="Quote texts with special signs, such as cron: '*/15 * * * *'."):
         text = file.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         return root or yaml.MappingNode("", []), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{file}: cannot be read ({reason}).", hint="Expected a UTF-8 YAML file.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        said = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(
-            f"{file}{line}: {said}.", hint="Quote texts with special signs, such as cron: '*/15 * * * *'."
-        ) from None
 
 
 def _refuse_repeated(file: Path, node: yaml.Node) -> None:

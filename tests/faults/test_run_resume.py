@@ -16,24 +16,13 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from long_training import LONG
 
 from appliedpapers.cli import main
 
 APPS = [sys.executable, "-m", "appliedpapers"]
-SMALL = {
-    "data.simulator.series": 2,
-    "data.simulator.steps": 1500,
-    "model.lookback": 48,
-    "model.horizon": 12,
-    "model.embed_dim": 8,
-    "model.hidden": 16,
-    "training.epochs": 12,
-    "training.patience": 0,
-    "training.checkpoint_every_steps": 5,
-    "baselines": "[last-value]",
-}
 RUN = ["run", "frets", "--preset", "quick", "--no-register", "--quiet"]
-RUN += [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+RUN += [word for key, value in LONG.items() for word in ("--set", f"{key}={value}")]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from long_training import LONG
 from scheduled_jobs import NIGHT, FakeApps, FakeClock, Place, job, live
 from tinyplugins.bundles import make_bundle, plots
 
@@ -313,25 +314,11 @@ def test_a_daemon_that_ends_at_work_leaves_nothing_running_and_the_next_one_goes
     assert (folder / "scores" / "manifest.json").is_file()
 
 
-TRAINING = {
-    "data.simulator.series": 2,
-    "data.simulator.steps": 1500,
-    "model.lookback": 48,
-    "model.horizon": 12,
-    "model.embed_dim": 8,
-    "model.hidden": 16,
-    "training.epochs": 12,
-    "training.patience": 0,
-    "training.checkpoint_every_steps": 5,
-    "baselines": "[last-value]",
-}
-
-
 @pytest.mark.slow
 def test_a_training_whose_daemon_was_killed_is_resumed_and_not_begun_again(tmp_path):
     ledger = Ledger(tmp_path / "schedule")
     options = {"plugin": "frets", "preset": "quick", "register": False}
-    options["set"] = [f"{key}={value}" for key, value in TRAINING.items()]
+    options["set"] = [f"{key}={value}" for key, value in LONG.items()]
     ledger.put_job("weekly", job(run=options, **JOB), tmp_path, NIGHT)
     ledger.add_by_hand("weekly", NIGHT)
     daemons = [start_daemon(tmp_path)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+from scored_rows import content, everything, write_rows
 from tinyplugins.bundles import make_bundle, plots, series
 
 from appliedpapers.core.errors import DataError, LockedError, RunError
@@ -51,24 +51,7 @@ def ahead(tmp_path_factory):
 
 @pytest.fixture
 def inputs(tmp_path):
-    """Three files of a hundred rows, three bad ones among them."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for number in range(3):
-        rows = plots(100, seed=number, first=100 * number).to_pylist()
-        rows[50]["soil"] = "moss"
-        folder.joinpath(f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(folder / "*.jsonl")
-
-
-def content(output):
-    scores = pq.read_table(output / "predictions.parquet").sort_by("plot").to_pylist()
-    bad = pq.read_table(output / "quarantine.parquet").sort_by([("file", "ascending"), ("row", "ascending")])
-    return scores, bad.to_pylist()
-
-
-def everything(output):
-    return {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    return write_rows(tmp_path / "data")
 
 
 @pytest.mark.parametrize(

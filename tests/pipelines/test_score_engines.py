@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 import pyarrow.parquet as pq
 import pytest
+from scored_rows import write_rows
 from tinyplugins.bundles import make_bundle, plots, series
 
 from appliedpapers.core.errors import ConfigError, DataError, RunError
@@ -55,14 +56,7 @@ def run(name, *arguments, **options):
 
 @pytest.fixture
 def inputs(tmp_path):
-    """Three files of a hundred rows, three bad ones among them."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for number in range(3):
-        rows = plots(100, seed=number, first=100 * number).to_pylist()
-        rows[50]["soil"] = "moss"
-        folder.joinpath(f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return [str(folder / "*.jsonl")]
+    return [write_rows(tmp_path / "data")]
 
 
 def table(output, folder, *keys):
