@@ -168,7 +168,7 @@ class KaryotypeConfig(TaskConfig):
         "quick": {
             "simulator": {"train_cells": 6, "valid_cells": 2, "test_cells": 4},
             "network": {"width": (8, 16, 32, 64)},
-            "steps": {"g": {"epochs": 8}, "l": {"epochs": 6}, "alternations": 1},
+            "steps": {"g": {"epochs": 7}, "l": {"epochs": 5}, "alternations": 1},
         },
         "check": {
             "simulator": {"train_cells": 2, "valid_cells": 2, "test_cells": 2},

@@ -86,6 +86,13 @@ def test_maps_have_the_sizes_of_the_paper():
         assert backbone(torch.zeros(1, 1, 128, 128)).shape == (1, 16, 16, 16)
 
 
+@pytest.mark.parametrize(("width", "last"), [((8, 16, 32, 64), False), ((16, 16, 32, 64), True)])
+def test_channels_stand_last_only_where_the_library_keeps_within_its_memory(width, last):
+    network = new_network(NetworkConfig(width=width), seed=0)
+    weight = network.g.backbone.units[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) is last
+
+
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.sampled_from([32, 64, 128, 256]))
 def test_boxes_never_leave_the_image(u, size):
     corners = box_of(torch.tensor([u], dtype=torch.float64), size).corners()[0]
