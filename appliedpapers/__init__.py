@@ -16,6 +16,7 @@ Every command of ``apps`` is a documented function here; nothing heavy is import
 ``apps runs list``      :func:`list_runs`
 ``apps predict``        :func:`predict_file`, :func:`load_model`
 ``apps stream``         :func:`stream_lines`
+``apps compare``        :func:`compare`
 ``apps serve``          :func:`serve`
 ``apps score run``      :func:`score_run`
 ``apps schedule``       :mod:`appliedpapers.pipelines.schedule`
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from appliedpapers.core.plugin import discover, find
     from appliedpapers.core.sources import load_dataset
     from appliedpapers.core.testing import check_plugin
+    from appliedpapers.pipelines.compare import CompareRequest, Comparison, compare
     from appliedpapers.pipelines.doctor import examine
     from appliedpapers.pipelines.predict import load_model, predict_file
     from appliedpapers.pipelines.run import run, start
@@ -54,6 +56,7 @@ _HOMES = {
     "appliedpapers.core.plugin": ("discover", "find"),
     "appliedpapers.core.sources": ("load_dataset",),
     "appliedpapers.core.testing": ("check_plugin",),
+    "appliedpapers.pipelines.compare": ("CompareRequest", "Comparison", "compare"),
     "appliedpapers.pipelines.doctor": ("examine",),
     "appliedpapers.pipelines.predict": ("load_model", "predict_file"),
     "appliedpapers.pipelines.stream": ("stream_lines",),
@@ -67,11 +70,14 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "CompareRequest",
+    "Comparison",
     "RunRequest",
     "RunResult",
     "ScoreSummary",
     "ServeSettings",
     "check_plugin",
+    "compare",
     "discover",
     "examine",
     "find",

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from appliedpapers import __version__
-from appliedpapers.cli import models, plugins, production, schedule, training
+from appliedpapers.cli import compare, models, plugins, production, schedule, training
 from appliedpapers.cli.output import settle_streams
 from appliedpapers.core.errors import AppsError, did_you_mean
 
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 plugins.attach(app)
 training.attach(app)
+compare.attach(app)
 models.attach(app)
 production.attach(app)
 schedule.attach(app)

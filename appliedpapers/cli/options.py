@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from appliedpapers.core.config import TaskConfig
 
 
-def _complete_plugin(incomplete: str) -> list[str]:
+def complete_plugin(incomplete: str) -> list[str]:
+    """Return the plugin ids that begin so, for the shell."""
     # the names of entry points alone: nothing of a plugin is imported while a person presses Tab
     from importlib.metadata import entry_points
 
@@ -25,14 +26,14 @@ def _complete_plugin(incomplete: str) -> list[str]:
 
 Plugin = Annotated[
     str,
-    typer.Argument(help="Plugin id; apps list shows them.", metavar="ID", autocompletion=_complete_plugin),
+    typer.Argument(help="Plugin id; apps list shows them.", metavar="ID", autocompletion=complete_plugin),
 ]
 Model = Annotated[
     str,
     typer.Argument(
         help="frets, frets@champion, frets@3 or a bundle's folder.",
         metavar="MODEL",
-        autocompletion=_complete_plugin,
+        autocompletion=complete_plugin,
     ),
 ]
 Task = Annotated[str | None, typer.Option("--task", help="Task, where the plugin has several.")]

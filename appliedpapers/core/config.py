@@ -210,9 +210,19 @@ def flags(config_class: type[TaskConfig]) -> dict[str, tuple[str, bool]]:
     }
 
 
-def option_paths(config_class: type[TaskConfig]) -> list[str]:
-    """Return every option as ``a.b``, in the order of its declaration."""
-    return [path for path, _ in _fields(config_class)]
+def option_paths(config_class: type[TaskConfig], *, takes: str | None = None) -> list[str]:
+    """Return every option as ``a.b``, in the order of its declaration.
+
+    Args:
+        config_class: Of a task.
+        takes: Only options whose type says that they take such a thing, such as ``"module"``.
+    """
+    return [
+        path
+        for path, info in _fields(config_class)
+        if takes is None
+        or (isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("takes") == takes)
+    ]
 
 
 def commented_yaml(config: TaskConfig) -> str:

@@ -17,7 +17,7 @@ _FIGURE_BYTES = 2_700_000  # of base64 text: the page stays below 3 MB
 
 
 def page_template(package: str, name: str) -> Template:
-    """Return the template ``name`` of a package; it finds our styles as ``stylesheet``.
+    """Return the template ``name`` of a package; it finds our styles as ``stylesheet``, and its neighbours.
 
     What is put into it is escaped, and a name that it was not given is an error.
 
@@ -25,15 +25,22 @@ def page_template(package: str, name: str) -> Template:
         package: Dotted name of the package that holds the file.
         name: File name.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
+    def read(file: str) -> str:
+        return files(package).joinpath(file).read_text(encoding="utf-8")
+
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(read),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     styles = files("appliedpapers.core").joinpath(_STYLESHEET).read_text(encoding="utf-8")
     environment.globals["stylesheet"] = Markup(styles)
-    return environment.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))
+    return environment.get_template(name)
 
 
 def embedded(figures: Sequence[Figure]) -> list[dict[str, str]]:

@@ -239,7 +239,7 @@ class _Builder:
                 (
                     labels,
                     {
-                        key: _over_seeds([one.scored.slices[number][1][key] for one in group])
+                        key: over_seeds([one.scored.slices[number][1][key] for one in group])
                         for key in metrics
                     },
                 )
@@ -267,7 +267,7 @@ class _Builder:
 
     def _headline(self, group: Sequence[Contender]) -> dict[str, MetricScores]:
         names = sorted(group[0].scored.metrics, key=lambda name: name != self.primary)
-        return {name: _over_seeds([one.scored.metrics[name] for one in group]) for name in names}
+        return {name: over_seeds([one.scored.metrics[name] for one in group]) for name in names}
 
     def _strongest(self) -> list[str]:
         sign = -1 if metric(self.primary).higher_is_better else 1
@@ -336,7 +336,8 @@ def _by_model(contenders: Sequence[Contender], primary: str) -> dict[str, list[C
     return {selected[0]: models.pop(selected[0]), **models}
 
 
-def _over_seeds(scores: Sequence[MetricScores]) -> MetricScores:
+def over_seeds(scores: Sequence[MetricScores]) -> MetricScores:
+    """Return the mean of one metric over the seeds of a model, on the same units."""
     if len(scores) == 1:
         return scores[0]
     plain = [one.losses for one in scores if one.losses is not None and one.weights is None and not one.root]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from appliedpapers.nn.registry import SpecError, list_modules, parse
 
@@ -32,5 +32,5 @@ def _head(spec: str) -> str:
     return spec
 
 
-HeadSpec = Annotated[str, AfterValidator(_head)]
+HeadSpec = Annotated[str, AfterValidator(_head), Field(json_schema_extra={"takes": "module"})]
 """Text such as ``mlp`` or ``kan(basis=rbf, grid=8)`` that names a network or layer."""

@@ -45,12 +45,12 @@ class Fitter:
         candidates = {self.name: self.config, **self.evaluation.variants(self.config)}
         fitted: dict[str, tuple[float, list[Model]]] = {}
         for name, config in candidates.items():
-            models = [self._fit(name, config, sample, init) for sample in dataset.resamples()]
-            value = self._judge(name, models, dataset) if len(candidates) > 1 else 0.0
+            models = [self.fit(name, config, sample, init) for sample in dataset.resamples()]
+            value = self.valid_loss(name, models, dataset) if len(candidates) > 1 else 0.0
             fitted[name] = (value, models)
         name = min(fitted, key=lambda key: fitted[key][0])
         models = fitted[name][1]
-        registered = self._fit(name, candidates[name], dataset, init) if dataset.folds else models[0]
+        registered = self.fit(name, candidates[name], dataset, init) if dataset.folds else models[0]
         return name, models, registered
 
     def baselines(self, dataset: Dataset) -> list[list[Baseline]]:
@@ -65,15 +65,22 @@ class Fitter:
                 baseline.fit(sample.train, sample.valid, context)
         return by_sample
 
-    def _fit(self, name: str, config: TaskConfig, sample: Dataset, init: Model | None) -> Model:
+    def fit(self, name: str, config: TaskConfig, sample: Dataset, init: Model | None = None) -> Model:
+        """Fit one configuration on one triple."""
         devices.seed_everything(config.seed)
         context = self.context(_place(name, sample), config)
         model = self.model_class(config).fit(sample.train, sample.valid, context, init=init)
         model.progress = self.progress
         return model
 
-    def _judge(self, name: str, models: Sequence[Model], dataset: Dataset) -> float:
-        """Return how bad a candidate is on the rows that are chosen on."""
+    def valid_loss(self, name: str, models: Sequence[Model], dataset: Dataset) -> float:
+        """Return how bad a candidate is on the rows that are chosen on: the primary metric, lower is better.
+
+        Args:
+            name: Of the candidate, for the progress.
+            models: Its fits, one a triple.
+            dataset: With its triples.
+        """
         evaluation, primary = self.evaluation, self.evaluation.primary_for(dataset)
         scored = [
             evaluation.score(evaluation.predict(model, sample.valid), sample.valid, sample)

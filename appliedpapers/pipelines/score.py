@@ -5,8 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from appliedpapers.core.device import resolve_device
-from appliedpapers.core.errors import ConfigError, LockedError, did_you_mean
+from appliedpapers.core.errors import ConfigError, did_you_mean
 from appliedpapers.core.progress import Progress, SilentProgress
 from appliedpapers.pipelines import DEFAULT_STORE
 from appliedpapers.pipelines.engines import BatchScorer
 from appliedpapers.pipelines.locate import ModelRef, locate
+from appliedpapers.pipelines.output_folder import locked_output
 from appliedpapers.pipelines.score_chunks import fitting_rows
 from appliedpapers.pipelines.score_drift import drift_of_run, warning_of
 from appliedpapers.pipelines.score_files import find_fragments
@@ -29,7 +29,6 @@ from appliedpapers.pipelines.score_work import Engine, Tally, Work, execute, reh
 
 DEFAULT_BATCH_ROWS = 262_144
 ENGINES = ("local", "ray")
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def score_run(
     if dry_run:
         tally = rehearse(work, Ledger.open(output))
         return _summary(scored, output, work, tally, started, strict=strict, dry_run=True)
-    with _locked(output):
+    with locked_output(output, "scoring run"):
         ledger = Ledger.open(output)
         tally = execute(work, ledger, _engine(engine, scorer, workers), progress)
         if said := warning_of(drift_of_run(scored.info, tally.parts)):
@@ -185,38 +184,6 @@ def _engine(name: str, scorer: BatchScorer, workers: int | None) -> Engine:
 
         return partial(score_in_processes, scorer, workers=workers)
     return partial(score_here, scorer)
-
-
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    new = not output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(output / _LOCK, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise LockedError(
-            f"{output}: another scoring run is working on it.",
-            hint="Wait for it, or choose another --output.",
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"{output}: cannot be written ({error.strerror or error}).",
-            hint="Give --output a writable folder.",
-        ) from None
-    try:
-        yield
-    finally:
-        # what was refused before anything was written leaves nothing; a folder of the user's own stays
-        empty = [path.name for path in output.iterdir()] == [_LOCK]
-        if empty:
-            (output / _LOCK).unlink(missing_ok=True)
-        lock.release()
-        if empty and new:
-            with suppress(OSError):
-                output.rmdir()
 
 
 def _manifest(

@@ -48,7 +48,7 @@ def score_on_ray(
         AppsError: Whatever reading, scoring or writing raises, after the parts that are finished.
         RunError: A chunk ended its process time and again.
     """
-    ray = _started(workers)
+    ray = started_ray(workers)
     gpus = 1 if scorer.device.startswith("cuda") else 0
     actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=_TRIES - 1)(_Scorer)
     actors = [actor.remote(scorer) for _ in range(workers or int(ray.cluster_resources()["CPU"]))]
@@ -90,7 +90,12 @@ def _fill(actors: list[Any], running: dict[Any, int], work: Iterator[NamedChunk]
     return None
 
 
-def _started(workers: int | None) -> Any:
+def started_ray(workers: int | None) -> Any:
+    """Return the module of Ray, connected to the cluster of ``RAY_ADDRESS`` or to one on this machine.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers.
+    """
     try:
         import ray
     except ImportError:
