@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -63,6 +64,9 @@ def start_fabric(device: str, precision: str) -> Fabric:
         plugins=[environment],
     )
     fabric.launch()
+    if world > 1:
+        # threads of the group that still run when the interpreter ends abort the process now and then
+        atexit.register(_leave_group)
     return fabric
 
 
