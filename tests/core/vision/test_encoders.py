@@ -10,6 +10,7 @@ from appliedpapers.core.errors import ConfigError, DataError, PluginError
 from appliedpapers.core.vision import lite0
 from appliedpapers.core.vision.encoders import (
     LITE0,
+    TEXTURE,
     Build,
     Encoder,
     load_encoder,
@@ -121,6 +122,20 @@ def test_tokens_are_pooled_as_the_build_says(pooling, dim):
         with torch.inference_mode():
             tokens = encoder._network(torch.from_numpy(build.preprocess.tensor([image])))[0]
         assert np.allclose(found, torch.cat([tokens[0], tokens[1:].mean(0)]), atol=1e-5)
+
+
+def test_stages_append_the_texture_of_inner_maps_to_the_same_output(encoder):
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (288, 288, 3), dtype=np.uint8)
+    plain = load_encoder(Build("plain", LITE0.network, 1280, preprocess=TEXTURE.preprocess))
+    found = load_encoder("efficientnet-lite0-texture").encode([image])[0]
+    assert found.shape == (TEXTURE.dim,) == (2176,)
+    assert np.allclose(found[:1280], plain.encode([image])[0], atol=1e-5)
+    smooth = load_encoder(TEXTURE).encode([np.full_like(image, 128)])[0]
+    # spread of the first inner stage: nothing varies on a plain picture but its edges
+    assert smooth[1304:1328].mean() < 0.5 * found[1304:1328].mean()
+    with pytest.raises(ConfigError, match="inner stages of 'resnet10t'"):
+        load_encoder(Build("v", "resnet10t", 512, pooling="stages"), random_weights=True)
 
 
 def test_a_wrong_dimension_is_refused():
