@@ -165,7 +165,7 @@ TEXTURE = Build(
     f"{DEFAULT}-texture",
     lite0.NAME,
     lite0.DIM + 2 * sum(lite0.STAGE_CHANNELS),
-    preprocess=Preprocess(size=288),
+    preprocess=Preprocess(size=288, fit="crop"),
     pooling="stages",
 )
 """The default with its inner stages, at 288 px: for surfaces, such as soil."""
