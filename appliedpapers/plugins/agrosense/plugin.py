@@ -30,20 +30,13 @@ PLUGIN = PluginSpec(
             model=f"{_HERE}.crop.model:CropRecommender",
             evaluation=f"{_HERE}.crop.evaluation:EVALUATION",
         ),
-        TaskSpec(
-            name="nitrogen",
-            config=f"{_HERE}.nitrogen.config:NitrogenConfig",
-            datasets=f"{_HERE}.nitrogen.data:DATASETS",
-            model=f"{_HERE}.nitrogen.model:NitrogenModel",
-            evaluation=f"{_HERE}.nitrogen.evaluation:EVALUATION",
-        ),
     ),
     requires=("torch", "lightgbm", "xgboost", "sklearn"),
     extra="applied-papers[agrosense]",
     advice=(
         "Say the unit in the header, such as 'P (mg/kg)': without units no fertiliser is recommended.",
         "Name the farm or the site of each row (--group-column): fields of one farm on both sides of a split",
-        "make any figure too good. apps data audit agrosense --task crop --data FILE looks for that and more.",
+        "make any figure too good. apps data audit agrosense --data FILE looks for that and more.",
         "A row outside what was learned from gets a warning and no advice; it is not forced into a crop.",
     ),
 )
