@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.evaluation import PairedTest
 from appliedpapers.core.scores import Floats, Indices, MetricScores
+from appliedpapers.core.significance import corrected_difference, mcnemar
 
 N_BOOT = 1000
 LEVEL = 0.95
@@ -106,6 +107,7 @@ def paired_difference(
     clusters: NDArray[Any] | None = None,
     block: int = 1,
     lag: int = 0,
+    folds: Sequence[int] = (),
     n_boot: int = N_BOOT,
     seed: int = 0,
     level: float = LEVEL,
@@ -122,6 +124,9 @@ def paired_difference(
     ``"paired-bootstrap"`` draws the same clusters or blocks for both models; it serves any metric, and is
     what a non-additive metric gets.
 
+    ``"mcnemar"`` gives the exact p of rows that are right or wrong and stand alone, with the interval of the
+    bootstrap; ``"corrected-t"`` compares the folds. Where either says nothing, the paired bootstrap does.
+
     Args:
         a: The reference.
         b: What it is compared with.
@@ -129,6 +134,7 @@ def paired_difference(
         clusters: Ids of units that belong together, shape ``(units,)``.
         block: Consecutive clusters per block (bootstrap).
         lag: How many neighbouring clusters are correlated (Diebold-Mariano).
+        folds: Units of each fold, in their order (corrected t).
         n_boot: Number of resamples.
         seed: Seed of the resampling.
         level: Coverage of the interval.
@@ -142,6 +148,8 @@ def paired_difference(
         raise ValueError(f"lag must not be negative, not {lag}")
     if test == "diebold-mariano" and a.losses is not None and b.losses is not None:
         return _diebold_mariano(a, b, _cluster_numbers(a.units, clusters), lag, level)
+    if test == "corrected-t" and len(folds) > 1 and a.losses is not None and b.losses is not None:
+        return PairedDifference(*corrected_difference(a, b, folds, level), test)
     plan = _Plan(a.units, clusters, block, seed)
     difference = b.value - a.value
     if plan.independent < 2:
@@ -149,7 +157,16 @@ def paired_difference(
     first, second = plan.replicates([a, b], n_boot, together=True)
     drawn = second - first
     low, high = _percentiles(drawn, difference, plan.independent, level)
+    if test == "mcnemar" and clusters is None and _right_or_wrong(a) and _right_or_wrong(b):
+        assert a.losses is not None
+        assert b.losses is not None
+        return PairedDifference(difference, low, high, mcnemar(a.losses, b.losses).p, test)
     return PairedDifference(difference, low, high, _p_value(drawn, plan.independent), "paired-bootstrap")
+
+
+def _right_or_wrong(scores: MetricScores) -> bool:
+    losses = scores.losses
+    return losses is not None and scores.weights is None and bool(((losses == 0) | (losses == 1)).all())
 
 
 class _Plan:

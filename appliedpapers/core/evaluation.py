@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Kind = Literal["ours", "paper", "baseline"]
-PairedTest = Literal["diebold-mariano", "paired-bootstrap"]
+PairedTest = Literal["diebold-mariano", "paired-bootstrap", "corrected-t", "mcnemar"]
 
 
 class Baseline(ABC):
@@ -143,7 +143,8 @@ class Evaluation(ABC):
 
     Class attributes:
         primary: The metric that is compared, gated and selected on; must have a direction.
-        paired_test: ``"diebold-mariano"`` for additive losses in time order, else ``"paired-bootstrap"``.
+        paired_test: ``"diebold-mariano"`` for additive losses in time order, ``"mcnemar"`` for an accuracy of
+            independent rows, ``"corrected-t"`` for folds of them, else ``"paired-bootstrap"``.
         baseline_names: What ``apps info`` lists.
         published_figures: Every printed figure worth showing, of any dataset.
         answer: The column of a prediction that labels are held against; None where there is but one beside

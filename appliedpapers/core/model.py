@@ -169,6 +169,21 @@ class Model(ABC):
         """
         return ()
 
+    def advice(self, table: pa.Table, prediction: pa.Table) -> str:
+        """Return predictions of a few rows in words, for a person at a terminal; by default cell by cell.
+
+        Args:
+            table: The input rows, checked.
+            prediction: What :meth:`predict` returned for them.
+        """
+        from appliedpapers.core.json_rows import records
+
+        lines = []
+        for record in records(prediction):
+            width = max(len(name) for name in record)
+            lines += [f" {name:<{width}}  {_shown(value)}" for name, value in record.items()]
+        return "\n".join(lines)
+
     def read_as(self, config: TaskConfig) -> None:
         """Take over the sections :attr:`reads` of another configuration of the same class."""
         self.config = self.config.model_copy(update={name: getattr(config, name) for name in self.reads})
@@ -205,3 +220,9 @@ class Model(ABC):
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield ``(name, value)`` facts for the report and the model card, such as a parameter count."""
         return ()
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

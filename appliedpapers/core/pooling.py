@@ -42,6 +42,7 @@ def pooled(parts: Sequence[Scored]) -> Scored:
         max(one.block for one in parts),
         _joined_slices(parts),
         first.units,
+        tuple(one.size for one in parts),
     )
 
 

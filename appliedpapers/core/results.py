@@ -257,6 +257,7 @@ class _Builder:
                 clusters=ours.clusters,
                 block=ours.block,
                 lag=lag,
+                folds=ours.folds,
                 n_boot=self.n_boot,
                 seed=self.seed,
             )

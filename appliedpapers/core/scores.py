@@ -185,6 +185,7 @@ class Scored:
         slices: Parts of the test set, such as ``({"series": "OT"}, {"mse": ...})``; those by
             :meth:`MetricScores.restrict`, whose metrics know the units of the whole, get an interval.
         units: Units of measurement that differ from the registry's, such as ``{"mae": "kW"}``.
+        folds: Units of each test part that was pooled, in their order; empty where there was one.
     """
 
     metrics: Mapping[str, MetricScores]
@@ -192,6 +193,7 @@ class Scored:
     block: int = 1
     slices: Slices = ()
     units: Mapping[str, str] = field(default_factory=dict)
+    folds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.metrics:

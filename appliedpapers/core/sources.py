@@ -165,6 +165,15 @@ class DatasetCatalog(ABC, Generic[C]):
             DataError: The files do not hold what they should.
         """
 
+    def remarks(self, dataset: Dataset, config: C) -> Sequence[str]:
+        """Say what looks wrong with the data themselves, for ``apps data audit``; leaks are looked for, too.
+
+        Args:
+            dataset: Of this catalogue.
+            config: It was opened with.
+        """
+        return ()
+
     def sample(self, folder: Path, config: C) -> pa.Table:
         """Return what a user could send to ``predict``, for a file in ``folder``; simulated by default.
 

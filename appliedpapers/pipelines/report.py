@@ -27,6 +27,8 @@ DATA_CARD = "data-card.md"
 _TESTS = {
     "diebold-mariano": "the Diebold-Mariano test",
     "paired-bootstrap": "a paired bootstrap",
+    "corrected-t": "the corrected resampled t test over folds",
+    "mcnemar": "McNemar's exact test",
 }
 
 

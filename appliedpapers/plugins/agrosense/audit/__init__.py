@@ -1,0 +1,1 @@
+"""What is wrong with tables and photos before anybody learns from them."""

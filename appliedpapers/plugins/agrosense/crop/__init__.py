@@ -1,0 +1,1 @@
+"""Task ``crop``: a ranked list of crops with trustworthy probabilities, or an honest "outside"."""

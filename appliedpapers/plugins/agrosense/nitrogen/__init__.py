@@ -1,0 +1,1 @@
+"""Task ``nitrogen``: total nitrogen of soil from bands or spectra, with an interval."""

@@ -1,0 +1,1 @@
+"""Task ``soil-image``: the soil class of a photo."""
