@@ -25,12 +25,14 @@ class SlideAnswer:
         case: The slide with its truth.
         logits: Of its tiles, ``(N,)``.
         margins: Of its contours.
+        arc_um: Length of a region of the contour.
         encoded: Share of tiles that the encoder saw.
     """
 
     case: Case
     logits: Floats
     margins: tuple[Margin, ...]
+    arc_um: float
     encoded: float = 1.0
 
 
@@ -48,7 +50,8 @@ def answer(
     case: Case, logits: Floats, config: MarginConfig, *, slope: float = 1.0, encoded: float = 1.0
 ) -> SlideAnswer:
     """Return what logits say of a slide."""
-    return SlideAnswer(case, logits, tuple(margins_of(case.found, logits, config, slope=slope)), encoded)
+    margins = tuple(margins_of(case.found, logits, config, slope=slope))
+    return SlideAnswer(case, logits, margins, config.arc_um, encoded)
 
 
 def decided_otherwise(answers: Sequence[SlideAnswer], config: MarginConfig, slope: float) -> list[SlideAnswer]:

@@ -213,8 +213,8 @@ _PROTOCOL: dict[str, Any] = {
     "margin": {"step_um": 20.0, "reach_um": 70.0, "smooth_um": 50.0, "arc_um": 160.0},
 }
 _TINY: dict[str, Any] = {
-    "simulator": {"size": 512, "blocks": [2, 1, 1], "slides": 1},
-    "mask": {"part_mm2": 0.05},
+    "simulator": {"size": 384, "blocks": [2, 1, 1], "slides": 1},
+    "mask": {"part_mm2": 0.02},
     "encoder": {"name": "colour-texture"},
     "head": {"hidden": 16, "training": {"epochs": 3}},
     "output": {"overlay_px": 256, "viewer_mpp": 2.0, "features": True},

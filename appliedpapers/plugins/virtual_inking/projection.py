@@ -181,14 +181,14 @@ def _stretch(
         number,
         state,
         samples,
-        _points(contour.points, samples),
+        line_of(contour.points, samples),
         len(samples) * contour.step / 1000,
         chance,
         gaps,
     )
 
 
-def _points(points: Floats, samples: NDArray[np.int64]) -> Floats:
+def line_of(points: Floats, samples: NDArray[np.int64]) -> Floats:
     """Return a stretch's line, with half a step on both ends, so that neighbours meet."""
     count = len(points)
     own = points[samples]

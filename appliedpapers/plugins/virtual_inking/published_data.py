@@ -106,7 +106,14 @@ def open_benchmark(entry: PublishedDataset, folder: Path, config: InkingConfig) 
 
 
 def cut_real(
-    source: Source, folder: Path, number: int, *, seed: int, size: int, confounders: bool
+    source: Source,
+    folder: Path,
+    number: int,
+    *,
+    seed: int,
+    size: int,
+    confounders: bool,
+    natural: bool = False,
 ) -> Section:
     """Cut one slide from a real source.
 
@@ -117,10 +124,11 @@ def cut_real(
         seed: Of the benchmark.
         size: Side in pixels.
         confounders: As :func:`.simulator_cautery.make_section`.
+        natural: Nothing is cut.
     """
     rgb, tissue = _raster(folder / source.file, source.mpp)
     rng = np.random.default_rng(derive_seed(seed, "svs-samples", source.name, number))
-    plan = BlockPlan.draw(rng, most_arcs=2 if confounders else 1)
+    plan = BlockPlan.draw(rng, most_arcs=0 if natural else 2 if confounders else 1)
     drawn = draw_outline(plan, size, rng)
     top, left = _place(rgb, tissue, drawn.inside, rng)
     window = (slice(top, top + size), slice(left, left + size))
