@@ -96,7 +96,10 @@ def read_annotation(
 
 def sorted_out(shapes: Iterable[Shape], labels: LabelConfig) -> Annotation:
     """Tell by their names what shapes mean; what has another name is passed over."""
-    lines, areas, lesions, ignored = [], [], [], []
+    lines: list[Floats] = []
+    areas: list[Floats] = []
+    ignored: list[Floats] = []
+    lesions: list[tuple[str, Floats]] = []
     for shape in shapes:
         if shape.name in labels.cut:
             (areas if shape.closed else lines).append(shape.points)
@@ -116,8 +119,8 @@ def _require_inside(shapes: Sequence[Shape], slide: Slide, name: str) -> None:
         return
     low, high = points.min(axis=0), points.max(axis=0)
     raise DataError(
-        f"{name}: shapes reach from x {low[0]:.0f}, y {low[1]:.0f} to x {high[0]:.0f}, y {high[1]:.0f}, outside "
-        f"the slide {slide.name} of {slide.size[0]} x {slide.size[1]} pixels.",
+        f"{name}: shapes reach from x {low[0]:.0f}, y {low[1]:.0f} to x {high[0]:.0f}, y {high[1]:.0f}, "
+        f"outside the slide {slide.name} of {slide.size[0]} x {slide.size[1]} pixels.",
         hint="Expected pixels of level 0, not micrometres, and the annotation of this slide.",
     )
 
@@ -202,7 +205,9 @@ def _is_open(points: Floats) -> bool:
 
 
 def _points(places: Sequence[Sequence[Any]]) -> Floats:
-    found = np.array([(float(place[0]), float(place[1])) for place in places], dtype=np.float64).reshape(-1, 2)
+    found = np.array([(float(place[0]), float(place[1])) for place in places], dtype=np.float64).reshape(
+        -1, 2
+    )
     if not len(found) or not np.isfinite(found).all():
         raise ValueError("a shape without coordinates")
     return found

@@ -40,9 +40,7 @@ def margins_of(
     found: Survey, logits: Floats, config: MarginConfig, *, slope: float = 1.0, offset: float = 0.0
 ) -> list[Margin]:
     """Return the margins of a slide from logits of its tiles; see :func:`.projection.decide`."""
-    profiles = [
-        (contour, *project(contour, found.centres, logits, config)) for contour in found.contours
-    ]
+    profiles = [(contour, *project(contour, found.centres, logits, config)) for contour in found.contours]
     return decide(profiles, config, slope, offset)
 
 
@@ -54,6 +52,8 @@ def answer(
     return SlideAnswer(case, logits, margins, config.arc_um, encoded)
 
 
-def decided_otherwise(answers: Sequence[SlideAnswer], config: MarginConfig, slope: float) -> list[SlideAnswer]:
+def decided_otherwise(
+    answers: Sequence[SlideAnswer], config: MarginConfig, slope: float
+) -> list[SlideAnswer]:
     """Return the same logits under another decision."""
     return [answer(one.case, one.logits, config, slope=slope, encoded=one.encoded) for one in answers]

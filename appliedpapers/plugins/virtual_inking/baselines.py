@@ -135,9 +135,7 @@ class Depth(TileBaseline):
 
     def features(self, cases: list[Case], progress: Progress) -> list[Features]:
         """Return the distance of each tile's centre from the outline."""
-        return [
-            np.stack([case.found.depth, case.found.tissue], axis=1).astype(np.float32) for case in cases
-        ]
+        return [np.stack([case.found.depth, case.found.tissue], axis=1).astype(np.float32) for case in cases]
 
 
 class Natural(Baseline):

@@ -65,9 +65,7 @@ class Cascade:
 
         with drawn_by(seed):
             gate = _mixture(weak, strong)
-        options = MixtureTraining(
-            seed=seed % 2**31, pretrain="none", epochs=_GATE_EPOCHS, patience=_PATIENCE
-        )
+        options = MixtureTraining(seed=seed % 2**31, pretrain="none", epochs=_GATE_EPOCHS, patience=_PATIENCE)
         train_mixture(gate, _rows(*train), _rows(*valid), options)
         gate.eval()
         inputs, _ = _rows(*valid)

@@ -18,7 +18,6 @@ from appliedpapers.plugins.virtual_inking.config import EncoderConfig, InkingCon
 from appliedpapers.plugins.virtual_inking.encoders import TileEncoder, open_encoder
 from appliedpapers.plugins.virtual_inking.features_h5 import read_features, require_encoder, write_features
 from appliedpapers.plugins.virtual_inking.labels import contour_truth, tile_labels
-from appliedpapers.plugins.virtual_inking.slides import Slide
 from appliedpapers.plugins.virtual_inking.splits import SlideItem, SlideSplit
 from appliedpapers.plugins.virtual_inking.streaming import SlideSource, TileReader, stream_tiles
 from appliedpapers.plugins.virtual_inking.survey import Survey, survey
@@ -78,7 +77,12 @@ def case_of(item: SlideItem, config: InkingConfig) -> Case:
 
 
 def features_of(
-    case: Case, config: InkingConfig, encoder: TileEncoder, *, cache: Path | None = None, task: Task | None = None
+    case: Case,
+    config: InkingConfig,
+    encoder: TileEncoder,
+    *,
+    cache: Path | None = None,
+    task: Task | None = None,
 ) -> Features:
     """Return the features of a slide's tiles, ``(N, dim)``, from memory or a cache where they are there.
 
@@ -94,13 +98,13 @@ def features_of(
             require_encoder(found, encoder.identity, config.tiles.mpp, stored.name)
             kept[key] = found.features
         else:
-            kept[key] = np.concatenate(
-                [np.empty((0, encoder.dim), dtype=np.float32)]
-                + list(encoded(case.item.source, case.found, config, encoder, task=task))
-            )
+            blocks = encoded(case.item.source, case.found, config, encoder, task=task)
+            kept[key] = np.concatenate([np.empty((0, encoder.dim), dtype=np.float32), *blocks])
             if stored is not None:
                 attributes = trident_attributes(case.item.slide_id, case.size, case.mpp, case.found, config)
-                write_features(stored, kept[key], case.found.corners, attributes, identity_of(config, encoder))
+                write_features(
+                    stored, kept[key], case.found.corners, attributes, identity_of(config, encoder)
+                )
     features: Features = kept[key]
     return features
 
@@ -191,20 +195,22 @@ def _opened(config: str, pixels: int, device: str) -> TileEncoder:
 
 def encoder_of(config: InkingConfig, device: str = "cpu", *, name: str | None = None) -> TileEncoder:
     """Return the configured encoder (or another by name), opened once."""
-    own = config.encoder if name is None else config.encoder.model_copy(update={"name": name, "weights": None})
+    own = (
+        config.encoder if name is None else config.encoder.model_copy(update={"name": name, "weights": None})
+    )
     return _opened(own.model_dump_json(), config.tiles.pixels, device)
-
-
-def slide_extent(slide: Slide) -> tuple[int, int]:
-    """Return width and height of level 0."""
-    return slide.size
 
 
 def _look(config: InkingConfig) -> str:
     parts = [config.mask, config.tiles, config.labels]
     margin = config.margin
     return _digest(
-        [*(part.model_dump(mode="json") for part in parts), margin.step_um, margin.outline_um, config.slide.mpp]
+        [
+            *(part.model_dump(mode="json") for part in parts),
+            margin.step_um,
+            margin.outline_um,
+            config.slide.mpp,
+        ]
     )
 
 

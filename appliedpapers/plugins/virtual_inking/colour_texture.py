@@ -34,7 +34,9 @@ def describe(tile: NDArray[np.uint8]) -> NDArray[np.float32]:
         own = loads[:, channel]
         found += [own.mean(), own.std(), *np.percentile(own, _QUANTILES)]
     for step in _SCALES:
-        found.append(float(np.abs(grey[step:] - grey[:-step]).mean() + np.abs(grey[:, step:] - grey[:, :-step]).mean()))
+        found.append(
+            float(np.abs(grey[step:] - grey[:-step]).mean() + np.abs(grey[:, step:] - grey[:, :-step]).mean())
+        )
     side = len(grey) // 4
     blocks = grey[: 4 * side, : 4 * side].reshape(4, side, 4, side)
     means, spreads = blocks.mean(axis=(1, 3)), blocks.std(axis=(1, 3))

@@ -108,7 +108,9 @@ class LabelConfig(Section):
 
     positive_um: float = Field(250.0, gt=0, description="a centre so near to a cut line is positive")
     ignore_um: float = Field(400.0, gt=0, description="up to here it is neither")
-    share: float = Field(0.25, ge=0, lt=1, description="share of its tissue in a cut polygon that is positive")
+    share: float = Field(
+        0.25, ge=0, lt=1, description="share of its tissue in a cut polygon that is positive"
+    )
     cut: tuple[str, ...] = Field(
         ("cut", "cautery", "margin", "cut surface", "surgical margin", "inked"),
         description="names of annotations that mean the cut surface, in lower case",
@@ -139,7 +141,9 @@ class HeadConfig(Section):
 class CascadeConfig(Section):
     """Two experts: colour and texture decide the easy tiles, the encoder sees the others."""
 
-    mode: Literal["off", "mowst"] = Field("off", description="mowst asks the encoder for uncertain tiles only")
+    mode: Literal["off", "mowst"] = Field(
+        "off", description="mowst asks the encoder for uncertain tiles only"
+    )
     most_calls: float = Field(0.5, gt=0, le=1, description="share of tiles that the encoder may see")
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 PLUGIN_ID = "virtual-inking"
 NOTICE = (
-    "labels are synthetic: cut edges were simulated, so that nothing here is clinical evidence or comparable with "
-    "the paper's 73.3 %"
+    "labels are synthetic: cut edges were simulated, so that nothing here is clinical evidence or comparable "
+    "with the paper's 73.3 %"
 )
 
 

@@ -48,7 +48,7 @@ def otsu_threshold(values: ArrayLike) -> float:
 
 
 def runs(marked: ArrayLike) -> list[tuple[int, int]]:
-    """Return ``(start, length)`` of each stretch of a closed contour; one over the origin starts before it."""
+    """Return ``(start, length)`` of each stretch of a closed contour; one may run over the origin."""
     flags = np.asarray(marked, dtype=bool)
     if flags.all():
         return [(0, flags.size)] if flags.size else []

@@ -1,4 +1,4 @@
-"""From a line of a list to GeoJSON, tables, pictures and a viewer, resumable by slide and by block of tiles."""
+"""From a line of a list to GeoJSON, tables, pictures and a viewer, resumable by block of tiles."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ class Delivery:
         if -1 in rows:
             raise DataError(
                 f"{path.name}: {rows.count(-1)} of {len(rows)} tiles are not in it.",
-                hint="Features must be of the same tiles: tiles.pixels, mpp and stride as the model has them.",
+                hint="Features must be of the same tiles: pixels, mpp and stride as the model has them.",
             )
         return stored_features.features[np.array(rows, dtype=np.int64)]
 
@@ -295,7 +295,11 @@ class Delivery:
     def _identity(self, order: Order, looked: _Looked) -> str:
         """Return a digest of everything that the slide's files depend on."""
         model = self._model
-        sent = [hashlib.sha256(cell).hexdigest() for cell in (order.regions, order.features) if isinstance(cell, bytes)]
+        sent = [
+            hashlib.sha256(cell).hexdigest()
+            for cell in (order.regions, order.features)
+            if isinstance(cell, bytes)
+        ]
         parts = [
             appliedpapers.__version__,
             order.slide_id,

@@ -123,18 +123,37 @@ def drawn_of(
     cut = [one.points for one in parts if one.state == "cut"]
     lesions = tuple((name, ring, clearance(ring * mpp, cut)) for name, ring in annotation.lesions)
     facts = {
-        "slide": {"name": source.name, "sha256": sha256, "vendor": vendor, "size": list(size), "mpp": list(mpp)},
+        "slide": {
+            "name": source.name,
+            "sha256": sha256,
+            "vendor": vendor,
+            "size": list(size),
+            "mpp": list(mpp),
+        },
         "features": model.identity,
         "calibration": model.slope,
         "otsu": found.masks.otsu,
         "tiles": {"classified": len(logits), "encoded": encoded},
-        "coordinates": "pixels of level 0" + (", minus openslide.bounds" if model.config.slide.subtract_bounds else ""),
+        "coordinates": "pixels of level 0"
+        + (", minus openslide.bounds" if model.config.slide.subtract_bounds else ""),
         "warnings": list(found.warnings),
     }
     notices = (NOTICE, SYNTHETIC) if model.synthetic else (NOTICE,)
     shift = bounds if model.config.slide.subtract_bounds else (0, 0)
     return Drawn(
-        slide_id, source, found, parts, lesions, size, mpp, shift, len(logits), encoded, features, facts, notices
+        slide_id,
+        source,
+        found,
+        parts,
+        lesions,
+        size,
+        mpp,
+        shift,
+        len(logits),
+        encoded,
+        features,
+        facts,
+        notices,
     )
 
 
@@ -196,7 +215,9 @@ def tissue_features(drawn: Drawn) -> Iterator[dict[str, Any]]:
             yield ring_feature(ring, "Tissue", f"Tissue {number}", told, identity=identity)
     for number, ring in enumerate(closed_contours(drawn.found.masks.pen)):
         points = drawn.pixels(ring * np.array(drawn.found.masks.mpp))
-        yield ring_feature(points, "Pen", f"Pen {number}", {}, identity=_identity(drawn.slide_id, "pen", number))
+        yield ring_feature(
+            points, "Pen", f"Pen {number}", {}, identity=_identity(drawn.slide_id, "pen", number)
+        )
 
 
 def lengths_csv(drawn: Drawn) -> str:

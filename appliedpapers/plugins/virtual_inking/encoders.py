@@ -1,4 +1,4 @@
-"""Frozen encoders by name: the default, a cheap one of colour and texture, and pathology foundation models."""
+"""Frozen encoders by name: the default, colour and texture, and pathology foundation models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ class Foundation:
     """A pathology model and where its weights are kept.
 
     Attributes:
-        build: For timm; ``network`` is ``transformers`` where that library makes it.
+        build: For timm.
         repository: On the model hub.
         file: Name of the weights there.
         gated: Whether a licence must be accepted first.
@@ -70,6 +71,7 @@ def _model(
 
 
 _SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}
+_PRECISE = {"norm_layer": "LayerNorm"}
 _VIRCHOW: dict[str, Any] = {
     "img_size": 224,
     "mlp_ratio": 5.3375,
@@ -156,28 +158,22 @@ MODELS: Mapping[str, Foundation] = {
         ),
         _model(
             "phikon",
-            "transformers",
+            "vit_base_patch16_224",
             768,
             "owkin/phikon",
             file="model.safetensors",
             gated=False,
-            pooling="cls",
-            hidden_size=768,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            intermediate_size=3072,
+            extra=_PRECISE,
+            global_pool="token",
         ),
         _model(
             "phikon-v2",
-            "transformers",
+            "vit_large_patch16_224",
             1024,
             "owkin/phikon-v2",
             file="model.safetensors",
-            pooling="cls",
-            hidden_size=1024,
-            num_hidden_layers=24,
-            num_attention_heads=16,
-            intermediate_size=4096,
+            global_pool="token",
+            init_values=1.0,
         ),
     )
 }
@@ -307,11 +303,11 @@ def load_foundation(
         weights = local_weights(model, config)
         if weights is None:
             weights = cached_file(model.repository, model.file, allow_download=config.allow_download)
-    if model.build.network == "transformers":
-        from appliedpapers.plugins.virtual_inking.vit_transformers import load_vit
-
-        return load_vit(model.build, weights, device)
     build = replace(model.build, arguments={**model.build.arguments, **_callables(model.extra)})
+    if weights is not None and model.build.name.startswith("phikon"):
+        from appliedpapers.plugins.virtual_inking.phikon import load_phikon
+
+        return load_phikon(build, weights, device)
     return load_encoder(build, weights=weights, device=device, random_weights=random_weights)
 
 
@@ -351,7 +347,11 @@ def _callables(names: Mapping[str, str]) -> dict[str, Any]:
 
     from appliedpapers.core.vision.guard import import_timm
 
-    known = {"SiLU": nn.SiLU, "SwiGLUPacked": import_timm().layers.SwiGLUPacked}
+    known = {
+        "SiLU": nn.SiLU,
+        "SwiGLUPacked": import_timm().layers.SwiGLUPacked,
+        "LayerNorm": partial(nn.LayerNorm, eps=1e-12),
+    }
     return {argument: known[name] for argument, name in names.items()}
 
 
@@ -359,9 +359,12 @@ def _torchscript(path: Path) -> Any:
     import torch
 
     try:
-        network = torch.jit.load(str(path), map_location="cpu").eval()
+        load: Any = torch.jit.load
+        network = load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
-        raise DataError(f"{path.name}: no TorchScript ({str(error)[:80]}).", hint="Save by torch.jit.save.") from None
+        raise DataError(
+            f"{path.name}: no TorchScript ({str(error)[:80]}).", hint="Save by torch.jit.save."
+        ) from None
 
     def run(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -382,7 +385,9 @@ def _onnx(path: Path) -> Any:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise DataError(f"{path.name}: no ONNX ({str(error)[:80]}).", hint="Export it by torch.onnx.") from None
+        raise DataError(
+            f"{path.name}: no ONNX ({str(error)[:80]}).", hint="Export it by torch.onnx."
+        ) from None
     name = session.get_inputs()[0].name
 
     def run(inputs: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -45,8 +45,8 @@ def failures(material: Material) -> list[str]:
     found.append(_second_layer(material))
     if material.synthetic:
         found.append(
-            "Cut edges are simulated: not clinical evidence, and not comparable with the paper's 73.3 %, of which "
-            "the definition of a region is not known."
+            "Cut edges are simulated: not clinical evidence, and not comparable with the paper's 73.3 %, of "
+            "which the definition of a region is not known."
         )
     return [*found, *_continuity(ours)]
 
@@ -89,9 +89,10 @@ def _continuity(answers: Sequence[SlideAnswer]) -> list[str]:
     if not spans:
         return []
     worst = max(spans, key=lambda block: spans[block])
+    mean = float(np.mean(list(spans.values())))
     return [
-        f"Serial sections of a block differ by {100 * float(np.mean(list(spans.values()))):.0f} points of cut outline "
-        f"on average, most in {worst} ({100 * spans[worst]:.0f} points)."
+        f"Serial sections of a block differ by {100 * mean:.0f} points of cut outline on average, most in {worst} "
+        f"({100 * spans[worst]:.0f} points)."
     ]
 
 
@@ -114,7 +115,9 @@ def _slides(ours: Sequence[SlideAnswer], material: Material) -> Figure:
         axis.grid(False)
         axis.set_xticks([])
         axis.set_yticks([])
-        axis.plot([0.05 * extent[1], 0.05 * extent[1] + 0.2], [0.97 * extent[2]] * 2, color="black", linewidth=2)
+        axis.plot(
+            [0.05 * extent[1], 0.05 * extent[1] + 0.2], [0.97 * extent[2]] * 2, color="black", linewidth=2
+        )
         axis.set_xlabel("bar: 200 µm", fontsize=7, color=MUTED)
     worst, best = 100 * _region_share(order[0]), 100 * _region_share(order[-1])
     return drawing.finish(
@@ -165,7 +168,9 @@ def _curves(material: Material) -> Figure:
         axis.plot(false, true, color=color)
         ends.append((name, auc(labels[known], logits[known]), color))
     for number, (name, value, color) in enumerate(ends):
-        axis.text(0.98, 0.05 + 0.09 * number, f"{name} {value:.3f}", color=drawing.text_colour(color), ha="right")
+        axis.text(
+            0.98, 0.05 + 0.09 * number, f"{name} {value:.3f}", color=drawing.text_colour(color), ha="right"
+        )
     axis.set_xlabel("natural tiles taken for cut")
     axis.set_ylabel("cut tiles found")
     told = ", ".join(f"{name} {value:.3f}" for name, value, _ in ends)
@@ -173,7 +178,7 @@ def _curves(material: Material) -> Figure:
         fig,
         name="tiles",
         title="Tiles",
-        caption="All test tiles together; over several sources scores of different fits are not on one scale.",
+        caption="All test tiles together; scores of several fits are not on one scale.",
         alt=f"Area under the curve over tiles: {told}.",
         synthetic=material.synthetic,
     )

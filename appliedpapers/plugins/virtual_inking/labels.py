@@ -41,9 +41,7 @@ def tile_labels(found: Survey, annotation: Annotation, slide: Slide, config: Ink
     return labels
 
 
-def contour_truth(
-    contours: Sequence[Contour], annotation: Annotation, mpp: Pair
-) -> list[Flags]:
+def contour_truth(contours: Sequence[Contour], annotation: Annotation, mpp: Pair) -> list[Flags]:
     """Tell of each sample of each contour whether it was cut.
 
     A drawn line marks the samples that its points are nearest to, so that a line that is drawn beside the
@@ -93,7 +91,7 @@ def _beside_areas(contours: Sequence[Contour], areas: tuple[Floats, ...], mpp: P
 def _share_in(found: Survey, areas: tuple[Floats, ...], slide: Slide) -> Floats:
     """Return the share of each tile's tissue that lies in an area."""
     fine = min(_FINE, *found.masks.mpp)
-    size = [max(int(round(extent / fine)), 1) for extent in slide.extent_um]
+    size = [max(round(extent / fine), 1) for extent in slide.extent_um]
     if size[0] * size[1] > 64_000_000:
         # slides of many square centimetres are measured on the mask's own grid
         size = [found.masks.tissue.shape[1], found.masks.tissue.shape[0]]

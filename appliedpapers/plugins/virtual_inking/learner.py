@@ -48,7 +48,7 @@ class Tiles:
             if not count:
                 raise DataError(
                     f"no tile of the {part} slides is {kind}.",
-                    hint="Bring annotations that mark the cut surface of some slides and leave others' edges free; "
+                    hint="Bring annotations that mark the cut surface and leave other edges free; "
                     "labels.cut lists the names that mean it.",
                 )
         return cls(torch.from_numpy(np.ascontiguousarray(rows)), torch.from_numpy(truth))
@@ -79,9 +79,7 @@ class HeadTask(TrainTask):
 
     def optimizer(self) -> Optimizer:
         """Return AdamW."""
-        return AdamW(
-            self.network.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay
-        )
+        return AdamW(self.network.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay)
 
     def num_steps(self) -> int:
         """Return the number of batches in an epoch."""

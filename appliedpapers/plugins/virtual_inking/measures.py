@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,7 +61,7 @@ def line_length(line: Floats) -> float:
 def densify(line: Floats, step: float = 1.0) -> Floats:
     """Return points on a polyline, at most ``step`` apart, its own among them."""
     found = [line[:1]]
-    for begin, end in zip(line[:-1], line[1:], strict=True):
+    for begin, end in pairwise(line):
         count = max(math.ceil(float(np.hypot(*(end - begin))) / step), 1)
         found.append(begin + (end - begin) * (np.arange(1, count + 1) / count)[:, None])
     return np.concatenate(found)
@@ -109,7 +110,9 @@ def hausdorff(a: Lines, b: Lines, share: float = 1.0, step: float = 1.0) -> floa
         return 0.0
     if not len(sides[0]) or not len(sides[1]):
         return float("inf")
-    return max(float(np.quantile(distances(one, other), share)) for one, other in ((sides[0], b), (sides[1], a)))
+    return max(
+        float(np.quantile(distances(one, other), share)) for one, other in ((sides[0], b), (sides[1], a))
+    )
 
 
 def boundary_f1(truth: Lines, predicted: Lines, tolerance: float, step: float = 1.0) -> float:

@@ -70,7 +70,7 @@ class VirtualInker(Model):
 
     @property
     def slope(self) -> float:
-        """Of the calibration: probabilities are sigmoid(slope * logit); 1 in a cascade, whose logits have it."""
+        """Probabilities are sigmoid(slope * logit); 1 in a cascade, whose logits are calibrated."""
         assert self.head is not None
         return 1.0 if self.cascade is not None else self.head.calibration.slope
 
@@ -141,8 +141,8 @@ class VirtualInker(Model):
             for key, value in self.identity.items():
                 if own.get(key) != value:
                     raise DataError(
-                        f"the encoder has another {key.replace('_', ' ')} ({own.get(key)}) than the one that the "
-                        f"model was trained with.",
+                        f"the encoder has another {key.replace('_', ' ')} ({own.get(key)}) than the one "
+                        "that the model was trained with.",
                         hint=f"Expected {value}; give that file of weights, or train anew.",
                     )
         return encoder
@@ -166,7 +166,9 @@ class VirtualInker(Model):
         own = self.answers(split)
         margin = self.config.margin
         found = {
-            f"decision {name}": decided_otherwise(own, margin.model_copy(update={"decision": name}), self.slope)
+            f"decision {name}": decided_otherwise(
+                own, margin.model_copy(update={"decision": name}), self.slope
+            )
             for name in _DECISIONS
             if name != margin.decision
         }
@@ -217,8 +219,14 @@ class VirtualInker(Model):
 
     def describe(self) -> Iterable[tuple[str, str]]:
         """Yield the facts of the model card."""
-        yield "intended use", "research: a proposal for an expert to confirm; no diagnosis, no substitute for ink"
-        yield "taught by", "simulated cuts: not clinical evidence" if self.synthetic else "the user's annotations"
+        yield (
+            "intended use",
+            "research: a proposal for an expert to confirm; no diagnosis, no substitute for ink",
+        )
+        yield (
+            "taught by",
+            "simulated cuts: not clinical evidence" if self.synthetic else "the user's annotations",
+        )
         yield "comparable with the paper's 73.3 %", "no: its definition of a region is not known"
         for key in ("encoder", "weights_sha256", "dim", "mpp", "pixels"):
             if key in self.identity:
@@ -238,7 +246,7 @@ class VirtualInker(Model):
         if self.config.encoder.name.startswith(_FILES):
             raise ConfigError(
                 f"the encoder {self.config.encoder.name} is a file that may execute: no bundle names it.",
-                hint="Use it for extracting features; train on an encoder by name, or on timm:NAME with weights.",
+                hint="Train on an encoder by name, or on timm:NAME with weights.",
             )
         return {
             "head": self.head.write(folder / _HEAD),

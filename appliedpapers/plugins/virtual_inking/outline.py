@@ -52,7 +52,9 @@ def closed_contours(mask: Flags, *, smooth: float = 0.0) -> list[Floats]:
     if smooth > 0:
         field = ndimage.gaussian_filter(field, smooth)
     lines = contourpy.contour_generator(z=field).lines(0.5)
-    rings = [np.asarray(line[:-1], dtype=np.float64) + 0.5 - pad for line in lines if len(line) > _LEAST_POINTS]
+    rings = [
+        np.asarray(line[:-1], dtype=np.float64) + 0.5 - pad for line in lines if len(line) > _LEAST_POINTS
+    ]
     # what lies within another one comes of a smoothed hole
     return sorted(rings, key=lambda ring: (-ring_length(ring), ring[0].tolist()))
 
@@ -63,7 +65,7 @@ def ring_length(ring: Floats) -> float:
 
 
 def resample(ring: Floats, step: float) -> tuple[Floats, float]:
-    """Return points on a closed ring at equal distances, as near to ``step`` as a whole number of them allows."""
+    """Return points on a closed ring, equally far apart, as near to ``step`` as can be."""
     closed = np.vstack([ring, ring[:1]])
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     count = max(int(np.floor(along[-1] / step + 0.5)), 1)

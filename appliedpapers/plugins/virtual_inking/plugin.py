@@ -25,7 +25,7 @@ PLUGIN = PluginSpec(
     requires=("torch", "timm", "openslide", "h5py", "PIL", "sklearn", "scipy"),
     extra="applied-papers[virtual-inking]",
     advice=(
-        "Simulated cuts teach what cautery looks like in principle: teach it your own slides before you trust it.",
+        "Simulated cuts teach what cautery looks like in principle: teach it your own slides, too.",
         "Bring annotations by block or patient: slides of one block on both sides make any figure too good.",
         "Flat images, and slides that do not state it, need --mpp; nothing is taken for 40x.",
         "--preset cascade lets colour and texture decide the easy tiles, at half of the encoder's calls.",

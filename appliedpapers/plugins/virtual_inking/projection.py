@@ -95,7 +95,10 @@ def project(contour: Contour, centres: Floats, logits: Floats, config: MarginCon
 
 
 def decide(
-    profiles: Sequence[tuple[Contour, Floats, Flags]], config: MarginConfig, slope: float = 1.0, offset: float = 0.0
+    profiles: Sequence[tuple[Contour, Floats, Flags]],
+    config: MarginConfig,
+    slope: float = 1.0,
+    offset: float = 0.0,
 ) -> list[Margin]:
     """Decide of all contours of a slide together which samples were cut.
 
@@ -137,9 +140,7 @@ def slide_threshold(values: Floats, config: MarginConfig, fixed: float = 0.0) ->
     return float(np.clip(otsu_threshold(values), fixed - config.band, fixed + config.band))
 
 
-def stretches(
-    margins: Sequence[Margin], *, slope: float = 1.0, offset: float = 0.0
-) -> list[Stretch]:
+def stretches(margins: Sequence[Margin], *, slope: float = 1.0, offset: float = 0.0) -> list[Stretch]:
     """Take contours apart into stretches that were cut, are natural, or cannot be judged.
 
     Args:

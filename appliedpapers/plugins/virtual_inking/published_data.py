@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from appliedpapers.plugins.virtual_inking.simulator_cautery import (
 from appliedpapers.plugins.virtual_inking.slides import open_slide
 from appliedpapers.plugins.virtual_inking.splits import MadeItem, SlideItem, SlideSplit
 from appliedpapers.plugins.virtual_inking.tissue import clean, otsu
+
+if TYPE_CHECKING:
+    from PIL import ImageFilter
 
 Bytes = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
@@ -164,17 +168,17 @@ def _raster(path: Path, mpp: float) -> tuple[Bytes, Flags]:
     slide = open_slide(path, SlideConfig(), mpp=mpp)
     rgb = slide.read(0, 0, 0, *slide.size)
     slide.close()
-    small = Image.fromarray(rgb).resize(tuple(max(side // 4, 1) for side in slide.size), Image.Resampling.BOX)
-    config = MaskConfig(fill_mm2=0.002, part_mm2=0.02)
-    saturation = np.asarray(
-        Image.fromarray(hsv(np.asarray(small))[1]).filter(_median())
+    small = Image.fromarray(rgb).resize(
+        (max(slide.size[0] // 4, 1), max(slide.size[1] // 4, 1)), Image.Resampling.BOX
     )
+    config = MaskConfig(fill_mm2=0.002, part_mm2=0.02)
+    saturation = np.asarray(Image.fromarray(hsv(np.asarray(small))[1]).filter(_median()))
     mask = clean(saturation > otsu(saturation), (4 * mpp, 4 * mpp), config)
     wide = Image.fromarray(mask).resize(slide.size, Image.Resampling.NEAREST)
     return rgb, np.asarray(wide, dtype=bool)
 
 
-def _median() -> object:
+def _median() -> ImageFilter.MedianFilter:
     from PIL import ImageFilter
 
     return ImageFilter.MedianFilter(7)

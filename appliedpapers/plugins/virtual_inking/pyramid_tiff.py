@@ -26,7 +26,9 @@ def packed(tile: Bytes) -> bytes:
     return zlib.compress(np.ascontiguousarray(tile).tobytes(), 3)
 
 
-def write_levels(path: Path, sizes: list[tuple[int, int]], tiles: TileSource, mpp: tuple[float, float]) -> None:
+def write_levels(
+    path: Path, sizes: list[tuple[int, int]], tiles: TileSource, mpp: tuple[float, float]
+) -> None:
     """Write levels, each tile as :func:`packed` gives it.
 
     Args:
@@ -48,7 +50,13 @@ def write_levels(path: Path, sizes: list[tuple[int, int]], tiles: TileSource, mp
                     file.write(content)
             scale = sizes[0][0] / width, sizes[0][1] / height
             link = _directory(
-                file, link, (width, height), level > 0, offsets, counts, (mpp[0] * scale[0], mpp[1] * scale[1])
+                file,
+                link,
+                (width, height),
+                level > 0,
+                offsets,
+                counts,
+                (mpp[0] * scale[0], mpp[1] * scale[1]),
             )
 
 

@@ -14,8 +14,9 @@ from appliedpapers.plugins.virtual_inking.config import InkingConfig
 from appliedpapers.plugins.virtual_inking.slides import SUFFIXES
 
 FORMATS = (
-    "a list (slides.csv or Parquet: slide and, if wanted, slide_id, block, patient, annotation, mpp, split, regions, "
-    "features), a folder of slides, or one slide; SVS, NDPI, MRXS, SCN, DICOM, TIFF, and PNG or JPEG with mpp"
+    "a list (slides.csv or Parquet: slide and, if wanted, slide_id, block, patient, annotation, mpp, split, "
+    "regions, features), a folder of slides, or one slide; SVS, NDPI, MRXS, SCN, DICOM, TIFF, and PNG or JPEG "
+    "with mpp"
 )
 
 _DRAWN = (".geojson", ".json", ".xml")
@@ -90,8 +91,8 @@ def deal(
     if not usable:
         raise DataError(
             "no slide has an annotation to learn from.",
-            hint="Add the column annotation (GeoJSON of QuPath, XML of ASAP or Aperio), or put NAME.geojson beside "
-            "NAME.svs.",
+            hint="Add the column annotation (GeoJSON of QuPath, XML of ASAP or Aperio), or put NAME.geojson "
+            "beside NAME.svs.",
         )
     if any(one.part for one in usable):
         return _as_stated(usable), "as the column 'split' says", notes
@@ -104,7 +105,8 @@ def deal(
     wanted = config.split
     if wanted.valid_share + wanted.test_share >= 1:
         raise ConfigError(
-            "split.valid_share and split.test_share leave nothing to learn from.", hint="Choose smaller shares."
+            "split.valid_share and split.test_share leave nothing to learn from.",
+            hint="Choose smaller shares.",
         )
     test = max(round(wanted.test_share * len(groups)), 1)
     valid = max(min(round(wanted.valid_share * len(groups)), len(groups) - test - 1), 1)
@@ -179,7 +181,9 @@ def _path(row: ManifestRow, column: str, *, must_be: bool = False) -> Path | Non
         return None
     path = (row.file.parent / Path(text).expanduser()).absolute()
     if must_be and not path.is_file():
-        raise DataError(f"{row.place(column)}: {text}: no such file.", hint="Paths start at the list's folder.")
+        raise DataError(
+            f"{row.place(column)}: {text}: no such file.", hint="Paths start at the list's folder."
+        )
     return path
 
 
@@ -193,7 +197,8 @@ def _mpp(row: ManifestRow) -> float | None:
         value = float("nan")
     if not 0.01 < value < 100:
         raise DataError(
-            f"{row.place('mpp')}: '{text}' is no resolution.", hint="Expected micrometres per pixel, such as 0.5."
+            f"{row.place('mpp')}: '{text}' is no resolution.",
+            hint="Expected micrometres per pixel, such as 0.5.",
         )
     return value
 

@@ -65,7 +65,9 @@ OUTPUT = OutputSchema(
     (
         Column("slide_id", "string", "name of the slide"),
         Column("part", "int64", "number of the stretch on the slide", minimum=0),
-        Column("contour", "int64", "number of the outer contour, the longest first; -1 without one", minimum=-1),
+        Column(
+            "contour", "int64", "number of the outer contour, the longest first; -1 without one", minimum=-1
+        ),
         Column("state", "string", "what the stretch is taken for", categories=STATES),
         _number("probability", "mean probability of cut over the stretch", minimum=0, maximum=1),
         _number("length_mm", "length of the stretch", "mm", minimum=0),
@@ -110,4 +112,6 @@ def output_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
             columns["points_shape"] = [list(np.asarray(row["points"]).reshape(-1, 2).shape) for row in rows]
         else:
             columns[field.name] = [row.get(field.name) for row in rows]
-    return pa.table({name: pa.array(values, schema.field(name).type) for name, values in columns.items()}, schema)
+    return pa.table(
+        {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}, schema
+    )

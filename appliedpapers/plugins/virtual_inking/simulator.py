@@ -55,7 +55,8 @@ def simulate_section(
 def _moved(regions: Regions, shift: NDArray[np.float64]) -> Regions:
     size = len(regions)
     rows, columns = np.mgrid[:size, :size]
-    return regions[
+    found: Regions = regions[
         np.clip(np.round(rows + shift[0]).astype(int), 0, size - 1),
         np.clip(np.round(columns + shift[1]).astype(int), 0, size - 1),
     ]
+    return found

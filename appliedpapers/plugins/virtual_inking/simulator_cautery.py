@@ -98,7 +98,9 @@ class Outline:
     in_arc: Flags
 
 
-def draw_outline(plan: BlockPlan, size: int, rng: np.random.Generator, shift: Floats | None = None) -> Outline:
+def draw_outline(
+    plan: BlockPlan, size: int, rng: np.random.Generator, shift: Floats | None = None
+) -> Outline:
     """Draw the outline of a block's section.
 
     Args:

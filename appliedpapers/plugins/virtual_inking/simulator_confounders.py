@@ -53,7 +53,7 @@ def pen_strokes(picture: Floats, depth: Floats, natural: Flags, rng: np.random.G
     stroke = (np.abs(along) < length) & (np.abs(across) < width)
     share = ndimage.gaussian_filter(stroke.astype(np.float64), 2)[..., None] * 0.92
     ink = np.array(_PENS[int(rng.integers(len(_PENS)))], dtype=np.float64)
-    return picture * (1 - share) + ink * share
+    return np.asarray(picture * (1 - share) + ink * share)
 
 
 def _stretch(depth: Floats, natural: Flags, rng: np.random.Generator) -> Flags:
@@ -106,4 +106,4 @@ def _bubble(picture: Floats, depth: Floats, natural: Flags, rng: np.random.Gener
     radius = rng.uniform(40, 110)
     apart = np.hypot(rows - row, columns - column)
     ring = np.exp(-0.5 * ((apart - radius) / 4) ** 2) * natural
-    return picture * (1 - 0.45 * ring[..., None])
+    return np.asarray(picture * (1 - 0.45 * ring[..., None]))

@@ -80,7 +80,7 @@ def hard_core(rng: np.random.Generator, size: int, density: Floats) -> Floats:
     own = density[points[:, 0].astype(int), points[:, 1].astype(int)]
     points = points[rng.uniform(size=len(points)) * most < own]
     if not len(points):
-        return points
+        return np.empty((0, 2))
     own = density[points[:, 0].astype(int), points[:, 1].astype(int)]
     reach = np.sqrt(0.9 / (math.pi * extra * np.maximum(own, 1e-9)))
     rank = rng.uniform(size=len(points))

@@ -10,8 +10,7 @@ Floats = NDArray[np.float64]
 
 def _unit_rows() -> Floats:
     rows = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-    found: Floats = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return found
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 STAINS = _unit_rows()
@@ -22,8 +21,9 @@ _INVERSE = np.linalg.inv(STAINS)
 
 def to_stains(rgb: ArrayLike) -> Floats:
     """Return loads of the three stains, ``(..., 3)``, of RGB in 0 to 255."""
-    density = -np.log((np.asarray(rgb, dtype=np.float64) + 1) / 256)
-    return np.asarray(density @ _INVERSE, dtype=np.float64)
+    density: Floats = -np.log((np.asarray(rgb, dtype=np.float64) + 1) / 256)
+    found: Floats = density @ _INVERSE
+    return found
 
 
 def from_stains(loads: ArrayLike) -> Floats:
@@ -50,6 +50,6 @@ def cauterise(rgb: ArrayLike, severity: ArrayLike) -> Floats:
 def stain(rgb: ArrayLike, haematoxylin: ArrayLike, eosin: ArrayLike) -> Floats:
     """Multiply the loads of both stains, each a number or ``(...)``, of RGB ``(..., 3)``."""
     loads = to_stains(rgb)
-    loads[..., 0] *= haematoxylin
-    loads[..., 1] *= eosin
+    loads[..., 0] *= np.asarray(haematoxylin, dtype=np.float64)
+    loads[..., 1] *= np.asarray(eosin, dtype=np.float64)
     return from_stains(loads)

@@ -60,8 +60,8 @@ class Slide(ABC):
             DataError: The file is damaged there.
         """
 
-    def close(self) -> None:
-        """Let the file go."""
+    def close(self) -> None:  # noqa: B027
+        """Let the file go; a raster in memory has none."""
 
     @property
     def extent_um(self) -> Pair:
@@ -86,7 +86,8 @@ class Slide(ABC):
         The level is read in blocks, so that memory is bounded whatever the slide's size.
         """
         size = tuple(
-            max(math.floor(whole * own / mpp + 0.5), 1) for whole, own in zip(self.size, self.mpp, strict=True)
+            max(math.floor(whole * own / mpp + 0.5), 1)
+            for whole, own in zip(self.size, self.mpp, strict=True)
         )
         scales = tuple(whole / small for whole, small in zip(self.size, size, strict=True))
         level = max(
@@ -105,7 +106,9 @@ class Slide(ABC):
                 )
         return found, (self.size[0] * self.mpp[0] / size[0], self.size[1] * self.mpp[1] / size[1])
 
-    def _reduced(self, level: int, corner: Sequence[int], size: Sequence[int], scales: Sequence[float]) -> Bytes:
+    def _reduced(
+        self, level: int, corner: Sequence[int], size: Sequence[int], scales: Sequence[float]
+    ) -> Bytes:
         from PIL import Image
 
         own = self.downsamples[level]
@@ -190,7 +193,9 @@ class OpenedSlide(Slide):
         self._file.close()
 
 
-def open_slide(path: Path, config: SlideConfig, *, mpp: float | None = None, name: str | None = None) -> Slide:
+def open_slide(
+    path: Path, config: SlideConfig, *, mpp: float | None = None, name: str | None = None
+) -> Slide:
     """Open a slide or a flat image.
 
     Args:
@@ -204,7 +209,9 @@ def open_slide(path: Path, config: SlideConfig, *, mpp: float | None = None, nam
     """
     shown, stated = name or path.name, mpp if mpp is not None else config.mpp
     if not path.is_file():
-        raise DataError(f"{shown}: no such file.", hint="Check the path; paths start at the list's own folder.")
+        raise DataError(
+            f"{shown}: no such file.", hint="Check the path; paths start at the list's own folder."
+        )
     import openslide
 
     if openslide.OpenSlide.detect_format(str(path)) is not None:
@@ -222,7 +229,7 @@ def _flat(path: Path, name: str, mpp: float | None) -> ArraySlide:
             if picture.width * picture.height > _MOST_FLAT:
                 raise DataError(
                     f"{name}: {picture.width} x {picture.height} pixels in one piece.",
-                    hint="Save it as a tiled pyramidal TIFF (vips tiffsave --tile --pyramid), which is streamed.",
+                    hint="Save it as a tiled pyramidal TIFF, which is streamed.",
                 )
             resolution = _stated(picture) if mpp is None else (mpp, mpp)
             if resolution is None:

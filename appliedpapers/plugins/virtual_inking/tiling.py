@@ -79,7 +79,8 @@ def plan_tiles(
 
 def _origins(whole: int, tile: float, stride: float) -> Ints:
     count = max(math.floor((whole - tile) / stride + _COUNT_SLACK) + 1, 0)
-    return np.floor(np.arange(count) * stride + 0.5).astype(np.int64)
+    found: Ints = np.floor(np.arange(count) * stride + 0.5).astype(np.int64)
+    return found
 
 
 def _level(downsamples: Sequence[float], most: float) -> int:

@@ -53,7 +53,9 @@ def write_viewer(drawn: Drawn, folder: Path, mpp: float) -> None:
     from markupsafe import Markup
 
     safe = document.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    write_text(folder / "index.html", page.render(title=drawn.slide_id, notices=drawn.notices, data=Markup(safe)))
+    write_text(
+        folder / "index.html", page.render(title=drawn.slide_id, notices=drawn.notices, data=Markup(safe))
+    )
 
 
 def _document(drawn: Drawn, size: tuple[int, int]) -> dict[str, Any]:
@@ -130,10 +132,8 @@ class _Pyramid:
         if column * TILE >= width or row * TILE >= height:
             return None
         size = min(TILE, width - column * TILE), min(TILE, height - row * TILE)
-        if level == self._last:
-            rgb = self._read(column, row, size)
-        else:
-            rgb = self._halved(level, column, row, size)
+        finest = level == self._last
+        rgb = self._read(column, row, size) if finest else self._halved(level, column, row, size)
         path = self._folder / str(level) / f"{column}_{row}.jpg"
         with whole_file(path) as aside:
             Image.fromarray(rgb).save(aside, "JPEG", quality=_QUALITY)
