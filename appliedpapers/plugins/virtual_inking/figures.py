@@ -91,8 +91,8 @@ def _continuity(answers: Sequence[SlideAnswer]) -> list[str]:
     worst = max(spans, key=lambda block: spans[block])
     mean = float(np.mean(list(spans.values())))
     return [
-        f"Serial sections of a block differ by {100 * mean:.0f} points of cut outline on average, most in {worst} "
-        f"({100 * spans[worst]:.0f} points)."
+        f"Serial sections of a block differ by {100 * mean:.0f} points of cut outline on average, most in "
+        f"{worst} ({100 * spans[worst]:.0f} points)."
     ]
 
 

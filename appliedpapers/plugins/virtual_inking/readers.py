@@ -15,8 +15,8 @@ from appliedpapers.plugins.virtual_inking.slides import SUFFIXES
 
 FORMATS = (
     "a list (slides.csv or Parquet: slide and, if wanted, slide_id, block, patient, annotation, mpp, split, "
-    "regions, features), a folder of slides, or one slide; SVS, NDPI, MRXS, SCN, DICOM, TIFF, and PNG or JPEG "
-    "with mpp"
+    "regions, features), a folder of slides, or one slide; SVS, NDPI, MRXS, SCN, DICOM, TIFF, and PNG or "
+    "JPEG with mpp"
 )
 
 _DRAWN = (".geojson", ".json", ".xml")
