@@ -103,7 +103,9 @@ def test_masks_of_real_slides(shared, golden, name, file, mpp):
 def test_pen_is_found_and_nothing_else(shared, golden):
     from PIL import Image
 
-    picture = np.asarray(Image.open(shared / "data" / "virtual-inking" / "green_pen_thumb.jpg").convert("RGB"))
+    picture = np.asarray(
+        Image.open(shared / "data" / "virtual-inking" / "green_pen_thumb.jpg").convert("RGB")
+    )
     shape = tuple(golden["pen_shape"])
     expected = np.unpackbits(golden["pen_mask"])[: shape[0] * shape[1]].reshape(shape).astype(bool)
     found = tissue.find_pen(picture, MaskConfig())

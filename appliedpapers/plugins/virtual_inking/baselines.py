@@ -12,7 +12,7 @@ from appliedpapers.core.data import Split
 from appliedpapers.core.evaluation import Baseline
 from appliedpapers.core.metrics import logloss
 from appliedpapers.plugins.virtual_inking.answers import SlideAnswer, answer
-from appliedpapers.plugins.virtual_inking.cases import Case, all_features, cases_of, encoder_of
+from appliedpapers.plugins.virtual_inking.cases import Case, cases_of, encoder_of, features_of, inputs_of
 from appliedpapers.plugins.virtual_inking.config import InkingConfig
 from appliedpapers.plugins.virtual_inking.encoders import COLOUR_TEXTURE
 
@@ -29,8 +29,16 @@ _LAB = 3
 
 
 def baselines(config: InkingConfig) -> list[Baseline]:
-    """Return the unfitted baselines, the simplest first."""
-    return [Natural(config), Depth(config), MeanLab(config), ColourTextureHead(config), Logistic(config)]
+    """Return the unfitted baselines, and the paper's head where ours sees more than that does."""
+    found: list[Baseline] = [
+        Natural(config),
+        Depth(config),
+        MeanLab(config),
+        ColourTextureHead(config),
+        Logistic(config),
+    ]
+    plain = config.head.reference == "none" and not config.head.colour
+    return found if plain else [*found, PaperHead(config)]
 
 
 class TileBaseline(Baseline):
@@ -98,14 +106,15 @@ class TileBaseline(Baseline):
 
 
 class Logistic(TileBaseline):
-    """One layer instead of two, on the same features of the encoder."""
+    """One layer instead of two; it sees what ours sees."""
 
     name = "logistic"
     encoded = 1.0
 
     def features(self, cases: list[Case], progress: Progress) -> list[Features]:
-        """Return the encoder's features."""
-        return all_features(cases, self._config, encoder_of(self._config), progress)
+        """Return what our head sees."""
+        encoder = encoder_of(self._config)
+        return [inputs_of(case, self._config, encoder, progress=progress) for case in cases]
 
 
 class ColourTextureHead(TileBaseline):
@@ -115,7 +124,8 @@ class ColourTextureHead(TileBaseline):
 
     def features(self, cases: list[Case], progress: Progress) -> list[Features]:
         """Return all statistics."""
-        return all_features(cases, self._config, encoder_of(self._config, name=COLOUR_TEXTURE), progress)
+        encoder = encoder_of(self._config, name=COLOUR_TEXTURE)
+        return [features_of(case, self._config, encoder) for case in cases]
 
 
 class MeanLab(ColourTextureHead):
@@ -136,6 +146,43 @@ class Depth(TileBaseline):
     def features(self, cases: list[Case], progress: Progress) -> list[Features]:
         """Return the distance of each tile's centre from the outline."""
         return [np.stack([case.found.depth, case.found.tissue], axis=1).astype(np.float32) for case in cases]
+
+
+class PaperHead(Baseline):
+    """The two-layer head on the encoder's features as they are (arXiv 2511.22131, abstract)."""
+
+    name = "paper head"
+    kind = "paper"
+
+    def __init__(self, config: InkingConfig) -> None:
+        self._config = config.replace(head={"reference": "none", "colour": False, "head": "two-layer"})
+
+    def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
+        """Train and calibrate it as ours."""
+        from appliedpapers.plugins.virtual_inking.heads import Head
+        from appliedpapers.plugins.virtual_inking.learner import Tiles
+
+        def tiles(split: Split, part: str) -> Tiles:
+            cases = cases_of(cast("SlideSplit", split), self._config)
+            return Tiles.of(self._features(cases), [case.labels for case in cases], part)
+
+        self._head = Head.fit(
+            tiles(train, "train"), tiles(valid, "valid"), self._config.head, run, "paper-head"
+        )
+        return self
+
+    def predict(self, split: Split) -> list[SlideAnswer]:
+        """Return what it says of each slide."""
+        cases = cases_of(cast("SlideSplit", split), self._config)
+        slope = self._head.calibration.slope
+        return [
+            answer(case, self._head.logits(rows), self._config.margin, slope=slope)
+            for case, rows in zip(cases, self._features(cases), strict=True)
+        ]
+
+    def _features(self, cases: list[Case]) -> list[Features]:
+        encoder = encoder_of(self._config)
+        return [features_of(case, self._config, encoder) for case in cases]
 
 
 class Natural(Baseline):

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.progress import Progress, Task
 from appliedpapers.plugins.virtual_inking.config import EncoderConfig, InkingConfig
-from appliedpapers.plugins.virtual_inking.encoders import TileEncoder, open_encoder
+from appliedpapers.plugins.virtual_inking.encoders import COLOUR_TEXTURE, TileEncoder, open_encoder
 from appliedpapers.plugins.virtual_inking.features_h5 import read_features, require_encoder, write_features
+from appliedpapers.plugins.virtual_inking.inputs import head_inputs, reference_rows
 from appliedpapers.plugins.virtual_inking.labels import contour_truth, tile_labels
 from appliedpapers.plugins.virtual_inking.splits import SlideItem, SlideSplit
 from appliedpapers.plugins.virtual_inking.streaming import SlideSource, TileReader, stream_tiles
@@ -109,6 +110,22 @@ def features_of(
     return features
 
 
+def inputs_of(
+    case: Case,
+    config: InkingConfig,
+    encoder: TileEncoder,
+    *,
+    progress: Progress,
+    cache: Path | None = None,
+) -> Features:
+    """Return what the head sees of a slide's tiles; see :mod:`.inputs`."""
+    with progress.task(f"encoding {case.item.slide_id}", len(case.labels)) as task:
+        parts = [features_of(case, config, encoder, cache=cache, task=task)]
+        if config.head.colour and encoder.identity.encoder != COLOUR_TEXTURE:
+            parts.append(features_of(case, config, encoder_of(config, name=COLOUR_TEXTURE), cache=cache))
+    return head_inputs(parts, reference_rows(case.found, config.head))
+
+
 def encoded(
     source: SlideSource,
     found: Survey,
@@ -139,19 +156,6 @@ def encoded(
 def cases_of(split: SlideSplit, config: InkingConfig) -> list[Case]:
     """Look at all slides of a part."""
     return [case_of(item, config) for item in split.items]
-
-
-def all_features(
-    cases: Sequence[Case],
-    config: InkingConfig,
-    encoder: TileEncoder,
-    progress: Progress,
-    cache: Path | None = None,
-) -> list[Features]:
-    """Return the features of several slides, with progress."""
-    total = sum(len(case.labels) for case in cases)
-    with progress.task("encoding", total) as task:
-        return [features_of(case, config, encoder, cache=cache, task=task) for case in cases]
 
 
 def identity_of(config: InkingConfig, encoder: TileEncoder) -> dict[str, Any]:

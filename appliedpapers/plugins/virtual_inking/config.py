@@ -130,6 +130,11 @@ class HeadConfig(Section):
     head: str = Field(
         "two-layer", description="two-layer as in the paper, logistic, or a module of nn such as kan(grid=5)"
     )
+    reference: Literal["interior", "none"] = Field(
+        "interior", description="see tiles as differences to the slide's interior, or as they are (the paper)"
+    )
+    interior_um: float = Field(200.0, ge=0, description="tissue deeper than this is the interior")
+    colour: bool = Field(True, description="see colour and texture beside the encoder's features")
     hidden: int = Field(256, ge=1, le=8192, description="width of the two-layer head")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of hidden units that are left out")
     loss: Literal["bce", "focal"] = Field("bce", description="cross-entropy, or focal loss (gamma 2)")
@@ -160,9 +165,10 @@ class MarginConfig(Section):
     least_range: float = Field(
         1.0, ge=0, description="otsu: a profile that spans fewer logits falls back to the fixed threshold"
     )
-    band: float = Field(
-        1.5, ge=0, description="otsu: how far, in logits, a slide's threshold may be from the fixed one"
+    band_below: float = Field(
+        1.0, ge=0, description="otsu: how far, in logits, a slide's threshold may be below the fixed one"
     )
+    band_above: float = Field(1.5, ge=0, description="otsu: how far it may be above the fixed one")
     switch_cost: float = Field(1.5, ge=0, description="viterbi: cost of a change from sample to sample")
     gap_um: float = Field(250.0, ge=0, description="gaps up to this are bridged, before")
     shortest_um: float = Field(300.0, ge=0, description="stretches below this are dropped")
@@ -231,7 +237,7 @@ class InkingConfig(TaskConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {**_PROTOCOL, "simulator": {"blocks": [3, 1, 1], "slides": 2}, "output": {"viewer": False}},
         "default": _PROTOCOL,
-        "published": {},
+        "published": {"head": {"reference": "none", "colour": False}},
         "cascade": {**_PROTOCOL, "cascade": {"mode": "mowst"}},
         "check": {**_PROTOCOL, **_TINY},
     }

@@ -24,7 +24,9 @@ from appliedpapers.core.model import GroupProblem
 from appliedpapers.plugins.virtual_inking.annotations import Annotation, read_annotation
 from appliedpapers.plugins.virtual_inking.cases import encoded, identity_of
 from appliedpapers.plugins.virtual_inking.drawing import Drawn, drawn_of, write_drawn
+from appliedpapers.plugins.virtual_inking.encoders import COLOUR_TEXTURE
 from appliedpapers.plugins.virtual_inking.features_h5 import read_features, require_encoder
+from appliedpapers.plugins.virtual_inking.inputs import head_inputs, reference_rows
 from appliedpapers.plugins.virtual_inking.slides import Slide
 from appliedpapers.plugins.virtual_inking.streaming import SlideSource
 from appliedpapers.plugins.virtual_inking.survey import Survey, survey
@@ -156,7 +158,7 @@ class Delivery:
 
     def _drawn(self, order: Order, looked: _Looked, scratch: Path) -> Drawn:
         model = self._model
-        features: list[tuple[TileEncoder, Features, NDArray[np.int64] | None]] = []
+        features: list[Features] = []
         with model.progress.task(order.slide_id, len(looked.found.corners)) as task:
             logits, count = self._logits(order, looked, scratch, features, task)
         return drawn_of(
@@ -171,30 +173,43 @@ class Delivery:
             bounds=looked.bounds,
             vendor=looked.vendor,
             encoded=count,
-            features=features[0][1] if features and features[0][2] is None else None,
+            features=features[0] if features else None,
             sha256=sha256_file(looked.paths[0]),
         )
 
     def _logits(
-        self, order: Order, looked: _Looked, scratch: Path, kept: list[Any], task: Any
+        self, order: Order, looked: _Looked, scratch: Path, kept: list[Features], task: Any
     ) -> tuple[Floats, int]:
         model = self._model
         assert model.head is not None
-        if order.features is not None:
-            given = self._given(order, looked)
-            kept.append((model.encoder(), given, None))
+        config, encoder = model.config.head, model.encoder()
+        reference = reference_rows(looked.found, config)
+        cheap: list[Features] = []
+        if encoder.identity.encoder != COLOUR_TEXTURE and (config.colour or model.cascade is not None):
+            cheap = [self._features(looked, model.cheap(), scratch, "cheap", None, None)]
+        beside = cheap if config.colour else []
+        if order.features is not None or model.cascade is None:
+            given = order.features is not None
+            features = (
+                self._given(order, looked)
+                if given
+                else self._features(looked, encoder, scratch, "features", None, task)
+            )
+            kept.append(features)
             scale = model.head.calibration.slope if model.cascade is not None else 1.0
-            return scale * model.head.logits(given), 0
-        if model.cascade is None:
-            encoder = model.encoder()
-            features = self._features(looked, encoder, scratch, "features", None, task)
-            kept.append((encoder, features, None))
-            return model.head.logits(features), len(features)
-        cheap = self._features(looked, model._cheap(), scratch, "cheap", None, None)
-        logits, routed = model.cascade.calibrated(cheap), model.cascade.uncertain(cheap)
+            seen = head_inputs([features, *beside], reference)
+            return scale * model.head.logits(seen), 0 if given else len(features)
+        weak = head_inputs(
+            cheap or [self._features(looked, encoder, scratch, "features", None, None)], reference
+        )
+        logits, routed = model.cascade.calibrated(weak), model.cascade.uncertain(weak)
+        routed[reference] = True
         rows = np.flatnonzero(routed)
-        features = self._features(looked, model.encoder(), scratch, "features", rows, task)
-        logits[rows] = model.head.calibration.slope * model.head.logits(features)
+        features = self._features(looked, encoder, scratch, "routed", rows, task)
+        # the tiles of the interior are among the rows: their places tell the reference there
+        places = np.searchsorted(rows, reference)
+        seen = head_inputs([features, *(part[rows] for part in beside)], places)
+        logits[rows] = model.head.calibration.slope * model.head.logits(seen)
         task.advance(len(logits) - len(rows))
         return logits, len(rows)
 

@@ -24,7 +24,7 @@ class InkingEvaluation(Evaluation):
     """AUROC of tiles first; regions, distances and breaks of the line beside it; blocks are resampled."""
 
     primary = PRIMARY
-    baseline_names = ("logistic", "colour-texture", "mean-lab", "depth", "nothing-cut")
+    baseline_names = ("paper head", "logistic", "colour-texture", "mean-lab", "depth", "nothing-cut")
 
     def baselines(self, config: TaskConfig, dataset: Dataset) -> Sequence[Baseline]:
         """Return logistic heads on features, on colour and on depth, and nothing at all."""

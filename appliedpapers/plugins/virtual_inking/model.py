@@ -13,11 +13,13 @@ from appliedpapers.core.data import Split
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.errors import ConfigError, DataError, UnusableGroups
 from appliedpapers.core.model import FitContext, GroupProblem, Model
+from appliedpapers.core.progress import SilentProgress
 from appliedpapers.core.schema import OutputSchema, TableSchema
 from appliedpapers.plugins.virtual_inking import schemas
 from appliedpapers.plugins.virtual_inking.config import InkingConfig
 from appliedpapers.plugins.virtual_inking.encoders import COLOUR_TEXTURE
 from appliedpapers.plugins.virtual_inking.heads import Head
+from appliedpapers.plugins.virtual_inking.inputs import reference_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +90,7 @@ class VirtualInker(Model):
             ConfigError: ``init`` has another encoder.
             RunError: Training diverged.
         """
-        from appliedpapers.plugins.virtual_inking.cases import all_features, cases_of, identity_of
+        from appliedpapers.plugins.virtual_inking.cases import cases_of, identity_of, inputs_of
         from appliedpapers.plugins.virtual_inking.learner import Tiles
 
         self.device, self.synthetic = run.device, cast("SlideSplit", train).synthetic
@@ -102,7 +104,10 @@ class VirtualInker(Model):
         def tiles(encoder: TileEncoder) -> tuple[Tiles, Tiles]:
             train_tiles, valid_tiles = (
                 Tiles.of(
-                    all_features(own, self.config, encoder, run.progress, cache),
+                    [
+                        inputs_of(case, self.config, encoder, progress=run.progress, cache=cache)
+                        for case in own
+                    ],
                     [case.labels for case in own],
                     name,
                 )
@@ -115,7 +120,7 @@ class VirtualInker(Model):
         if self.config.cascade.mode == "mowst":
             from appliedpapers.plugins.virtual_inking.cascade import Cascade
 
-            cheap = tiles(self._cheap())
+            cheap = tiles(self.cheap())
             weak = Head.fit(*cheap, self.config.head, run, "weak")
             self.cascade = Cascade.fit(
                 weak,
@@ -161,9 +166,9 @@ class VirtualInker(Model):
     def parts(self, split: SlideSplit) -> dict[str, list[SlideAnswer]]:
         """Return the same tiles under other decisions, and both experts of a cascade alone."""
         from appliedpapers.plugins.virtual_inking.answers import answer, decided_otherwise
-        from appliedpapers.plugins.virtual_inking.cases import cases_of, features_of
+        from appliedpapers.plugins.virtual_inking.cases import cases_of, inputs_of
 
-        own = self.answers(split)
+        own, quiet = self.answers(split), SilentProgress()
         margin = self.config.margin
         found = {
             f"decision {name}": decided_otherwise(
@@ -177,10 +182,9 @@ class VirtualInker(Model):
         assert self.head is not None
         found["encoder alone"], found["colour-texture alone"] = [], []
         for case in cases_of(split, self.config):
-            strong = self.head.calibration.slope * self.head.logits(
-                features_of(case, self.config, self.encoder())
-            )
-            weak = self.cascade.calibrated(features_of(case, self.config, self._cheap()))
+            seen = inputs_of(case, self.config, self.encoder(), progress=quiet)
+            strong = self.head.calibration.slope * self.head.logits(seen)
+            weak = self.cascade.calibrated(inputs_of(case, self.config, self.cheap(), progress=quiet))
             found["encoder alone"].append(answer(case, strong, margin))
             found["colour-texture alone"].append(answer(case, weak, margin, encoded=0.0))
         return found
@@ -268,21 +272,24 @@ class VirtualInker(Model):
             model.cascade = Cascade.read(folder, state["cascade"], config.head, model.head)
         return model
 
-    def _cheap(self) -> TileEncoder:
+    def cheap(self) -> TileEncoder:
+        """Return the statistics of colour and texture."""
         from appliedpapers.plugins.virtual_inking.cases import encoder_of
 
         return encoder_of(self.config, self.device, name=COLOUR_TEXTURE)
 
     def _case_logits(self, case: Case) -> tuple[Floats, float]:
         """Return logits of a slide's tiles, and the share of them that the encoder counts for."""
-        from appliedpapers.plugins.virtual_inking.cases import features_of
+        from appliedpapers.plugins.virtual_inking.cases import inputs_of
 
         assert self.head is not None
+        quiet = SilentProgress()
+        strong = self.head.logits(inputs_of(case, self.config, self.encoder(), progress=quiet))
         if self.cascade is None:
-            return self.head.logits(features_of(case, self.config, self.encoder())), 1.0
-        cheap = features_of(case, self.config, self._cheap())
+            return strong, 1.0
+        cheap = inputs_of(case, self.config, self.cheap(), progress=quiet)
         logits, routed = self.cascade.calibrated(cheap), self.cascade.uncertain(cheap)
-        strong = self.head.logits(features_of(case, self.config, self.encoder()))
+        routed[reference_rows(case.found, self.config.head)] = True
         mixed = np.where(routed, self.head.calibration.slope * strong, logits)
         return mixed, float(routed.mean()) if routed.size else 0.0
 

@@ -137,7 +137,7 @@ def slide_threshold(values: Floats, config: MarginConfig, fixed: float = 0.0) ->
     """
     if len(values) < 2 or float(np.ptp(values)) < config.least_range:
         return fixed
-    return float(np.clip(otsu_threshold(values), fixed - config.band, fixed + config.band))
+    return float(np.clip(otsu_threshold(values), fixed - config.band_below, fixed + config.band_above))
 
 
 def stretches(margins: Sequence[Margin], *, slope: float = 1.0, offset: float = 0.0) -> list[Stretch]:

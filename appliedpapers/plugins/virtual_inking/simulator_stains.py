@@ -10,8 +10,7 @@ Floats = NDArray[np.float64]
 
 def _unit_rows() -> Floats:
     rows = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-    found: Floats = rows / np.sqrt((rows**2).sum(axis=1))[:, None]
-    return found
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float64)
 
 
 STAINS = _unit_rows()
@@ -22,14 +21,14 @@ _INVERSE = np.linalg.inv(STAINS)
 
 def to_stains(rgb: ArrayLike) -> Floats:
     """Return loads of the three stains, ``(..., 3)``, of RGB in 0 to 255."""
-    density: Floats = -np.log((np.asarray(rgb, dtype=np.float64) + 1) / 256)
-    found: Floats = density @ _INVERSE
-    return found
+    density = -np.log((np.asarray(rgb, dtype=np.float64) + 1) / 256)
+    return np.asarray(density @ _INVERSE, dtype=np.float64)
 
 
 def from_stains(loads: ArrayLike) -> Floats:
     """Return RGB clipped to 0 to 255, not rounded, of loads ``(..., 3)``."""
-    return np.clip(256 * np.exp(-(np.asarray(loads, dtype=np.float64) @ STAINS)) - 1, 0, 255)
+    passed = 256 * np.exp(-(np.asarray(loads, dtype=np.float64) @ STAINS)) - 1
+    return np.asarray(np.clip(passed, 0, 255), dtype=np.float64)
 
 
 def cauterise(rgb: ArrayLike, severity: ArrayLike) -> Floats:

@@ -26,15 +26,18 @@ SLIDE = ArraySlide(disc(), (1.0, 1.0), "disc.png")
 
 ASAP = b"""<?xml version="1.0"?><ASAP_Annotations><Annotations>
 <Annotation Name="a" Type="Polygon" PartOfGroup="Tumor"><Coordinates>
-<Coordinate Order="1" X="30" Y="10"/><Coordinate Order="0" X="10" Y="10"/><Coordinate Order="2" X="30" Y="40"/>
+<Coordinate Order="1" X="30" Y="10"/><Coordinate Order="0" X="10" Y="10"/>
+<Coordinate Order="2" X="30" Y="40"/>
 </Coordinates></Annotation>
 <Annotation Name="cut" Type="PointSet" PartOfGroup="None"><Coordinates>
 <Coordinate Order="0" X="1" Y="2"/><Coordinate Order="1" X="3" Y="4"/></Coordinates></Annotation>
 </Annotations></ASAP_Annotations>"""
 APERIO = b"""<Annotations MicronsPerPixel="0.5"><Annotation Name="Cautery"><Regions>
-<Region Text=""><Vertices><Vertex X="0" Y="0"/><Vertex X="50" Y="0"/><Vertex X="50" Y="50"/><Vertex X="0" Y="1"/>
+<Region Text=""><Vertices><Vertex X="0" Y="0"/><Vertex X="50" Y="0"/><Vertex X="50" Y="50"/>
+<Vertex X="0" Y="1"/>
 </Vertices></Region>
-<Region Text="Cut"><Vertices><Vertex X="0" Y="0"/><Vertex X="50" Y="0"/><Vertex X="100" Y="9"/></Vertices></Region>
+<Region Text="Cut"><Vertices><Vertex X="0" Y="0"/><Vertex X="50" Y="0"/><Vertex X="100" Y="9"/>
+</Vertices></Region>
 </Regions></Annotation></Annotations>"""
 
 
@@ -77,7 +80,10 @@ def test_geojson_of_every_form():
             feature("Point", [1, 1], "Cut"),
         )
     )
-    assert [(shape.name, shape.closed, len(shape.points)) for shape in shapes] == [("cut", False, 2), ("tumor", True, 3)]
+    assert [(shape.name, shape.closed, len(shape.points)) for shape in shapes] == [
+        ("cut", False, 2),
+        ("tumor", True, 3),
+    ]
     one = json.dumps({"type": "LineString", "coordinates": [[0, 0], [1, 1]]}).encode()
     assert len(read_shapes(one)) == 1
 
@@ -91,7 +97,10 @@ def test_geojson_of_every_form():
         (b"<Other/>", "<Other>"),
         (b"<a", "not XML"),
         (b'<!DOCTYPE a [<!ENTITY b "c">]><Annotations/>', "document type"),
-        (b'<ASAP_Annotations><Annotation><Coordinate X="nan" Y="1"/></Annotation></ASAP_Annotations>', "without coord"),
+        (
+            b'<ASAP_Annotations><Annotation><Coordinate X="nan" Y="1"/></Annotation></ASAP_Annotations>',
+            "without coord",
+        ),
     ],
 )
 def test_other_files_are_refused(content, words):

@@ -12,7 +12,13 @@ from hypothesis.extra import numpy as hnp
 
 from appliedpapers.plugins.virtual_inking import decision, measures, scoring
 from appliedpapers.plugins.virtual_inking.config import MarginConfig
-from appliedpapers.plugins.virtual_inking.outline import Contour, closed_contours, contours_of, resample, ring_length
+from appliedpapers.plugins.virtual_inking.outline import (
+    Contour,
+    closed_contours,
+    contours_of,
+    resample,
+    ring_length,
+)
 from appliedpapers.plugins.virtual_inking.projection import decide, project, slide_threshold, stretches
 from appliedpapers.plugins.virtual_inking.tissue import Masks
 
@@ -36,9 +42,12 @@ def tiles(contour, cut):
 @given(CHANCES, st.floats(0, 4))
 def test_potts_is_the_cheapest_of_all_labellings(chances, switch):
     best = min(
-        decision.potts_cost(chances, labels, switch) for labels in itertools.product([False, True], repeat=len(chances))
+        decision.potts_cost(chances, labels, switch)
+        for labels in itertools.product([False, True], repeat=len(chances))
     )
-    assert decision.potts_cost(chances, decision.potts(chances, switch), switch) == pytest.approx(best, abs=1e-9)
+    assert decision.potts_cost(chances, decision.potts(chances, switch), switch) == pytest.approx(
+        best, abs=1e-9
+    )
 
 
 @given(FLAGS, st.integers(0, 59))
@@ -140,7 +149,9 @@ def test_no_sample_beside_pen_is_judged():
     mask[20:100, 20:100] = True
     pen = np.zeros_like(mask)
     pen[40:60, 90:115] = True
-    (contour,) = contours_of(Masks(mask & ~pen, pen, (8.0, 8.0), 0), step_um=20.0, smooth_um=8.0, least_mm2=0.01)
+    (contour,) = contours_of(
+        Masks(mask & ~pen, pen, (8.0, 8.0), 0), step_um=20.0, smooth_um=8.0, least_mm2=0.01
+    )
     columns, rows = np.clip((contour.points / 8).astype(int), 0, 119).T
     assert not (contour.candidate & pen[rows, columns]).any()
     assert 0.05 < (~contour.candidate).mean() < 0.35

@@ -41,7 +41,7 @@ def test_a_pyramid_of_ours_is_read_by_openslide(pyramid):
 
 def test_a_missing_resolution_is_named(shared):
     path = shared / "data" / "virtual-inking" / "tcga-cr-7395-01a-01-ts1.svs"
-    with pytest.raises(DataError, match="openslide.mpp-x") as caught:
+    with pytest.raises(DataError, match=r"openslide\.mpp-x") as caught:
         open_slide(path, SlideConfig())
     assert caught.value.exit_code == 4
     assert "--mpp" in caught.value.hint
@@ -53,7 +53,7 @@ def test_a_missing_resolution_is_named(shared):
 
 def test_an_objective_power_is_trusted_on_request_alone():
     stated = {"aperio.AppMag": "20"}
-    with pytest.raises(DataError, match="openslide.mpp-x"):
+    with pytest.raises(DataError, match=r"openslide\.mpp-x"):
         slides._resolution(stated, "slide", SlideConfig(), None)
     assert slides._resolution(stated, "slide", SlideConfig(trust_appmag=True), None) == (0.5, 0.5)
 
@@ -87,8 +87,7 @@ def test_a_truncated_slide_is_damaged_not_empty(tmp_path, shared, share):
     path = tmp_path / "cut.svs"
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(DataError, match=r"cut\.svs"):
-        slide = open_slide(path, SlideConfig())
-        survey(slide, InkingConfig())
+        survey(open_slide(path, SlideConfig()), InkingConfig())
 
 
 def test_slides_without_room_or_tissue_say_so(shared):
