@@ -192,7 +192,9 @@ class SimulatorConfig(Section):
     blocks: tuple[int, int, int] = Field((8, 2, 2), description="blocks in train, valid and test")
     slides: int = Field(2, ge=1, le=20, description="serial sections of a block")
     confounders: bool = Field(True, description="drying, folds, crush, epithelium, bubbles, pen, JPEG")
-    natural_share: float = Field(0.0, ge=0, le=1, description="share of blocks without any cut")
+    natural_share: float = Field(
+        0.25, ge=0, le=1, description="share of a part's blocks without any cut, rounded down"
+    )
 
     @field_validator("blocks")
     @classmethod

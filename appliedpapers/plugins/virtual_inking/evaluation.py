@@ -43,7 +43,7 @@ class InkingEvaluation(Evaluation):
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
         """Score answers; a unit is a slide, and the slides of a block are resampled together."""
         answers = cast("list[SlideAnswer]", prediction)
-        return score(answers)
+        return score(answers, dataset.fold)
 
     def published(self, config: TaskConfig, dataset: Dataset) -> Sequence[PublishedFigure]:
         """Return the paper's figure; its data are private, and it is set apart."""

@@ -30,7 +30,9 @@ for _name, _unit, _better, _text in (
     ("boundary_f1_400", "", True, "the same within 400 um"),
     ("length_dice", "", True, "overlap of drawn and true cut length, 1 is the same"),
     ("length_error", "%", False, "difference of drawn and true cut length, relative to the true one"),
+    ("median_length_error", "%", False, "the same, median over slides"),
     ("false_breaks", "", False, "interruptions of the line a true cut arc"),
+    ("median_false_breaks", "", False, "the same, median over slides"),
     ("encoder_share", "%", False, "share of tiles that the encoder saw"),
 ):
     register_metric(_name, unit=_unit, higher_is_better=_better, description=_text)
@@ -44,8 +46,13 @@ class Regions:
     predicted: Ints
 
 
-def score(answers: Sequence[SlideAnswer]) -> Scored:
-    """Score what was said of slides, one answer a slide; all annotated."""
+def score(answers: Sequence[SlideAnswer], source: str = "") -> Scored:
+    """Score what was said of slides.
+
+    Args:
+        answers: One a slide; all annotated.
+        source: Where all of them come from, for a line of its own.
+    """
     units = len(answers)
     owner = np.repeat(np.arange(units), [len(one.logits) for one in answers])
     labels = np.concatenate([one.case.labels for one in answers])
@@ -64,10 +71,16 @@ def score(answers: Sequence[SlideAnswer]) -> Scored:
     }
     lines = [line_measures(one) for one in answers]
     metrics |= {name: _mean([line[name] for line in lines]) for name in lines[0]}
+    for name in ("length_error", "false_breaks"):
+        metrics[f"median_{name}"] = MetricScores.of(_median([line[name] for line in lines]), units)
     metrics["encoder_share"] = MetricScores.mean(
         [100 * one.encoded for one in answers], [max(len(one.logits), 1) for one in answers]
     )
-    return Scored(metrics, clusters=np.array([one.case.item.block for one in answers]))
+    return Scored(
+        metrics,
+        clusters=np.array([one.case.item.block for one in answers]),
+        slices=(({"source": source}, metrics),) if source else (),
+    )
 
 
 class BySlide(Counted):
@@ -171,6 +184,17 @@ def _mean(values: Sequence[float]) -> MetricScores:
     if not known.any():
         return MetricScores.of(lambda _: float("nan"), len(values))
     return MetricScores.mean(values, known.astype(np.float64))
+
+
+def _median(values: Sequence[float]) -> Aggregate:
+    every = np.asarray(values, dtype=np.float64)
+
+    def value(chosen: NDArray[np.intp]) -> float:
+        own = every[chosen]
+        known = own[np.isfinite(own)]
+        return float(np.median(known)) if known.size else float("nan")
+
+    return value
 
 
 def _pooled_auprc(labels: Ints, logits: Floats, owner: NDArray[np.intp]) -> Aggregate:
