@@ -1,0 +1,161 @@
+"""Fitting both heads, with the physics prior where it is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from appliedpapers.core.calibration import Calibrator
+from appliedpapers.core.device import derive_seed
+from appliedpapers.plugins.laser_cvae.ageing import AgeingHead, fit_ageing, new_ageing
+from appliedpapers.plugins.laser_cvae.config import LaserConfig, LaserTraining
+from appliedpapers.plugins.laser_cvae.devices import Devices, Floats
+from appliedpapers.plugins.laser_cvae.forecast import ForecastHead
+from appliedpapers.plugins.laser_cvae.forecast_fit import (
+    FEW_DEVICES,
+    fit_forecast,
+    new_forecast,
+    physics_devices,
+)
+from appliedpapers.plugins.laser_cvae.normal import normal_devices, reference_devices
+from appliedpapers.plugins.laser_cvae.path_prior import PathPrior
+from appliedpapers.plugins.laser_cvae.profile import PROFILE, Conditioning
+
+if TYPE_CHECKING:
+    from appliedpapers.core.model import FitContext
+    from appliedpapers.plugins.laser_cvae.model import LaserCvae
+    from appliedpapers.plugins.laser_cvae.network import AgeingCVAE, ForecastCVAE
+
+_SLOWER = 0.25  # learning rate of what goes on from another model
+_FEATURES = 2 * len(PROFILE) + 3 + 4
+_FEWEST_REFERENCES = 10
+
+
+def fit_heads(
+    train: Devices, valid: Devices, config: LaserConfig, run: FitContext, start: LaserCvae | None
+) -> tuple[AgeingHead, ForecastHead, dict[str, Any]]:
+    """Fit both heads.
+
+    Args:
+        train: Devices to learn from.
+        valid: Devices to choose and calibrate on, perhaps none.
+        config: The configuration.
+        run: Seed, device, folder and the like.
+        start: A model to go on from.
+
+    Returns:
+        Abnormality, forecast, and facts for the report.
+    """
+    how = conditioning(train)
+    known = train.failed | (train.last >= 0.98 * train.horizon)
+    begun, facts = _begun(train, config, run, start)
+    ageing_settings = _settings(config.abnormality_training, begun is not None)
+    forecast_settings = _settings(config.forecast_training, begun is not None)
+    normal = normal_devices(train)
+    ageing = fit_ageing(
+        train.take(normal),
+        config.abnormality,
+        ageing_settings,
+        how,
+        run,
+        name="ageing",
+        labelled=bool(known.any()),
+        start=None if begun is None else begun[0],
+    )
+    held = reference_devices(valid) if len(valid) else np.zeros(0, dtype=bool)
+    healthy = train.take(normal)
+    if held.sum() >= _FEWEST_REFERENCES:
+        ageing.calibrate(valid.take(held), healthy)
+    else:
+        # so few devices that those learned from must do; p-values are then somewhat too small
+        ageing.calibrate(healthy, healthy)
+    forecast = fit_forecast(
+        train,
+        valid,
+        config.forecast,
+        forecast_settings,
+        how,
+        run,
+        start=None if begun is None else begun[1],
+    )
+    active = ageing.active_units(healthy)
+    facts |= {
+        "devices that are normal for their condition": f"{int(normal.sum())} of {len(train)}",
+        "calibration devices": str(int(held.sum()))
+        if held.sum() >= _FEWEST_REFERENCES
+        else "training devices",
+        "active units of z": f"{active} of {config.abnormality.latent}",
+    }
+    if active == 0:
+        facts["warning"] = "z is not used (KL collapse): lower abnormality.beta, or train longer"
+    return ageing, forecast, facts
+
+
+def conditioning(devices: Devices) -> Conditioning:
+    """Return how conditions and time of devices are scaled."""
+    known = np.isfinite(devices.conditions)
+    count = np.maximum(known.sum(axis=0), 1)
+    centre: Floats = np.where(known, devices.conditions, 0).sum(axis=0) / count
+    rest = np.where(known, devices.conditions - centre, 0)
+    spread = np.sqrt((rest**2).sum(axis=0) / count)
+    return Conditioning(centre, np.where(spread > 1e-9, spread, 1.0), float(devices.horizon.max()))
+
+
+def empty_heads(
+    config: LaserConfig, state: Mapping[str, Any], device: str
+) -> tuple[AgeingHead, ForecastHead]:
+    """Return heads of a bundle, whose networks are still to be read."""
+    from appliedpapers.plugins.laser_cvae.conformal import Calibration
+
+    how = Conditioning(
+        np.array(state["how"]["centre"]), np.array(state["how"]["spread"]), state["how"]["reference"]
+    )
+    ageing = AgeingHead(config.abnormality, new_ageing(config.abnormality, _FEATURES, 0), how, device)
+    ageing.calibration = Calibration.from_json(state["calibration"])
+    stored = state["forecast"]
+    prior = PathPrior.from_json(stored["prior"])
+    forecast = ForecastHead(config.forecast, prior, new_forecast(config.forecast, 0), how, device)
+    forecast.mix = float(stored["mix"])
+    forecast.calibrator = Calibrator.from_json(stored["calibrator"])
+    forecast.residual = (float(stored["residual"][0]), float(stored["residual"][1]))
+    return ageing, forecast
+
+
+def _settings(settings: LaserTraining, goes_on: bool) -> LaserTraining:
+    return settings.model_copy(update={"lr": _SLOWER * settings.lr}) if goes_on else settings
+
+
+def _begun(
+    train: Devices, config: LaserConfig, run: FitContext, start: LaserCvae | None
+) -> tuple[tuple[AgeingCVAE, ForecastCVAE] | None, dict[str, Any]]:
+    """Return networks to go on from: those of another model, or of simulated devices, or none."""
+    if start is not None:
+        assert start.ageing is not None
+        assert start.forecast is not None
+        return (start.ageing.network, start.forecast.network), {"started from": "an earlier model"}
+    wanted = config.forecast.prior
+    if wanted == "none" or (wanted == "auto" and len(train) >= FEW_DEVICES):
+        return None, {"physics prior": "not used"}
+    made = physics_devices(train, config.forecast, derive_seed(run.seed, "physics"))
+    how = conditioning(made)
+    ageing = fit_ageing(
+        made.take(~made.failed),
+        config.abnormality,
+        config.abnormality_training,
+        how,
+        run,
+        name="ageing-physics",
+        labelled=True,
+    )
+    forecast = fit_forecast(
+        made,
+        made.take(slice(0, 0)),
+        config.forecast,
+        config.forecast_training,
+        how,
+        run,
+        name="forecast-physics",
+    )
+    return (ageing.network, forecast.network), {"physics prior": f"{len(made)} simulated devices"}

@@ -1,0 +1,216 @@
+"""The second head: the remaining path, the chance to cross the criterion, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from appliedpapers.core.calibration import Calibrator, Line
+from appliedpapers.plugins.laser_cvae.devices import Floats, Prefixes
+from appliedpapers.plugins.laser_cvae.learner import crossing
+from appliedpapers.plugins.laser_cvae.network import STEPS, ForecastCVAE
+from appliedpapers.plugins.laser_cvae.path_prior import PathPrior
+from appliedpapers.plugins.laser_cvae.profile import Conditioning, forecast_features
+
+if TYPE_CHECKING:
+    from appliedpapers.plugins.laser_cvae.config import ForecastConfig
+
+QUANTILES = (0.1, 0.5, 0.9)
+"""Of the time to failure, and of the fan."""
+
+_BLOCK = 128
+_EDGE = 1e-6
+_SMALLEST_STEP = 1e-5
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the path prior expects of prefixes.
+
+    Attributes:
+        weights: Mode of the knots' weights, ``(R, K)``.
+        covariance: ``(R, K, K)``.
+        hours: Now and the steps ahead, ``(R, STEPS + 1)``.
+        path: Damage at these, ``(R, STEPS + 1)``.
+        doubt: Standard deviation of ln damage at the end, ``(R,)``.
+    """
+
+    weights: Floats
+    covariance: Floats
+    hours: Floats
+    path: Floats
+    doubt: Floats
+
+    @property
+    def increments(self) -> Floats:
+        """Growth in each step, positive, ``(R, STEPS)``."""
+        return np.asarray(np.maximum(np.diff(self.path, axis=1), _SMALLEST_STEP))
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A forecast of prefixes.
+
+    Attributes:
+        p_cross: Chance to cross the criterion by the planned end, calibrated, ``(R,)``.
+        logit: Before calibration, ``(R,)``.
+        ttf: Hours at which the chance reaches 10, 50 and 90 %, ``(R, 3)``; NaN beyond the planned end.
+        hours: Of the fan, ``(R, STEPS)``.
+        fan: Damage quantiles at these hours, ``(R, STEPS, 3)``.
+        chances: Calibrated chance to have crossed by each of these hours, ``(R, STEPS)``.
+    """
+
+    p_cross: Floats
+    logit: Floats
+    ttf: Floats
+    hours: Floats
+    fan: Floats
+    chances: Floats
+
+    @property
+    def end(self) -> Floats:
+        """Median damage at the planned end, ``(R,)``."""
+        return np.asarray(self.fan[:, -1, 1])
+
+
+class ForecastHead:
+    """Path prior, latent correction, hazard and calibration.
+
+    Attributes:
+        prior: The fitted path prior.
+        network: The fitted network.
+        how: Scaling of conditions and time.
+        mix: How much of the network's correction is applied: 1 all of it, 0 none; what is left of the spread
+            comes from the path prior. Chosen on validation devices.
+        calibrator: From logits of crossing to calibrated chances.
+        residual: Standard deviation and autocorrelation from reading to reading around a path.
+    """
+
+    def __init__(
+        self,
+        options: ForecastConfig,
+        prior: PathPrior,
+        network: ForecastCVAE,
+        how: Conditioning,
+        device: str = "cpu",
+    ) -> None:
+        self.options, self.prior, self.network, self.how, self.device = options, prior, network, how, device
+        self.mix = 1.0
+        self.calibrator: Calibrator = Line("none")
+        self.residual = (prior.noise, 0.0)
+
+    def look(self, given: Prefixes) -> Outlook:
+        """Forecast prefixes of at least four readings; a row does not depend on the others."""
+        blocks = [self._look(given.take(slice(at, at + _BLOCK))) for at in range(0, len(given), _BLOCK)]
+        if not blocks:
+            none = np.empty(0)
+            fan = np.empty((0, STEPS, 3))
+            return Outlook(none, none, np.empty((0, 3)), np.empty((0, STEPS)), fan, np.empty((0, STEPS)))
+        ahead, fans, chances = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        logit = _logit(chances[:, -1])
+        p_cross = self.calibrator(logit)
+        # the curve over time keeps its shape and ends at the calibrated chance
+        curve = 1 / (1 + np.exp(-(_logit(chances) + (_logit(p_cross) - logit)[:, None])))
+        ttf = _reached(np.concatenate([given.end[:, None], ahead], axis=1), curve)
+        return Outlook(p_cross, logit, ttf, ahead, fans, curve)
+
+    def base(self, given: Prefixes) -> Base:
+        """Return what the path prior expects of prefixes."""
+        limit = 2 * given.scale.limit
+        mean = self.prior.mean(given.conditions)
+        weights, covariance = self.prior.posterior(
+            given.hours, np.minimum(given.damage, limit), given.kept, mean
+        )
+        left = np.maximum(given.horizon - given.end, 1e-6)
+        hours = given.end[:, None] + left[:, None] * np.arange(STEPS + 1) / STEPS
+        basis = self.prior.basis(hours[:, -1])
+        doubt = np.sqrt(np.maximum(np.einsum("rk,rkl,rl->r", basis, covariance, basis), 0))
+        return Base(weights, covariance, hours, self.prior.paths(weights, hours), doubt)
+
+    def _look(self, given: Prefixes) -> tuple[Floats, Floats, Floats]:
+        base = self.base(given)
+        seen = forecast_features(given, self.how, base.path[:, [0, -1]], base.doubt)
+        normal = draws(self.options.samples, self.network.latent + len(self.prior.knots) + 1)
+        latent, knots = self.network.latent, len(self.prior.knots)
+        increments = self._increments(base, normal[:, latent : latent + knots])
+        with torch.inference_mode():
+            code, prefix = self.network.read(self._tensor(seen.features))
+            z = prefix.draw(self._tensor(normal[:, None, :latent]))
+            level, grown = self._tensor(seen.level), self._tensor(increments)
+            path = self.network.decode(z, code, level, grown, self.mix)
+            log_sd = self._spread(path.mean, path.log_sd)
+            hazard = path.hazard if self.mix > 0 else torch.full_like(path.hazard, -30.0)
+            steps = torch.arange(1, STEPS + 1, device=self.device, dtype=path.mean.dtype)
+            by_then = crossing(path.mean, log_sd, hazard[..., None], given.scale.limit, steps)
+            chance = torch.cummax(by_then.mean(dim=0), dim=-1).values
+            drawn = path.mean + torch.exp(log_sd) * self._tensor(normal[:, None, -1:])
+            levels = torch.tensor(QUANTILES, device=self.device, dtype=drawn.dtype)
+            fan = torch.quantile(drawn, levels, dim=0).permute(1, 2, 0)
+        return base.hours[:, 1:], fan.double().cpu().numpy(), chance.double().cpu().numpy()
+
+    def _increments(self, base: Base, normal: Floats) -> Floats:
+        """Return growth ``(R, STEPS)``, or ``(S, R, STEPS)`` where the prior has a share in the spread."""
+        if self.mix >= 1:
+            return base.increments
+        root = np.linalg.cholesky(base.covariance + 1e-12 * np.eye(base.covariance.shape[1]))
+        moved = (1 - self.mix) * np.einsum("rkl,sl->srk", root, normal)
+        paths = self.prior.paths(base.weights + moved, base.hours)
+        grown = np.diff(paths, axis=-1)
+        return np.asarray(np.maximum(grown, _SMALLEST_STEP) if self.options.monotone else grown)
+
+    def _spread(self, mean: torch.Tensor, log_sd: torch.Tensor) -> torch.Tensor:
+        """Return the log standard deviation of readings around a path."""
+        if self.mix >= 1:
+            return log_sd
+        size, memory = self.residual
+        ahead = torch.arange(1, STEPS + 1, device=mean.device, dtype=mean.dtype)
+        grown = size**2 * (1 - memory ** (2 * ahead)) + (self.prior.share * mean) ** 2
+        return 0.5 * torch.log(self.mix * torch.exp(2 * log_sd) + (1 - self.mix) * grown + 1e-12)
+
+    def _tensor(self, values: Floats) -> torch.Tensor:
+        return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=self.device)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the network."""
+        return {
+            "prior": self.prior.to_json(),
+            "mix": self.mix,
+            "calibrator": self.calibrator.to_json(),
+            "residual": list(self.residual),
+        }
+
+
+def draws(count: int, size: int) -> Floats:
+    """Return ``(count, size)`` standard normal numbers that fill space evenly (Sobol), always the same."""
+    key = (count, size)
+    if key not in _DRAWN:
+        engine = torch.quasirandom.SobolEngine(size, scramble=True, seed=0)
+        points = engine.draw(count, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
+        _DRAWN[key] = torch.special.ndtri(points).numpy()
+    return _DRAWN[key]
+
+
+_DRAWN: dict[tuple[int, int], NDArray[np.float64]] = {}
+
+
+def _logit(chance: Floats) -> Floats:
+    kept = np.clip(chance, _EDGE, 1 - _EDGE)
+    return np.asarray(np.log(kept / (1 - kept)))
+
+
+def _reached(hours: Floats, chances: Floats) -> Floats:
+    """Return the hour at which a rising chance reaches each quantile, ``(R, 3)``; NaN where it does not."""
+    whole = np.concatenate([np.zeros((len(chances), 1)), np.maximum.accumulate(chances, axis=1)], axis=1)
+    rows = np.arange(len(whole))
+    found = np.full((len(whole), len(QUANTILES)), np.nan)
+    for number, level in enumerate(QUANTILES):
+        right = np.clip((whole < level).sum(axis=1), 1, whole.shape[1] - 1)
+        low, high = whole[rows, right - 1], whole[rows, right]
+        step = np.clip((level - low) / np.maximum(high - low, 1e-12), 0, 1)
+        hour = hours[rows, right - 1] + step * (hours[rows, right] - hours[rows, right - 1])
+        found[:, number] = np.where(whole[:, -1] >= level, hour, np.nan)
+    return found
