@@ -49,7 +49,7 @@ class VolatilityDatasets(DatasetCatalog[VolatilityConfig]):
 
     published = PUBLISHED
     formats = (
-        "binance-ws captures (lines '<local ns> <json>', also .gz); l2-frame (CSV, Parquet; a row a snapshot: "
+        "binance-ws captures ('<local ns> <json>' lines, .gz too); l2-frame (CSV, Parquet; row a snapshot: "
         "bid_px_0, bid_qty_0, ...) with or without trades; l3-events (id, timestamp, price, volume, action, "
         "direction); taq (quotes and trades); trades alone; or our own seconds; a file or a folder"
     )

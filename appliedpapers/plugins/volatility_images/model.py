@@ -34,6 +34,7 @@ from appliedpapers.plugins.volatility_images.linear import LinearForecast
 from appliedpapers.plugins.volatility_images.market import Floats, Ints, Session
 from appliedpapers.plugins.volatility_images.network import VolatilityNetwork
 from appliedpapers.plugins.volatility_images.pictures import save_image
+from appliedpapers.plugins.volatility_images.scoring import overlap
 from appliedpapers.plugins.volatility_images.splits import Grid, VolatilitySplit
 from appliedpapers.plugins.volatility_images.tables import (
     forecast_schema,
@@ -316,7 +317,7 @@ class VolatilityForecaster(Model):
             linear, added = answers(network, self.inputs, judge)
             known = np.flatnonzero(judge.learned)
             logs = np.log(np.maximum(judge.targets, least) / self.median)
-            share = kept_share(linear[known], added[known], logs[known], options.loss) if len(known) else 0.0
+            share = kept_share(linear[known], added[known], logs[known], options.loss, 2 * overlap(judge))
             network.share.fill_(share)
             self.shares.append(share)
         smeared = options.smearing == "on" or (options.smearing == "auto" and options.loss == "log-mse")
