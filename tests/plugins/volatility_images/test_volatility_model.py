@@ -9,6 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from markets import config, dataset, noisy_after, session
 
 from appliedpapers.core.errors import UnusableGroups
@@ -205,3 +208,28 @@ def test_a_record_out_of_order_leaves_no_trace(model):
         )
     assert stream.state() == before
     assert json.loads(before[8 : 8 + int.from_bytes(before[:8], "little")])
+
+
+def test_the_first_network_leaves_as_onnx_that_answers_alike(tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = fitted(tmp_path / "fit", "model.onnx=true")
+    (tmp_path / "parts").mkdir()
+    model.write_parts(tmp_path / "parts")
+    session = onnxruntime.InferenceSession(str(tmp_path / "parts" / "model.onnx"))
+    image, features = torch.rand(1, *model.inputs.shape), torch.randn(1, 20)
+    (told,) = session.run(None, {"image": image.numpy(), "features": features.numpy()})
+    with torch.inference_mode():
+        assert told[0] == pytest.approx(float(model.networks[0](image, features)[0]), abs=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    arrays(np.float64, st.integers(1, 40), elements=st.floats(1e-6, 1e-2)),
+    st.floats(0.2, 5.0),
+)
+def test_qlike_is_zero_for_the_truth_alone_and_punishes_too_low_more(truth, factor):
+    assert np.allclose(qlike_losses(truth, truth), 0, atol=1e-12)
+    assert (qlike_losses(truth, factor * truth) >= 0).all()
+    if factor > 1.01:
+        assert (qlike_losses(truth, truth / factor) > qlike_losses(truth, truth * factor)).all()
