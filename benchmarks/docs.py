@@ -39,7 +39,6 @@ PLANNED = {
     "agrosense": "soil photos, soil tests and spectra to crop and nitrogen advice",
     "virtual-inking": "propose the surgical margin on H&E slides",
     "laser-cvae": "find abnormal ageing and early failure of lasers and LEDs",
-    "volatility-images": "forecast short-term volatility from order-flow images",
 }
 
 
@@ -440,6 +439,7 @@ def _plain(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, str) else value
 
 
+_VOLATILITY_FIGURES = ("qlike", "rmspe", "r2", "mean_ratio")
 _CHROMOSOME_FIGURES = ("type_accuracy", "polarity_accuracy", "case_accuracy_assignment")
 PARTS: dict[str, Callable[[], str]] = {
     "plugins": plugin_table,
@@ -478,6 +478,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "varifocal-net-output": lambda: column_table("varifocal-net", "output"),
     "varifocal-net-datasets": lambda: dataset_table("varifocal-net"),
     "varifocal-net-options": lambda: option_table("varifocal-net"),
+    "volatility-images-presets": lambda: preset_table("volatility-images"),
+    "volatility-images-measured": lambda: measured_table("volatility-images", _VOLATILITY_FIGURES),
+    "volatility-images-input": lambda: column_table("volatility-images", "input"),
+    "volatility-images-output": lambda: column_table("volatility-images", "output"),
+    "volatility-images-datasets": lambda: dataset_table("volatility-images"),
+    "volatility-images-options": lambda: option_table("volatility-images"),
     "modules": module_table,
     "modules-measured": lambda: check_table("nn"),
     "mowst-accuracy": lambda: mixture_part("accuracy"),

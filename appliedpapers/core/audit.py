@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from appliedpapers.core.row_hashes import Hashes, row_hashes, slices
@@ -72,6 +73,36 @@ def common_rows(first: RowSet, second: RowSet, shown: int) -> tuple[int, tuple[s
         count += len(common)
         examples = heapq.nsmallest(shown, [*examples, *map(str, common)])
     return count, tuple(examples)
+
+
+def overlapping(first: pa.Table, second: pa.Table, shown: int) -> tuple[int, tuple[str, ...]]:
+    """Return how many windows of one table overlap a window of another, and some of them as texts.
+
+    Args:
+        first: Columns ``group``, ``first`` and ``stop``; ``stop`` is not covered.
+        second: Likewise.
+        shown: How many are told.
+    """
+    count, examples = 0, list[str]()
+    groups = sorted(set(first.column("group").to_pylist()) & set(second.column("group").to_pylist()))
+    for group in groups:
+        starts, stops = _span_arrays(first, group)
+        others, ends = _span_arrays(second, group)
+        order = np.argsort(others, kind="stable")
+        # of the windows that begin before one ends, does any reach into it?
+        furthest = np.maximum.accumulate(ends[order])
+        place = np.searchsorted(others[order], stops, side="left") - 1
+        hit = (place >= 0) & (furthest[np.maximum(place, 0)] > starts)
+        count += int(hit.sum())
+        examples += [f"{group} {begin} to {end}" for begin, end in zip(starts[hit], stops[hit], strict=True)][
+            :shown
+        ]
+    return count, tuple(examples[:shown])
+
+
+def _span_arrays(spans: pa.Table, group: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    own = spans.filter(pa.compute.equal(spans.column("group"), group))
+    return own.column("first").to_numpy(), own.column("stop").to_numpy()
 
 
 def digest_of_rows(names: Sequence[str], tables: Sequence[pa.Table]) -> str:

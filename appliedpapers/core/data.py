@@ -103,6 +103,14 @@ class Split(ABC):
         """
         return None
 
+    def spans(self) -> pa.Table | None:
+        """Return what each row's window covers, or None where rows are no windows of a series.
+
+        Columns ``group`` (the series), ``first`` and ``stop`` (whole numbers, ``stop`` not included).
+        Windows of two parts that overlap are leakage.
+        """
+        return None
+
     def fingerprint(self) -> str:
         """Return the sha256 of the content, independent of batching."""
         import pyarrow as pa
@@ -250,7 +258,7 @@ def leakage_audit(dataset: Dataset) -> list[LeakageFinding]:
     Returns:
         The findings; an empty list means that none was found.
     """
-    from appliedpapers.core.audit import RowSet, common_rows
+    from appliedpapers.core.audit import RowSet, common_rows, overlapping
 
     findings: list[LeakageFinding] = []
     for sample in dataset.resamples():
@@ -270,6 +278,13 @@ def leakage_audit(dataset: Dataset) -> list[LeakageFinding]:
                     count, examples = common_rows(sets[a], sets[b], _EXAMPLES_SHOWN)
                     found += [LeakageFinding(kind, (a, b), count, examples)] if count else []
             del made, sets
+        for a, b in pairs:
+            spans = named[a].spans(), named[b].spans()
+            if spans[0] is not None and spans[1] is not None:
+                count, examples = overlapping(spans[0], spans[1], _EXAMPLES_SHOWN)
+                found += (
+                    [LeakageFinding("windows that overlap one", (a, b), count, examples)] if count else []
+                )
         findings += sorted(found, key=lambda finding: pairs.index(finding.splits))
     return findings
 

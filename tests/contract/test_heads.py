@@ -22,6 +22,13 @@ HEADS = (
 REDUCED = {
     "frets": ("data.simulator.steps=1200", "data.simulator.series=2", "training.epochs=1"),
     "finalmlp": ("data.simulator.rows=2000", "training.epochs=1"),
+    "volatility-images": (
+        "data.simulator={sessions: 2, seconds: 900}",
+        "data.window=20",
+        "data.windows=[20, 60, 120]",
+        "image={seconds: 20, rows: 16}",
+        "training.epochs=1",
+    ),
 }
 # options that take a module by name; the second stream of FinalMLP is as the first
 TAKERS = ("head", "stream1.block")

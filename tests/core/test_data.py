@@ -49,6 +49,38 @@ def test_a_row_in_two_splits_is_found():
     assert findings[0].sentence() == "1 rows in both train and test (for example (2, 's2'))"
 
 
+class Windows(TableSplit):
+    """A split whose rows are windows of a series."""
+
+    def spans(self) -> pa.Table:
+        first = self.table.column("id").to_numpy() * 10
+        groups = self.table.column("site")
+        return pa.table({"group": groups, "first": first, "stop": first + 12})
+
+
+def test_windows_of_two_splits_that_overlap_are_found_within_their_series():
+    def windows(rows, sites) -> Windows:
+        return Windows(split(rows, site=sites).table, key=("id", "site"))
+
+    parts = {"train": windows([1, 5], ["a", "a"]), "valid": windows([3], ["a"]), "test": windows([2], ["b"])}
+    assert leakage_audit(dataset(**parts)) == []
+    findings = leakage_audit(dataset(**parts | {"test": windows([2, 9], ["a", "a"])}))
+    told = [(item.kind, item.splits, item.count, item.examples) for item in findings]
+    kind = "windows that overlap one"
+    assert told == [
+        (kind, ("train", "test"), 1, ("a 10 to 22",)),
+        (kind, ("valid", "test"), 1, ("a 30 to 42",)),
+    ]
+
+
+def test_a_window_within_a_longer_one_is_found():
+    long = pa.table({"group": ["a", "a"], "first": [0, 10], "stop": [100, 12]})
+    short = pa.table({"group": ["a"], "first": [50], "stop": [60]})
+    assert audit.overlapping(long, short, 5) == (1, ("a 0 to 100",))
+    assert audit.overlapping(short, long, 5) == (1, ("a 50 to 60",))
+    assert audit.overlapping(pa.table({"group": ["a"], "first": [100], "stop": [101]}), long, 5) == (0, ())
+
+
 def test_a_group_in_two_splits_is_found_only_where_it_may_not_be():
     mixed = dataset(test=split([4, 5], site=["s1", "s5"]))
     assert leakage_audit(mixed) == []

@@ -13,6 +13,7 @@ CHANGES = {
     "imu-attitude": {"model": {"kind": "filter"}},
     "pansharpening": {"method": "gsa"},
     "varifocal-net": {"network": {"views": 1}},
+    "volatility-images": {"model": {"loss": "log-mse"}},
 }
 
 

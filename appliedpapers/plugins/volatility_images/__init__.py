@@ -1,0 +1,1 @@
+"""volatility-images: short-term volatility from images of order flow (after arXiv 2304.02472)."""
