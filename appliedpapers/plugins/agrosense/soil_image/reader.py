@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.temperature import fit_temperature, softmax
+from appliedpapers.plugins.agrosense.soil_image.answers import Reading
 from appliedpapers.plugins.agrosense.soil_image.colour_trees import ColourTrees
 from appliedpapers.plugins.agrosense.soil_image.eyes import COLOUR, Eye, open_eye, require_same_eye
 from appliedpapers.plugins.agrosense.soil_image.linear import Linear, grouped_parts
 from appliedpapers.plugins.agrosense.soil_image.novelty import Novelty
 from appliedpapers.plugins.agrosense.soil_image.photos import MEMORY, Photos
-from appliedpapers.plugins.agrosense.soil_image.views import Source
+from appliedpapers.plugins.agrosense.soil_image.views import Pixels, Source
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -30,6 +31,24 @@ _PARTS = 5
 _LINEAR, _TREES, _NOVELTY = "soil-linear.safetensors", "soil-trees.txt", "soil-novelty.safetensors"
 
 
+class Answering(Protocol):
+    """Whatever answers for views of photos: a reader of features, or a trained network."""
+
+    classes: tuple[str, ...]
+
+    def logits(self, views: Sequence[Pixels]) -> Floats:
+        """Return ``(n, classes)`` before the temperature; a row's is the same alone and in company."""
+
+    def read(self, photos: Photos) -> Reading:
+        """Return what is read of photos that were seen before or not; features are kept."""
+
+    def read_views(self, views: Sequence[Pixels]) -> Reading:
+        """Return what is read of views; nothing is kept."""
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write parts into ``folder`` and return the JSON state beside them."""
+
+
 class Classifier(Protocol):
     """Features in, logits out."""
 
@@ -40,7 +59,7 @@ class Classifier(Protocol):
         """Write to a file."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class SoilReader:
     """Reads the soil class of photos.
 
@@ -76,6 +95,31 @@ class SoilReader:
     def chances(self, features: Floats) -> Floats:
         """Return calibrated probabilities ``(n, classes)`` of what the eye saw."""
         return softmax(self.classifier.logits(features), self.temperature)
+
+    def logits(self, views: Sequence[Pixels]) -> Floats:
+        """Return ``(n, classes)`` of views, before the temperature."""
+        return self.classifier.logits(self.eye.look(views))
+
+    def read(self, photos: Photos) -> Reading:
+        """Return what is read of photos; what the eye saw is kept for the next who asks.
+
+        Raises:
+            DataError: A photo cannot be read.
+        """
+        return self._reading(MEMORY.features(photos, self.eye))
+
+    def read_views(self, views: Sequence[Pixels]) -> Reading:
+        """Return what is read of views."""
+        # as the features are kept elsewhere: a photo gets the same answer either way
+        seen = self.eye.look(views).astype(np.float32).astype(np.float64)
+        return self._reading(seen)
+
+    def _reading(self, features: Floats) -> Reading:
+        if not len(features):
+            return Reading(np.empty((0, len(self.classes))), (), np.empty(0))
+        return Reading(
+            self.chances(features), self.novelty.reasons(features), self.novelty.distances(features)
+        )
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write parts into ``folder`` and return the JSON state beside them."""
