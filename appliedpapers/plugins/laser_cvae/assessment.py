@@ -77,7 +77,8 @@ def _chances(head: ForecastHead, devices: Devices, hours: Floats) -> tuple[Float
     end = seen.damage[rows, np.maximum(count - 1, 0)].copy()
     gone = seen.crossed
     chance[gone] = 1.0
-    asked = seen.usable & (seen.end < seen.horizon * (1 - 1e-9))
+    # the path prior has something to say after two readings already
+    asked = (count >= 2) & (seen.end < seen.horizon * (1 - 1e-9))
     look = head.look(seen.take(asked))
     end[asked] = look.end
     waiting = ~gone[asked]

@@ -186,7 +186,7 @@ def _svm(seed: int, rows: int) -> Any:
 def _forest(seed: int, rows: int) -> Any:
     from sklearn.ensemble import IsolationForest
 
-    return IsolationForest(_TREES, random_state=seed % 2**32)
+    return IsolationForest(n_estimators=_TREES, random_state=seed % 2**32)
 
 
 def _lof(seed: int, rows: int) -> Any:

@@ -50,7 +50,7 @@ def fit_heads(
     """
     how = conditioning(train)
     known = train.failed | (train.last >= 0.98 * train.horizon)
-    begun, facts = _begun(train, config, run, start)
+    begun, facts = _begun(train, config, run, start, choosable=len(valid) > 0)
     ageing_settings = _settings(config.abnormality_training, begun is not None)
     forecast_settings = _settings(config.forecast_training, begun is not None)
     normal = normal_devices(train)
@@ -128,8 +128,8 @@ def _settings(settings: LaserTraining, goes_on: bool) -> LaserTraining:
 
 
 def _begun(
-    train: Devices, config: LaserConfig, run: FitContext, start: LaserCvae | None
-) -> tuple[tuple[AgeingCVAE, ForecastCVAE] | None, dict[str, Any]]:
+    train: Devices, config: LaserConfig, run: FitContext, start: LaserCvae | None, *, choosable: bool
+) -> tuple[tuple[AgeingCVAE, ForecastCVAE | None] | None, dict[str, Any]]:
     """Return networks to go on from: those of another model, or of simulated devices, or none."""
     if start is not None:
         assert start.ageing is not None
@@ -149,13 +149,11 @@ def _begun(
         name="ageing-physics",
         labelled=True,
     )
-    forecast = fit_forecast(
-        made,
-        made.take(slice(0, 0)),
-        config.forecast,
-        config.forecast_training,
-        how,
-        run,
-        name="forecast-physics",
-    )
-    return (ageing.network, forecast.network), {"physics prior": f"{len(made)} simulated devices"}
+    facts = {"physics prior": f"{len(made)} simulated devices"}
+    if not choosable:
+        # the forecast's network will not be heard where nothing can be chosen
+        return (ageing.network, None), facts
+    none = made.take(slice(0, 0))
+    settings, name = config.forecast_training, "forecast-physics"
+    forecast = fit_forecast(made, none, config.forecast, settings, how, run, name=name)
+    return (ageing.network, forecast.network), facts

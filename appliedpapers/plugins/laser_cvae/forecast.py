@@ -140,7 +140,7 @@ class ForecastHead:
         with torch.inference_mode():
             code, prefix = self.network.read(self._tensor(seen.features))
             z = prefix.draw(self._tensor(normal[:, None, :latent]))
-            level, grown = self._tensor(seen.level), self._tensor(increments)
+            level, grown = self._tensor(self._level(given, seen.level)), self._tensor(increments)
             path = self.network.decode(z, code, level, grown, self.mix)
             log_sd = self._spread(path.mean, path.log_sd)
             hazard = path.hazard if self.mix > 0 else torch.full_like(path.hazard, -30.0)
@@ -151,6 +151,11 @@ class ForecastHead:
             levels = torch.tensor(QUANTILES, device=self.device, dtype=drawn.dtype)
             fan = torch.quantile(drawn, levels, dim=0).permute(1, 2, 0)
         return base.hours[:, 1:], fan.double().cpu().numpy(), chance.double().cpu().numpy()
+
+    def _level(self, given: Prefixes, smooth: Floats) -> Floats:
+        """Return where paths start, ``(R,)``: the prior alone goes on from the last reading."""
+        latest = given.damage[np.arange(len(given)), given.counts - 1]
+        return np.asarray(self.mix * smooth + (1 - self.mix) * latest)
 
     def _increments(self, base: Base, normal: Floats) -> Floats:
         """Return growth ``(R, STEPS)``, or ``(S, R, STEPS)`` where the prior has a share in the spread."""

@@ -73,7 +73,8 @@ def fit_forecast(
     head.residual = _residual(prior, train)
     seen = training_prefixes(train, settings.prefixes, derive_seed(run.seed, name, "prefixes"), last=_LONGEST)
     seen = seen.take(seen.end < seen.horizon * 0.99)
-    if len(seen) > 1:
+    # without devices to choose on the correction is not applied, and need not be learned
+    if len(seen) > 1 and (len(valid) or name != "forecast"):
         task = ForecastTask(
             network, _rows(head, seen, train, run.device), settings, decision=options.decision_weight
         )

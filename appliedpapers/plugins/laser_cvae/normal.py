@@ -50,8 +50,8 @@ def power_laws(devices: Devices) -> tuple[Floats, Floats, Floats]:
     """Fit a power law to the readings of each device before its failure, by least squares of logarithms.
 
     Returns:
-        ln damage at the planned end of the test, exponent, and root mean squared error in damage, ``(N,)`` each; NaN where there
-        are too few readings.
+        ln damage at the planned end of the test, exponent, and root mean squared error in damage, ``(N,)``
+        each; NaN where there are too few readings.
     """
     rows: Indices = np.arange(len(devices))
     seen = prefixes(devices, rows, np.nextafter(devices.failure, 0))
