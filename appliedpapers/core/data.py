@@ -186,6 +186,7 @@ class Dataset:
         split_note: One line of how the splits were cut.
         disjoint: Key columns whose values may not cross splits (patient, device, scene).
         notes: Sentences for the report: gaps, imputations, rows left out.
+        warnings: Sentences that stand beside every table of a run.
         folds: The triples of a protocol with several: k-fold, leave-one-out, rolling, a source left out at a
             time. Everything is then fitted and tested on each of them and scores are pooled
             (:func:`appliedpapers.core.pooling.pooled`); ``train`` and ``valid`` are all that the model which
@@ -203,6 +204,7 @@ class Dataset:
     split_note: str = ""
     disjoint: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     folds: tuple[Dataset, ...] = ()
     fold: str = ""
 

@@ -137,7 +137,6 @@ _register_all(
 _register_all(
     None,
     ("coverage", "", "share of true values inside the interval; nominal is best"),
-    ("mean_ratio", "", "mean forecast over mean true value; 1 is without bias"),
     ("interval_width", "", "mean width of the interval; narrower is better at equal coverage"),
     ("calibration_slope", "", "slope of the label on the predicted logit; 1 is best, below is overconfident"),
     ("calibration_intercept", "", "intercept of the label on the predicted logit; 0 is best"),

@@ -194,6 +194,7 @@ class Run:
                 hint="A test score would be too good to be true. Mend the data, or add --allow-leakage.",
             )
         self.warnings += [f"leakage: {finding.sentence()}" for finding in findings]
+        self.warnings += dataset.warnings
         return findings
 
     def _announce(self, dataset: Dataset, findings: Sequence[LeakageFinding]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -84,6 +85,16 @@ def test_without_registration_nothing_is_registered(live, store):
     assert result.results["model_version"] is None
     with pytest.raises(ConfigError):
         resolve("tiny-rows", store)
+
+
+def test_what_a_dataset_warns_of_stands_beside_the_results(live, monkeypatch):
+    made = RowsDatasets.simulated
+
+    def simulated(self, config):
+        return dataclasses.replace(made(self, config), warnings=("mind the gap",))
+
+    monkeypatch.setattr(RowsDatasets, "simulated", simulated)
+    assert "mind the gap" in live().results["warnings"]
 
 
 def test_the_same_seed_gives_the_same_figures(live):

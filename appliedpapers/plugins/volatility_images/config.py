@@ -254,6 +254,7 @@ class VolatilityConfig(TaskConfig):
             "model": {"skip": "none", "widths": (32, 64, 128)},
         },
         "rgb240": {"image": _RGB240},
+        "convmixer-gpu": {"model": {"network": "convmixer", "mixer": (256, 8, 9, 7)}},
         "taq-equity": {"data": {"test_stride": 10, "zero_targets": "drop-all"}},
         "binance-spot": {
             "data": {

@@ -181,6 +181,7 @@ def build_dataset(
         summary=_summary(sessions),
         split_note=_split_note(sessions, parts, config, walking=walking),
         notes=about,
+        warnings=_warnings(sessions, parts, config),
         folds=folds,
     )
 
@@ -229,22 +230,25 @@ def _about(
             f"{zeros:,} of {whole.num_rows:,} test windows ({100 * share:.1f} %) do not move: "
             f"{left[config.data.zero_targets]}"
         )
-    if share > _MANY_ZEROS or zero_share(parts.train) > _MANY_ZEROS:
-        most = 100 * max(share, zero_share(parts.train))
-        said.append(
-            f"WARNING: {most:.0f} % of the windows do not move; take a larger data.window, or "
-            "data.zero_targets=floor so that models learn from them"
-        )
-    if config.model.loss == "rmspe":
-        said.append(
-            "WARNING: model.loss=rmspe rewards forecasts that are far too low; its mean ratio shows how far"
-        )
     jumps = [one for one in sessions if one.broken[1:].any()]
     if jumps:
         places = int(np.sum([one.broken[1:].sum() for one in jumps]))
         said.append(
             f"{places:,} places inside sessions that no window crosses (gaps, halts, changes of scale)"
         )
+    return tuple(said)
+
+
+def _warnings(sessions: Sequence[Session], parts: Parts, config: VolatilityConfig) -> tuple[str, ...]:
+    said = []
+    most = max(zero_share(_whole_test(parts.test, sessions)), zero_share(parts.train))
+    if most > _MANY_ZEROS:
+        said.append(
+            f"{100 * most:.0f} % of the windows do not move; take a larger data.window, or "
+            "data.zero_targets=floor so that models learn from them"
+        )
+    if config.model.loss == "rmspe":
+        said.append("model.loss=rmspe rewards forecasts that are far too low; its mean ratio shows how far")
     return tuple(said)
 
 

@@ -177,7 +177,8 @@ def _saliency(scene: _Scene) -> Figure | None:
                 covered[:, :, one * tall : (one + 1) * tall, other * wide : (other + 1) * wide] = 0
                 change = network.correction(covered.to(device), features.to(device)) - told
                 moved[one, other] = float(change.abs().mean())
-        channel = _by_channel(network, images, features, told)
+        channel = [100 * one for one in _by_channel(network, images, features, told)]
+    moved *= 100
     fig, grid = drawing.start(height=2.8, columns=2, gridspec_kw={"width_ratios": [2, 1]})
     shown = grid[0].imshow(
         moved[::-1],
@@ -188,11 +189,11 @@ def _saliency(scene: _Scene) -> Figure | None:
     )
     grid[0].grid(visible=False)
     grid[0].set(xlabel="seconds before the forecast", ylabel="rows from the last mid")
-    fig.colorbar(shown, ax=grid[0], label="mean change of ln forecast")
+    fig.colorbar(shown, ax=grid[0], label="change of the forecast, %")
     names = _channel_names(model)
     grid[1].barh(range(len(names)), [channel[one] for one in range(len(names))], color=OURS)
     grid[1].set_yticks(range(len(names)), names)
-    grid[1].set_xlabel("change when shuffled")
+    grid[1].set_xlabel("change when mixed, %")
     last = moved[:, -max(moved.shape[1] // 4, 1) :].sum() / max(moved.sum(), 1e-12)
     strongest = names[int(np.argmax(channel))]
     return drawing.finish(
@@ -202,7 +203,8 @@ def _saliency(scene: _Scene) -> Figure | None:
         alt=f"{100 * last:.0f} % of the change comes from the last quarter of the seconds; the strongest "
         f"channel is {strongest}.",
         caption=f"Left: how much covering a part of {len(rows)} images moves the first network's forecast. "
-        "Right: likewise when a channel is exchanged between images.",
+        "Right: likewise when a channel is exchanged between images. Both before the share that is kept of "
+        f"the correction, {float(network.share):.2f}.",
         synthetic=scene.synthetic,
         points=10_000,
     )

@@ -18,16 +18,14 @@ import numpy as np
 import orjson
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.plugins.volatility_images.book_side import BookSide, Levels
 from appliedpapers.plugins.volatility_images.cleaning import CleaningReport, Feed
 from appliedpapers.plugins.volatility_images.config import DataConfig
 from appliedpapers.plugins.volatility_images.market import Session, Trades, mark_scale_changes, stacked
 
-SHOWN = 20
-"""Levels of the book that a second keeps a side."""
 _US = 1000
 _WAITING = 1000
 """Updates that are kept until the first snapshot comes."""
-Levels = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ class BinanceStream:
     line: int = 0
 
     def __post_init__(self) -> None:
-        self._bids: dict[float, float] = {}
-        self._asks: dict[float, float] = {}
+        self._bids, self._asks = BookSide({}, highest=True), BookSide({}, highest=False)
         self._touch: tuple[Any, Any] | None = None
         self._snapshot, self._update = -1, -1
         self._chained = False
@@ -169,18 +166,18 @@ class BinanceStream:
     def _state(self) -> SecondState:
         assert self._touch is not None
         bid, ask = float(self._touch[0]), float(self._touch[1])
-        bids, stale_bids = _best(self._bids, bid, highest=True)
-        asks, stale_asks = _best(self._asks, ask, highest=False)
+        bids, stale_bids = self._bids.best(bid)
+        asks, stale_asks = self._asks.best(ask)
         self.report.add("stale_levels", stale_bids + stale_asks)
         broken, self._broken = self._broken, False
         return SecondState(self._end, bid, ask, bids, asks, self._trades, broken)
 
     def _book(self, content: dict[str, Any], now: int) -> None:
-        self._bids = {float(price): float(size) for price, size in content["bids"]}
-        self._asks = {float(price): float(size) for price, size in content["asks"]}
+        sides = [{float(price): float(size) for price, size in content[name]} for name in ("bids", "asks")]
+        self._bids, self._asks = BookSide(sides[0], highest=True), BookSide(sides[1], highest=False)
         self._snapshot = int(content["lastUpdateId"])
         self._update, self._chained = self._snapshot, False
-        if not self._bids or not self._asks:
+        if not all(sides):
             raise self._error("the snapshot has an empty side.", "Take another snapshot.")
         # a snapshot is taken on the way: updates that came before it may be newer than it
         waiting, self._waiting = self._waiting, []
@@ -200,13 +197,17 @@ class BinanceStream:
             return
         self._sequence(content)
         self._update, self._chained = last, True
-        for book, changes in ((self._bids, content["b"]), (self._asks, content["a"])):
+        for side, changes in ((self._bids, content["b"]), (self._asks, content["a"])):
+            book, near, low, high = side.book, side.near, side.low, side.high
             for price, size in changes:
                 level, amount = float(price), float(size)
                 if amount > 0:
                     book[level] = amount
+                    if low <= level <= high:
+                        near.add(level)
                 elif amount == 0:
                     book.pop(level, None)
+                    near.discard(level)
                 else:
                     raise self._error(f"a size of {size}.", "Sizes are never below zero.")
 
@@ -272,17 +273,6 @@ class BinanceStream:
         self.report.add("messages", self.line)
         if self.all_trades:
             self.offsets = [there - here for here, there, *_ in self.all_trades]
-
-
-def _best(book: dict[float, float], touch: float, *, highest: bool) -> tuple[Levels, int]:
-    """Return the best levels that are not beyond the touch, and how many are beyond it."""
-    prices = np.fromiter(book, np.float64, len(book))
-    sound = prices[prices <= touch] if highest else prices[prices >= touch]
-    stale = len(prices) - len(sound)
-    if len(sound) > SHOWN:
-        sound = np.partition(sound, -SHOWN)[-SHOWN:] if highest else np.partition(sound, SHOWN - 1)[:SHOWN]
-    ordered = sorted(sound.tolist(), reverse=highest)
-    return [(price, book[price]) for price in ordered], stale
 
 
 def lines_of(paths: Sequence[Path]) -> Iterator[bytes]:

@@ -7,13 +7,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.metrics import register_metric
 from appliedpapers.core.scores import MetricScores, Scored, Slices
 from appliedpapers.plugins.volatility_images.linear import qlike_losses
 from appliedpapers.plugins.volatility_images.market import Floats
 from appliedpapers.plugins.volatility_images.splits import VolatilitySplit
 from appliedpapers.plugins.volatility_images.windows import LEAST_FORECAST, floor_of
 
-METRICS = ("qlike", "rmspe", "r2", "log_rmse", "mean_ratio")
+MEAN_RATIO = register_metric(
+    "mean_ratio",
+    unit="",
+    higher_is_better=None,
+    description="mean forecast over mean true value; 1 is without bias",
+)
 _DECILES = 10
 _PARTS_OF_DAY = ("first third", "middle third", "last third")
 _LEAST_SLICE = 20
@@ -58,7 +64,7 @@ def score_forecast(forecast: Forecast, split: VolatilitySplit) -> Scored:
         "rmspe": MetricScores.root_mean(relative**2, counted if counted.any() else None),
         "r2": MetricScores.of(_r2_of(truth, told), len(truth)),
         "log_rmse": MetricScores.root_mean(np.log(held / safe) ** 2),
-        "mean_ratio": _mean_ratio(truth, told),
+        MEAN_RATIO.name: _mean_ratio(truth, told),
     }
     return Scored(
         metrics, block=block_of(split), slices=(*_slices(metrics, split), *_coverage(forecast, held, split))
@@ -108,7 +114,7 @@ def _r2_of(truth: Floats, told: Floats) -> _R2:
 
 def _slices(metrics: dict[str, MetricScores], split: VolatilitySplit) -> Slices:
     """Return scores by how volatile the last window was, by time of day, and by session."""
-    shown = {name: metrics[name] for name in ("qlike", "rmspe", "mean_ratio")}
+    shown = {name: metrics[name] for name in ("qlike", "rmspe", MEAN_RATIO.name)}
     found: list[tuple[dict[str, str], NDArray[np.bool_]]] = []
     past = split.naive
     edges = np.quantile(past, (1 / 3, 2 / 3)) if len(past) else np.zeros(2)

@@ -12,6 +12,7 @@ from markets import capture, config, depth, line, session, ticker, trade
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.tables import write_table
+from appliedpapers.plugins.volatility_images.book_side import BookSide
 from appliedpapers.plugins.volatility_images.config import DataConfig
 from appliedpapers.plugins.volatility_images.reader_binance import BinanceStream, read_binance
 from appliedpapers.plugins.volatility_images.reader_frames import read_book_frame
@@ -433,3 +434,24 @@ def test_seconds_that_cannot_be_used_are_named(column, value, rule):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="an empty folder"):
         read_feed(tmp_path, DATA)
+
+
+def test_the_best_levels_of_a_changing_book_are_those_of_sorting_it_whole():
+    random = np.random.default_rng(4)
+    for highest in (True, False):
+        side = BookSide({float(price): 1.0 for price in range(9_000, 11_000)}, highest=highest)
+        touch = 10_000.0
+        for _ in range(300):
+            touch += float(random.integers(-60, 61))
+            for price in (touch + random.integers(-900, 901, 40)).astype(float).tolist():
+                if random.random() < 0.7:
+                    side.book.pop(price, None)
+                    side.near.discard(price)
+                else:
+                    side.book[price] = random.random() + 0.1
+                    if side.low <= price <= side.high:
+                        side.near.add(price)
+            levels, stale = side.best(touch)
+            sound = [price for price in side.book if (price <= touch if highest else price >= touch)]
+            assert [price for price, _ in levels] == sorted(sound, reverse=highest)[:20]
+            assert stale == len(side.book) - len(sound)

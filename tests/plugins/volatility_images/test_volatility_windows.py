@@ -123,9 +123,9 @@ def test_a_series_that_mostly_stands_still_gives_finite_numbers_a_share_and_a_wa
     made = dataset(of, [still(name="a"), still(name="b", begin=50_000)])
     share = np.mean(realised(still(), anchors_of(still(), history(of), 20, 10), 20) <= floor_of(20))
     assert share > 0.5
-    said = " ".join(made.notes)
-    assert "do not move" in said
-    assert "WARNING" in said
+    assert "do not move" in " ".join(made.notes)
+    (warning,) = made.warnings
+    assert "take a larger data.window" in warning
     for baseline in EVALUATION.baselines(of, made):
         if baseline.name == "oracle":
             continue
@@ -171,3 +171,9 @@ def test_a_split_cut_by_rows_keeps_the_order():
     split = VolatilitySplit([Window(one, anchors)], config(), dataset(config()).train.grid, stride=10)
     kept = np.arange(split.num_rows) % 3 == 0
     np.testing.assert_array_equal(split.chosen(kept).targets, split.targets[kept])
+
+
+def test_a_model_that_minimises_rmspe_is_warned_of_beside_every_table():
+    (warning,) = dataset(config("model.loss=rmspe")).warnings
+    assert "far too low" in warning
+    assert dataset(config()).warnings == ()
