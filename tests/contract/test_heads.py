@@ -76,7 +76,9 @@ def test_every_head_fits_predicts_and_survives_a_bundle(plugin, task, path, head
     spec = plugins.find(plugin)
     subject = Subject(spec, spec.task(task), tmp_path)
     settings = [f"{path}={head}", *REDUCED.get(plugin, ())]
-    subject.config = resolve(subject.task.load("config"), preset="quick", assignments=settings)
+    config: type[TaskConfig] = subject.task.load("config")
+    preset = "check" if "check" in config.presets else "quick"
+    subject.config = resolve(config, preset=preset, assignments=settings)
     assert subject.prediction.num_rows > 0
     require_equal(subject.predict(subject.example, subject.reload()), subject.prediction, head)
     weights = [path for path in subject.bundle.rglob("*.safetensors") if path.stat().st_size]

@@ -8,19 +8,13 @@ from pathlib import Path
 import pytest
 
 import appliedpapers.plugins
+from appliedpapers.core import plugin as plugins
 
 HOUSE = Path(appliedpapers.plugins.__file__).parent
 PLUGINS = sorted(folder for folder in HOUSE.iterdir() if (folder / "plugin.py").is_file())
-ALWAYS = (
-    "plugin.py",
-    "config.py",
-    "data.py",
-    "simulator.py",
-    "splits.py",
-    "model.py",
-    "evaluation.py",
-    "README.md",
-)
+OF_A_TASK = ("config.py", "data.py", "model.py", "evaluation.py")
+SHARED = ("simulator.py", "splits.py", "README.md")
+MATHS = ("network*.py", "estimators.py")
 ROOMS = {
     "TaskConfig": "config",
     "DatasetCatalog": "data",
@@ -45,10 +39,19 @@ def test_there_are_plugins():
     assert len(PLUGINS) >= 5
 
 
+def homes(folder: Path) -> list[Path]:
+    """Return where each task lives: in the plugin's folder, or, of several, in a folder of its name."""
+    found = next(item for item in plugins.discover() if item.id == folder.name.replace("_", "-"))
+    tasks = [task.name.replace("-", "_") for task in found.spec.tasks]
+    return [folder / task for task in tasks] if len(tasks) > 1 else [folder]
+
+
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
 def test_every_plugin_has_the_same_rooms(folder):
-    assert [name for name in ALWAYS if not (folder / name).is_file()] == []
-    assert any((folder / name).is_file() for name in ("network.py", "estimators.py"))
+    assert [name for name in ("plugin.py", *SHARED) if not (folder / name).is_file()] == []
+    for home in homes(folder):
+        assert [name for name in OF_A_TASK if not (home / name).is_file()] == [], home.name
+        assert any(found for pattern in MATHS for found in home.glob(pattern)), home.name
 
 
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
