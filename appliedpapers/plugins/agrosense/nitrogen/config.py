@@ -63,7 +63,7 @@ class ModelConfig(Section):
     )
     tuned: tuple[LearnerName, ...] = Field(
         ("mean", "ridge", "svr", "mlp", "gpr"),
-        description="bands: what is chosen from, by folds in which replicates stay together",
+        description="bands: what is chosen from, simplest first, by folds in which replicates stay together",
     )
     components: int = Field(12, ge=1, le=50, description="most components of pls")
     seeds: int = Field(5, ge=1, le=50, description="networks of mlp, whose mean answers")
@@ -77,7 +77,7 @@ class IntervalConfig(Section):
     calibration: Literal["cross", "split"] = Field(
         "cross",
         description="split keeps a quarter of the rows for the interval alone; cross takes each "
-        "quarter in turn "
+        "eighth in turn "
         "and then learns from all rows",
     )
     scale: Literal["plain", "normalised"] = Field(

@@ -33,7 +33,7 @@ Fitted = tuple[tuple[str, Arrays], ...]
 
 ON_SPECTRA = ("svr", "gpr", "mlp")
 
-_PARTS = 4
+_PARTS = {"split": 4, "cross": 8}
 _STATE, _ARRAYS = "nitrogen.json", "nitrogen.safetensors"
 
 
@@ -262,7 +262,7 @@ class NitrogenModel(Model):
     def answered(self, learners: Fitted, x: Floats) -> Floats:
         """Return the mean answer on the scale of the regressions, kept in what was learned from."""
         values = np.mean([predict_learner(name, arrays, x) for name, arrays in learners], axis=0)
-        return np.clip(values, 0.0, float(self._forward(np.array([self.top]))[0]))
+        return np.asarray(np.clip(values, 0.0, float(self._forward(np.array([self.top]))[0])))
 
     def _estimate(self, x: Floats) -> Estimate:
         values = self.answered(self.learners, x)
@@ -280,20 +280,25 @@ class NitrogenModel(Model):
         if asked or self.kind == "spectra":
             return tuple(asked or ON_SPECTRA)
         folds = list(group_folds(_units(y, groups), 5, seed))
-        losses = {}
+        losses, order = {}, np.concatenate([judged for _, judged in folds])
+        units = _units(y, groups)[order]
         for name in self.config.model.tuned:
             errors = [
                 self.answered(self.fitted((name,), x[learned], y[learned], seed), x[judged]) - y[judged]
                 for learned, judged in folds
             ]
-            losses[name] = float((np.concatenate(errors) ** 2).mean())
-        return (min(losses, key=lambda name: losses[name]),)
+            squared = np.concatenate(errors) ** 2
+            losses[name] = np.array([squared[units == one].mean() for one in np.unique(units)])
+        best = min(losses.values(), key=lambda own: float(own.mean()))
+        # the simplest within a standard error of the best (Breiman et al. 1984): few groups prove little
+        enough = float(best.mean() + best.std(ddof=1) / np.sqrt(len(best)))
+        return (next(name for name, own in losses.items() if own.mean() <= enough),)
 
     def _with_interval(
         self, names: Sequence[str], x: Floats, y: Floats, groups: NDArray[Any] | None, seed: int
     ) -> tuple[Fitted, Interval]:
         options = self.config.interval
-        folds = list(group_folds(_units(y, groups), _PARTS, seed))
+        folds = list(group_folds(_units(y, groups), _PARTS[options.calibration], seed))
         if options.calibration == "split":
             folds = folds[:1]
         told, truth = [], []
