@@ -1,4 +1,4 @@
-"""The acceptance cases of ``virtual-inking``: simulated cuts on simulated and real tissue, the cascade, speed.
+"""The acceptance cases of ``virtual-inking``: simulated cuts, the cascade, speed.
 
 Every cut is simulated: no labelled set of cautery margins is public. What is compared with reference values
 (tilings, masks, optical density, profiles, distances, encoder) and what must fail well is tested.

@@ -5,8 +5,8 @@
 
 A pyramidal TIFF of simulated tissue is read, its colours are brought to common ones, and its tiles go through
 the default encoder as a prediction does it; beside it the same tiles, read before, go through the same
-encoder. Both are timed in turn. Then a pyramid of 30,000 x 30,000 pixels, most of it glass, goes through a whole prediction
-in a process of its own, whose largest memory is printed.
+encoder. Both are timed in turn. Then a pyramid of 30,000 x 30,000 pixels, most of it glass, goes through a
+whole prediction in a process of its own, whose largest memory is printed.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def test_a_flat_or_far_profile_falls_back_to_the_fixed_threshold():
     assert slide_threshold(np.linspace(-4, -3.5, 30), CONFIG) == 0
     # one class alone: its own middle may not become the threshold
     low = slide_threshold(np.linspace(-14, -8, 30), CONFIG)
-    assert low == pytest.approx(-CONFIG.band)
+    assert low == pytest.approx(-CONFIG.band_below)
     assert not (np.linspace(-14, -8, 30) > low).any()
 
 
