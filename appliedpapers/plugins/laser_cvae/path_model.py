@@ -21,7 +21,8 @@ _REF_HOURS, _BURN_HOURS = 1000.0, 100.0
 _ROUNDS, _INNER = 30, 6
 _START_SPREADS = (0.4, 0.005, 0.15)
 _SPREADS = ((0.02, 1.0), (1e-5, 0.012))
-_NOISE, _SHARE = 3e-3, 0.05
+_LEAST_NOISE, _LEAST_SHARE = 2e-3, 0.02
+_SETTLED = 4  # rounds before the noise is believed
 # what any laser or LED does: weak, so that data that say nothing of a weight do not send it astray
 _USUAL = np.array([0.0, -0.35, 1.2, 0.8])
 _CERTAINTY = np.array([0.0, 1 / 0.5**2, 1 / 1.5**2, 1 / 0.5**2])
@@ -49,6 +50,7 @@ class PathModel:
         centre: Mean of 1/(k T_j).
         varies: Whether temperature and current do.
         spreads: Standard deviations of delta, beta and mu between devices.
+        noise: Standard deviation of a reading, and its share of the damage.
     """
 
     weights: Floats
@@ -56,6 +58,7 @@ class PathModel:
     centre: float
     varies: tuple[bool, bool]
     spreads: tuple[float, float, float]
+    noise: tuple[float, float] = (3e-3, 0.05)
 
     @classmethod
     def fit(cls, devices: Devices, counted: Flags | None = None) -> PathModel:
@@ -124,7 +127,7 @@ class PathModel:
 
     def _start(self, devices: Devices, ok: Flags) -> None:
         """Start from a least-squares line of the logarithms of damage that stands out of the noise."""
-        good = ok & (np.nan_to_num(devices.damage) > 4 * _NOISE)
+        good = ok & (np.nan_to_num(devices.damage) > 4 * self.noise[0])
         good = good if good.sum() > 8 else ok & (np.nan_to_num(devices.damage) > 0)
         design, logs = self._design(devices.conditions, devices.hours)[good], np.log(devices.damage[good])
         ridge = np.diag([1e-6, 1e-3, 1e-3, 1e-3])
@@ -137,7 +140,7 @@ class PathModel:
         design = self._design(devices.conditions, devices.hours)
         own = np.zeros((len(devices), 3))
         fitted = np.array([True, *self.varies, True])
-        for _ in range(_ROUNDS):
+        for turn in range(_ROUNDS):
             for _ in range(_INNER):
                 own, curve = self._own_step(own, design @ self.weights, devices.hours, damage, ok)
             slope, schur, scores = self._fixed_step(design, own, devices.hours, damage, ok, curve)
@@ -155,11 +158,29 @@ class PathModel:
             )
             # readings say little of it beside the rate
             self.spreads = (first, second, _START_SPREADS[2])
-            if np.abs(step).max() < _TOLERANCE:
-                break
+            if turn >= _SETTLED:
+                self._hear(own, design, devices.hours, damage, ok)
+                if np.abs(step).max() < _TOLERANCE:
+                    break
         inner = np.zeros((4, 4))
         inner[np.ix_(fitted, fitted)] = np.linalg.inv(schur[np.ix_(fitted, fitted)])
         self.covariance = inner @ (scores.T @ scores) @ inner
+
+    def _hear(self, own: Floats, design: Floats, hours: Floats, damage: Floats, ok: Flags) -> None:
+        """Estimate the noise: squared residuals as a constant plus a share of the squared damage."""
+        from scipy.optimize import nnls
+
+        grown, _, _, rest = self._parts(own, design @ self.weights, hours, damage, ok)
+        squares = np.square(rest[ok])
+        size = np.square(np.minimum(grown[ok], 1.0))
+        weight = 1 / (self.noise[0] ** 2 + self.noise[1] ** 2 * size)
+        # outliers and failures are not noise
+        squares = np.minimum(squares, np.quantile(squares * weight, 0.95) / weight)
+        found, _ = nnls(np.stack([weight, weight * size], axis=1), weight * squares)
+        self.noise = (
+            max(float(np.sqrt(found[0])), _LEAST_NOISE),
+            max(float(np.sqrt(found[1])), _LEAST_SHARE),
+        )
 
     def _downhill(
         self, step: Floats, own: Floats, design: Floats, hours: Floats, damage: Floats, ok: Flags
@@ -216,7 +237,7 @@ class PathModel:
         moved = fixed - self.weights[0]
         grown = np.exp(np.clip(fixed + own[:, :1] + own[:, 2:] * moved, -12, 3))
         burnt = _burn(np.nan_to_num(hours))
-        weight = ok / (_NOISE**2 + (_SHARE * grown) ** 2)
+        weight = ok / (self.noise[0] ** 2 + (self.noise[1] * grown) ** 2)
         rest = np.where(ok, damage - grown - own[:, 1:2] * burnt, 0.0)
         return grown, np.stack([grown, burnt, grown * moved], axis=-1), weight, rest
 
