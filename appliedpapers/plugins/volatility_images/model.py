@@ -347,7 +347,7 @@ class VolatilityForecaster(Model):
     def _unusable(self, session: Session) -> GroupProblem | None:
         ratio = float(np.median(session.mid)) / self.usual_price
         if not 1 / _FAR_PRICE < ratio < _FAR_PRICE:
-            rule = f"prices are {ratio:.3g} times those that were trained on; are they in another unit?"
+            rule = f"prices are {ratio:.3g} times those that were trained on: another instrument or unit"
             return GroupProblem((session.name,), rule, column="bid")
         if len(self._anchors(session)):
             return None
