@@ -152,10 +152,15 @@ def _run(plugin: str, settings: Settings, device: str, scratch: Path, progress: 
     from appliedpapers.pipelines.run_folder import RunRequest
 
     config = resolve_config(
-        plugin, preset=settings.preset, assignments=settings.assignments, dataset=settings.dataset
+        plugin,
+        task=settings.task,
+        preset=settings.preset,
+        assignments=settings.assignments,
+        dataset=settings.dataset,
     )
     request = RunRequest(
         plugin=plugin,
+        task=settings.task,
         config=config,
         preset=settings.preset,
         dataset=settings.dataset,

@@ -22,15 +22,18 @@ class Settings:
         preset: Name of the preset.
         dataset: Id of a published dataset, or ``"simulated"``.
         assignments: ``a.b=c`` overrides.
+        task: Of a plugin with several.
     """
 
     preset: str
     dataset: str
     assignments: tuple[str, ...] = ()
+    task: str | None = None
 
     def command(self, plugin: str) -> str:
         """Return the command line of the run."""
         words = ["apps", "run", plugin, "--dataset", self.dataset, "--preset", self.preset, "--no-register"]
+        words += [] if self.task is None else ["--task", self.task]
         for assignment in self.assignments:
             words += ["--set", assignment]
         return shlex.join(words)

@@ -109,9 +109,9 @@ def declared_extras() -> list[str]:
     return everything[1].split(",")
 
 
-def preset_table(plugin: str) -> str:
+def preset_table(plugin: str, task: str | None = None) -> str:
     """Return what each preset of a plugin sets apart from the defaults."""
-    config_class: type[TaskConfig] = plugins.find(plugin).task().load("config")
+    config_class: type[TaskConfig] = plugins.find(plugin).task(task).load("config")
     usual = {path: _listed(default) for path, default, _ in _options(config_class)}
     lines = ["| preset | sets |", "|---|---|"]
     for name, values in config_class.presets.items():
@@ -122,10 +122,10 @@ def preset_table(plugin: str) -> str:
     return "\n".join(lines)
 
 
-def column_table(plugin: str, side: str) -> str:
+def column_table(plugin: str, side: str, task: str | None = None) -> str:
     """Return the columns that a plugin's model takes (``input``) or gives (``output``)."""
-    task = plugins.find(plugin).task()
-    model = task.load("model")(resolve(task.load("config")))
+    part = plugins.find(plugin).task(task)
+    model = part.load("model")(resolve(part.load("config")))
     table: str = getattr(model, f"{side}_schema").markdown()
     return table
 
@@ -133,7 +133,7 @@ def column_table(plugin: str, side: str) -> str:
 def dataset_table(plugin: str) -> str:
     """Return the published datasets of a plugin."""
     lines = ["| `--dataset` | what it is | licence |", "|---|---|---|"]
-    for entry in plugins.find(plugin).task().load("datasets").published:
+    for entry in (entry for task in plugins.find(plugin).tasks for entry in task.load("datasets").published):
         lines.append(f"| `{entry.id}` | {entry.title} | {entry.licence} |")
     return "\n".join(lines)
 
@@ -190,9 +190,9 @@ def role_table() -> str:
     return "\n".join(lines)
 
 
-def option_table(plugin: str) -> str:
+def option_table(plugin: str, task: str | None = None) -> str:
     """Return every option of a plugin with its default and meaning."""
-    config_class: type[TaskConfig] = plugins.find(plugin).task().load("config")
+    config_class: type[TaskConfig] = plugins.find(plugin).task(task).load("config")
     lines = ["| option | default | meaning |", "|---|---|---|"]
     for path, default, meaning in _options(config_class):
         lines.append(f"| `{path}` | `{_plain(_listed(default))}` | {meaning} |")
@@ -446,6 +446,14 @@ PARTS: dict[str, Callable[[], str]] = {
     "flags": flag_table,
     "commands": command_reference,
     "api": api_table,
+    "agrosense-datasets": lambda: dataset_table("agrosense"),
+    "agrosense-measured": lambda: check_table("agrosense"),
+    "agrosense-crop-presets": lambda: preset_table("agrosense", "crop"),
+    "agrosense-crop-input": lambda: column_table("agrosense", "input", "crop"),
+    "agrosense-crop-output": lambda: column_table("agrosense", "output", "crop"),
+    "agrosense-crop-options": lambda: option_table("agrosense", "crop"),
+    "agrosense-nitrogen-output": lambda: column_table("agrosense", "output", "nitrogen"),
+    "agrosense-nitrogen-options": lambda: option_table("agrosense", "nitrogen"),
     "frets-presets": lambda: preset_table("frets"),
     "frets-input": lambda: column_table("frets", "input"),
     "frets-output": lambda: column_table("frets", "output"),

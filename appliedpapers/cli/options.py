@@ -96,6 +96,25 @@ def plugin_flags(context: typer.Context, plugin: str, task: str | None) -> list[
     return assignments
 
 
+def task_meant(plugin: str, task: str | None, dataset: str | None) -> str | None:
+    """Return the task that is meant: the one that was named, or the only one that knows the dataset.
+
+    Args:
+        plugin: Plugin id.
+        task: What was given to ``--task``.
+        dataset: What was given to ``--dataset``.
+    """
+    from appliedpapers.core.sources import SIMULATED
+
+    if task is not None or dataset is None or dataset == SIMULATED or plugin.startswith("-"):
+        return task
+    tasks = plugins.find(plugin).tasks
+    if len(tasks) < 2:
+        return None
+    known = [one.name for one in tasks if dataset in {entry.id for entry in one.load("datasets").published}]
+    return known[0] if len(known) == 1 else None
+
+
 def require_name(context: typer.Context, word: str) -> None:
     """Refuse an option that stands where a plugin or a model is named.
 

@@ -194,7 +194,11 @@ def data_list(plugin: options.Plugin, task: options.Task = None, as_json: option
     """List the datasets of a plugin and whether they are here."""
     from appliedpapers.core.sources import list_datasets
 
-    rows = list_datasets(registry.find(plugin).task(task).load("datasets"), plugin)
+    spec = registry.find(plugin)
+    # datasets of all tasks, where none is named; what every task simulates is listed once
+    tasks = spec.tasks if task is None else (spec.task(task),)
+    listed = [row for one in tasks for row in list_datasets(one.load("datasets"), plugin)]
+    rows = list({row.id: row for row in listed}.values())
     if as_json:
         print_json([asdict(row) for row in rows])
         return
@@ -214,7 +218,7 @@ def data_fetch(
     from appliedpapers.core.progress import choose_progress
     from appliedpapers.core.sources import find_published
 
-    catalog = registry.find(plugin).task(task).load("datasets")
+    catalog = registry.find(plugin).task(options.task_meant(plugin, task, dataset)).load("datasets")
     entry = find_published(catalog, dataset)
     prepare = partial(catalog.prepare, entry)
     print(fetch(plugin, entry, accept_licence=accept_licence, progress=choose_progress(), prepare=prepare))
@@ -238,6 +242,7 @@ def data_audit(
     from appliedpapers.core.data import leakage_audit
     from appliedpapers.core.sources import load_dataset
 
+    task = options.task_meant(plugin, task, dataset)
     assignments = [*options.plugin_flags(context, plugin, task), *(sets or [])]
     resolved = resolve_config(
         plugin, task=task, preset=preset, file=config, assignments=assignments, dataset=dataset
@@ -247,11 +252,14 @@ def data_audit(
         catalog, plugin, resolved, dataset=dataset, data=data, accept_licence=accept_licence
     )
     findings = [finding.sentence() for finding in leakage_audit(loaded)]
+    remarks = list(catalog.remarks(loaded, resolved))
     if as_json:
-        print_json({"dataset": loaded.name, "protocol": loaded.protocol, "findings": findings})
+        print_json(
+            {"dataset": loaded.name, "protocol": loaded.protocol, "findings": findings, "remarks": remarks}
+        )
     else:
         print(f" {loaded.name} · {loaded.protocol} · {loaded.summary}")
-        for line in findings or ["no leakage found"]:
+        for line in [*(findings or ["no leakage found"]), *remarks]:
             print(f" {line}")
     if findings:
         raise typer.Exit(4)

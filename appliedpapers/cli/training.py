@@ -63,6 +63,7 @@ def run(
     from appliedpapers.pipelines import run as pipeline
     from appliedpapers.pipelines.run_folder import RunRequest, resume_request
 
+    task = options.task_meant(plugin, task, dataset)
     assignments = [
         *options.plugin_flags(context, plugin, task),
         *([f"seed={seed}"] if seed is not None else []),
@@ -172,8 +173,14 @@ def predict(
     context: typer.Context,
     model: options.Model,
     source: Annotated[
-        Path, typer.Option("--input", "-i", help="File in the plugin's formats.", readable=False)
-    ],
+        Path | None, typer.Option("--input", "-i", help="File in the plugin's formats.", readable=False)
+    ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--value", metavar="NAME=VALUE", help="One row by hand instead of a file; answered in words."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="CSV, Parquet, JSON lines or Arrow; default stdout."),
@@ -184,7 +191,15 @@ def predict(
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Predict for one file by hand."""
+    """Predict for one file, or for one row that is typed in, by hand."""
+    if (source is None) == (not value):
+        raise ConfigError(
+            "give either --input or --value.", hint="A file, or one row such as --value ph=6.5 --value P=20."
+        )
+    if value:
+        _predict_values(context, model, value, files, sets, device, store, as_json)
+        return
+    assert source is not None
     from appliedpapers.core.json_rows import plain, records
     from appliedpapers.core.progress import choose_progress
     from appliedpapers.core.tables import csv_bytes, require_format, write_table
@@ -212,6 +227,35 @@ def predict(
         sys.stdout.flush()
         sys.stdout.buffer.write(csv_bytes(table))
         sys.stdout.buffer.flush()
+
+
+def _predict_values(
+    context: typer.Context,
+    model: str,
+    values: list[str],
+    files: Path | None,
+    sets: list[str] | None,
+    device: str,
+    store: Path,
+    as_json: bool,
+) -> None:
+    """Answer for one row that was typed in: in words, or with ``--json`` as the rows that models return."""
+    from appliedpapers.core.json_rows import plain, records
+    from appliedpapers.pipelines.predict_values import parse_values, predict_values
+
+    options.require_name(context, model)
+    parsed = parse_values(values)
+
+    def assignments(plugin: str, task: str) -> list[str]:
+        return [*(sets or ()), *options.plugin_flags(context, plugin, task)]
+
+    answers = predict_values(
+        model, parsed, files=files, device=device, store_folder=store, assignments=assignments
+    )
+    if as_json:
+        print_json({answer.model: plain(records(answer.table)) for answer in answers})
+        return
+    print("\n\n".join(answer.text for answer in answers))
 
 
 def stream(

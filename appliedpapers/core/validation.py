@@ -247,6 +247,7 @@ def _check_numbers(values: pa.Array, column: Column) -> Problems:
     numbers = known.to_numpy()
     there = values.is_valid().to_numpy(zero_copy_only=False) if values.null_count else True
     problems: Problems = []
+    unit = f" {column.unit}" if column.unit else ""
     if column.dtype.startswith("float"):
         infinite = np.isinf(numbers)
         if infinite.any():
@@ -254,10 +255,10 @@ def _check_numbers(values: pa.Array, column: Column) -> Problems:
             there = there & ~infinite
     if column.minimum is not None:
         below = np.flatnonzero((numbers < column.minimum) & there)
-        problems += [(f"{{value}} is below {column.minimum:g}", below)] if len(below) else []
+        problems += [(f"{{value}} is below {column.minimum:g}{unit}", below)] if len(below) else []
     if column.maximum is not None:
         above = np.flatnonzero((numbers > column.maximum) & there)
-        problems += [(f"{{value}} is above {column.maximum:g}", above)] if len(above) else []
+        problems += [(f"{{value}} is above {column.maximum:g}{unit}", above)] if len(above) else []
     return problems
 
 

@@ -167,10 +167,19 @@ def find_model(store: Store, name: str) -> Any:
                 raise
     known = [model.name.removeprefix(NAME_PREFIX) for model in own_models(store.client)]
     below = [other for other in known if other.startswith(f"{name.removeprefix(NAME_PREFIX)}.")]
+    if len(below) == 1:
+        return store.client.get_registered_model(f"{NAME_PREFIX}{below[0]}")
     if below:
         raise ConfigError(f"'{name}' has several models.", hint=f"Choose one of: {', '.join(sorted(below))}.")
     hint = f"{did_you_mean(name.removeprefix(NAME_PREFIX), known)} {_FIRST}" if known else _FIRST
     raise ConfigError(f"no registered model is called '{name}'.", hint=hint)
+
+
+def models_below(store: Store, name: str) -> list[str]:
+    """Return the models of a plugin with several tasks, such as ``agrosense.crop``, by their short names."""
+    plain = name.removeprefix(NAME_PREFIX)
+    known = [model.name.removeprefix(NAME_PREFIX) for model in own_models(store.client)]
+    return sorted(other for other in known if other.startswith(f"{plain}."))
 
 
 def own_models(client: MlflowClient) -> list[Any]:

@@ -37,6 +37,13 @@ PLUGIN = PluginSpec(
             model=f"{_HERE}.crop.model:CropRecommender",
             evaluation=f"{_HERE}.crop.evaluation:EVALUATION",
         ),
+        TaskSpec(
+            name="nitrogen",
+            config=f"{_HERE}.nitrogen.config:NitrogenConfig",
+            datasets=f"{_HERE}.nitrogen.data:DATASETS",
+            model=f"{_HERE}.nitrogen.model:NitrogenModel",
+            evaluation=f"{_HERE}.nitrogen.evaluation:EVALUATION",
+        ),
     ),
     requires=("torch", "lightgbm", "xgboost", "sklearn", "PIL"),
     extra="applied-papers[agrosense]",

@@ -237,6 +237,22 @@ def _numbers(
     return None
 
 
+def numbers_of(values: pa.ChunkedArray, header: str, source: str) -> np.ndarray[Any, Any]:
+    """Return a column as numbers, NaN where nothing was given.
+
+    Args:
+        values: The column.
+        header: Its name, for messages.
+        source: Name of the file, for messages.
+
+    Raises:
+        DataError: A cell is no number; its row is named.
+    """
+    found = _numbers(values, header, source, None, must=True)
+    assert found is not None
+    return found[0]
+
+
 def _number(text: str) -> tuple[float | None, str | None]:
     try:
         return float(text), None

@@ -64,7 +64,7 @@ class FamilyAlone(Baseline):
         self._encoder = Encoder(rows.features)
         matrix = self._encoder.matrix(rows.table)
         lesson, kind = Lesson(matrix, rows.labels, len(rows.classes), self.name), family_class(self.name)
-        folds = inner_folds(rows.labels, rows.groups, self._config.model.inner_folds, run.seed)
+        folds = inner_folds(rows.labels, rows.together, self._config.model.inner_folds, run.seed)
         quiet = replace(run, log_metrics=lambda metrics, step, /: None)
         unseen = out_of_fold(kind, lesson, folds, self._config, quiet)
         method = self._config.model.calibration
@@ -152,7 +152,8 @@ class Arm(Baseline):
         for name in self._shuffled:
             table = table.set_column(table.column_names.index(name), name, table.column(name).take(order))
         features = [feature for feature in rows.features if feature.name not in self._without]
-        return Made(table, features, rows.classes, synthetic=rows.synthetic)
+        grouped = rows.grouped or self._elsewhere
+        return Made(table, features, rows.classes, synthetic=rows.synthetic, grouped=grouped)
 
 
 def usual_baselines(config: CropConfig, split: CropSplit) -> list[Baseline]:

@@ -46,7 +46,7 @@ class _Stored(Family):
 
 
 class GaussianNb(_Stored):
-    """Normal densities by class and column, on standardised columns; no column for missing values."""
+    """Normal densities by class and column, chances for columns of 0 and 1; missing values say nothing."""
 
     name = "gaussian-nb"
 
@@ -67,17 +67,26 @@ class GaussianNb(_Stored):
         # as scikit-learn does: a part of the largest variance keeps constant columns from dividing by zero
         variances += _SMOOTHING * max(1.0, float(np.nanvar(scaled, axis=0).max(initial=1.0)))
         prior = np.log(np.maximum(counts, 1) / counts.sum())
-        return cls(scaler, {"means": means, "variances": variances, "prior": prior, "counts": counts})
+        binary = np.array([np.isin(own[~np.isnan(own)], (0.0, 1.0)).all() for own in lesson.matrix.T])
+        ones = np.zeros((lesson.classes, width))
+        for number in np.flatnonzero(counts):
+            own = lesson.matrix[lesson.labels == number]
+            ones[number] = (np.nansum(own, axis=0) + 1) / ((~np.isnan(own)).sum(axis=0) + 2)
+        ones = np.clip(ones, 1e-6, 1 - 1e-6)
+        arrays = {"means": means, "variances": variances, "prior": prior, "counts": counts}
+        return cls(scaler, {**arrays, "binary": binary.astype(np.int64), "ones": ones})
 
     def logits(self, matrix: Floats) -> Floats:
         """Return log densities plus log shares."""
         means, variances = self._arrays["means"], self._arrays["variances"]
         scaled = self._scaler(matrix)[:, : matrix.shape[1]]
-        known = ~np.isnan(matrix)
+        known, binary, ones = ~np.isnan(matrix), self._arrays["binary"] > 0, self._arrays["ones"]
         found = np.tile(self._arrays["prior"], (len(matrix), 1))
         for number in range(len(means)):
             terms = np.log(2 * np.pi * variances[number]) + (scaled - means[number]) ** 2 / variances[number]
-            found[:, number] -= 0.5 * np.where(known, terms, 0.0).sum(axis=1)
+            yes_or_no = np.where(matrix > 0, np.log(ones[number]), np.log1p(-ones[number]))
+            logs = np.where(binary, yes_or_no, -0.5 * terms)
+            found[:, number] += np.where(known, logs, 0.0).sum(axis=1)
         return with_unseen(found, self._arrays["counts"])
 
 

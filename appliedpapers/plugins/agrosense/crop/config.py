@@ -134,7 +134,7 @@ class CropConfig(TaskConfig):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},
-        "quick": {"simulator": {"sites": 10, "fields_from": 20, "fields_to": 30}, "model": {"trees": 60}},
+        "quick": {"simulator": {"sites": 16, "fields_from": 25, "fields_to": 40}, "model": {"trees": 60}},
         "check": {
             "simulator": _FEW,
             "model": {"trees": 8, "inner_folds": 2},

@@ -64,6 +64,7 @@ class CropSplit(RowsSplit):
         features: The inputs.
         classes: All crops of the dataset.
         synthetic: Whether the rows are simulated or made up.
+        grouped: Whether whole groups are judged, so that folds inside the rows must hold whole groups, too.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class CropSplit(RowsSplit):
         classes: Sequence[str],
         *,
         synthetic: bool = False,
+        grouped: bool = False,
     ) -> None:
-        self.features, self.classes, self.synthetic = tuple(features), tuple(classes), synthetic
+        self.features, self.classes = tuple(features), tuple(classes)
+        self.synthetic, self.grouped = synthetic, grouped
         names = ["id", *(feature.name for feature in features)]
         if "image" in table.column_names:
             names.append("image")
@@ -93,6 +96,11 @@ class CropSplit(RowsSplit):
         return self._texts("group")
 
     @property
+    def together(self) -> NDArray[Any] | None:
+        """Group of each row where whole groups are judged; None where rows are judged one by one."""
+        return self.groups if self.grouped else None
+
+    @property
     def soils(self) -> NDArray[Any] | None:
         """Soil class of each row's photo; None where it is not known."""
         return self._texts("soil")
@@ -103,7 +111,7 @@ class CropSplit(RowsSplit):
         return np.array(self.table.column(name).to_pylist(), dtype=object).astype(str)
 
     def _of(self, table: pa.Table) -> CropSplit:
-        return CropSplit(table, self.features, self.classes, synthetic=self.synthetic)
+        return CropSplit(table, self.features, self.classes, synthetic=self.synthetic, grouped=self.grouped)
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ class CropDatasets(DatasetCatalog[CropConfig]):
         fields = simulate(config.simulator, config.seed)
         table = _simulated_table(fields, config)
         features = _shown(config)
-        whole = CropSplit(table, features, CROPS, synthetic=True)
+        whole = CropSplit(table, features, CROPS, synthetic=True, grouped=True)
         order = np.random.default_rng(config.seed).permutation(config.simulator.sites)
         first = max(round(0.6 * len(order)), 1)
         cuts = np.split(order, [first, max(round(0.75 * len(order)), first + 1)])
@@ -253,9 +261,9 @@ def _folded(read: Read, about: _About, config: CropConfig) -> Dataset:
         names = pa.array([f"row-{number:05d}" for number in range(1, table.num_rows + 1)])
         table = table.append_column("id", names)
     classes = tuple(sorted(set(table.column("crop").to_pylist())))
-    rows = CropSplit(table, read.features, classes, synthetic=about.synthetic)
     wanted = config.data.split if config.data.split != "auto" else about.split
     by_group = wanted == "groups" or (wanted == "auto" and "group" in read.has)
+    rows = CropSplit(table, read.features, classes, synthetic=about.synthetic, grouped=by_group)
     if by_group and rows.groups is None:
         raise DataError(
             f"{about.name}: there is no column of groups.", hint="Name it: --group-column farm, for example."

@@ -118,7 +118,7 @@ class CropRecommender(Model):
         soils = self.reader.classes if self.reader is not None else ()
         self.encoder = Encoder(rows.features, tuple(soils))
         matrix = self.encoder.matrix(rows.table, soil)
-        folds = inner_folds(rows.labels, rows.groups, self.config.model.inner_folds, run.seed)
+        folds = inner_folds(rows.labels, rows.together, self.config.model.inner_folds, run.seed)
         lesson = Lesson(matrix, rows.labels, len(self.classes), self.config.model.family)
         self.recommender = Recommender.fit(lesson, folds, self.config, run)
         numbers = matrix[:, self._number_columns]
