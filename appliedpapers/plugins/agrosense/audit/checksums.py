@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from appliedpapers.core.data import Split
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.manifests import read_manifest
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _SHOWN = 5
 
@@ -52,10 +46,6 @@ class ChecksumList:
         """How many photos are listed."""
         return len(self.rows)
 
-    def part(self, name: str) -> Checksums:
-        """Return one part."""
-        return Checksums(self, name)
-
     def found(self) -> Found:
         """Count crossings and conflicts."""
         labels: defaultdict[str, set[str]] = defaultdict(set)
@@ -88,57 +78,6 @@ class ChecksumList:
         return said
 
 
-class Checksums(Split):
-    """A part of a list of checksums, from which nothing can be learned.
-
-    Args:
-        whole: The list.
-        name: Of the part.
-    """
-
-    def __init__(self, whole: ChecksumList, name: str) -> None:
-        self.whole = whole
-        self._rows = [(row, *one) for row, one in enumerate(whole.rows, start=1) if one[0] == name]
-
-    @property
-    def num_rows(self) -> int:
-        """Number of photos."""
-        return len(self._rows)
-
-    def keys(self) -> pa.Table:
-        """Return the number of each row of the list."""
-        import pyarrow as pa
-
-        return pa.table({"row": pa.array([row for row, *_ in self._rows], pa.int64())})
-
-    def batches(self, max_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        """Yield row, label and checksum."""
-        import pyarrow as pa
-
-        columns = {
-            "row": pa.array([row for row, *_ in self._rows], pa.int64()),
-            "label": pa.array([label for _, _, label, _ in self._rows], pa.string()),
-            "md5": pa.array([checksum for *_, checksum in self._rows], pa.string()),
-        }
-        yield from pa.table(columns).to_batches(max_chunksize=max_rows) or [
-            pa.RecordBatch.from_pydict(columns)
-        ]
-
-    def example(self, limit: int = 1) -> pa.Table:
-        """Refuse: there is no photo to send.
-
-        Raises:
-            DataError: Always.
-        """
-        raise no_photos()
-
-    def signatures(self) -> pa.Array:
-        """Return the checksums."""
-        import pyarrow as pa
-
-        return pa.array([checksum for *_, checksum in self._rows], pa.string())
-
-
 def is_checksum_list(path: Path) -> bool:
     """Tell whether a file is a list of checksums: a column ``md5``, and no column with paths."""
     if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv", ".txt"):
@@ -165,21 +104,3 @@ def read_checksums(path: Path) -> ChecksumList:
             )
         found.append((part, row.cells["label"], row.cells["md5"].lower()))
     return ChecksumList(tuple(found))
-
-
-def no_photos() -> DataError:
-    """Return the error of whoever would learn from a list of checksums."""
-    return DataError(
-        "the list holds checksums and no photos: it can be audited, and not learned from.",
-        hint="Use apps data audit agrosense --task soil-image, or give the folder of photos.",
-    )
-
-
-def require_photos(splits: Sequence[Split]) -> None:
-    """Refuse lists of checksums.
-
-    Raises:
-        DataError: One of the splits is such a list.
-    """
-    if any(isinstance(split, Checksums) for split in splits):
-        raise no_photos()

@@ -31,8 +31,8 @@ class DataConfig(Section):
 class SimulatorConfig(Section):
     """Size of the embedded dataset of drawn photos."""
 
-    sites: int = Field(84, ge=14, le=10_000, description="sites; each has one soil, and stands in one part")
-    fields: int = Field(3, ge=1, le=1000, description="fields a site")
+    sites: int = Field(84, ge=14, le=1000, description="sites; each has one soil, and stands in one part")
+    fields: int = Field(3, ge=2, le=1000, description="fields a site")
     photos: int = Field(2, ge=1, le=20, description="photos a field")
     distractors: float = Field(
         0.05, ge=0, le=0.5, description="share of photos that show no soil, among those that are judged on"
@@ -103,7 +103,7 @@ class SoilImageConfig(TaskConfig):
         "default": {},
         "quick": {"simulator": {"sites": 28, "fields": 2}},
         "check": {
-            "simulator": {"sites": 21, "fields": 1},
+            "simulator": {"sites": 14, "fields": 2, "photos": 1, "distractors": 0.1},
             "model": {"features": "colour", "penalties": (0.01,)},
         },
         "published": {

@@ -12,13 +12,9 @@ from appliedpapers.core.data import Dataset, Provenance
 from appliedpapers.core.files import sha256_file
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset
 from appliedpapers.core.tables import with_notes
-from appliedpapers.plugins.agrosense.audit.checksums import (
-    ChecksumList,
-    Checksums,
-    is_checksum_list,
-    read_checksums,
-)
+from appliedpapers.plugins.agrosense.audit.checksums import ChecksumList, is_checksum_list, read_checksums
 from appliedpapers.plugins.agrosense.audit.photos import PhotoAudit, audit_photos
+from appliedpapers.plugins.agrosense.audit.splits import Checksums
 from appliedpapers.plugins.agrosense.soil_image.config import SoilImageConfig
 from appliedpapers.plugins.agrosense.soil_image.photos import NO_SOIL, Photos
 from appliedpapers.plugins.agrosense.soil_image.published_data import SOIL7, open_soil7
@@ -42,7 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MANY = 2_000
-_SAMPLE = {"sites": 14, "fields": 1, "distractors": 0.5}
+_SAMPLE = {"sites": 14, "fields": 2, "distractors": 0.0}
 _SAMPLED = 3
 
 
@@ -193,9 +189,9 @@ def _checksums(path: Path, whole: ChecksumList) -> Dataset:
         path.name,
         "checksums",
         Provenance.of_user(path),
-        train=whole.part("train"),
-        valid=whole.part("valid"),
-        test=whole.part("test"),
+        train=Checksums(whole, "train"),
+        valid=Checksums(whole, "valid"),
+        test=Checksums(whole, "test"),
         summary=f"{whole.num_rows:,} checksums of photos, without the photos",
         split_note="as the list says",
     )

@@ -12,7 +12,7 @@ from appliedpapers.core.errors import ConfigError, RunError
 from appliedpapers.core.files import whole_file
 from appliedpapers.core.model import FitContext, Model
 from appliedpapers.core.schema import OutputSchema, TableSchema
-from appliedpapers.plugins.agrosense.audit.checksums import require_photos
+from appliedpapers.plugins.agrosense.audit.splits import require_photos
 from appliedpapers.plugins.agrosense.soil_image.answers import INPUT, Reading, answer_table, output_schema
 from appliedpapers.plugins.agrosense.soil_image.config import SoilImageConfig
 from appliedpapers.plugins.agrosense.soil_image.eyes import COLOUR, open_eye

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from appliedpapers.core.device import derive_seed
 from appliedpapers.core.errors import ConfigError
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.temperature import fit_temperature, softmax
-from appliedpapers.core.training import TrainTask, fit, shuffled_slices
+from appliedpapers.core.training import fit
 from appliedpapers.core.vision.networks import create
 from appliedpapers.core.vision.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from appliedpapers.core.weights import drawn_by, load_network, parameter_count, save_network, start_from
@@ -29,10 +28,7 @@ from appliedpapers.plugins.agrosense.soil_image.photos import MEMORY, Photos
 from appliedpapers.plugins.agrosense.soil_image.views import Pixels
 
 if TYPE_CHECKING:
-    from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler
-
-    from appliedpapers.plugins.agrosense.soil_image.config import FineTuning, ModelConfig, SoilImageConfig
+    from appliedpapers.plugins.agrosense.soil_image.config import ModelConfig, SoilImageConfig
     from appliedpapers.plugins.agrosense.soil_image.reader import Answering
 
 Floats = NDArray[np.float64]
@@ -158,7 +154,7 @@ class NetworkReader:
     def logits(self, views: Sequence[Pixels]) -> Floats:
         """Return ``(n, classes)`` before the temperature; each photo passes by itself."""
         # a batch would be rounded by its size
-        found = [logits_of(self.network, _tensor([view], self.size), self.device) for view in views]
+        found = [logits_of(self.network, tensor_of([view], self.size), self.device) for view in views]
         return np.concatenate(found) if found else np.empty((0, len(self.classes)))
 
     def read(self, photos: Photos) -> Reading:
@@ -211,6 +207,8 @@ def train_network(
                 hint="Start from a model of --method network with the same classes.",
             )
         start_from(network, earlier.network.state_dict())
+    from appliedpapers.plugins.agrosense.soil_image.learner import SoilTask
+
     task = SoilTask(
         network, config.training, options.input_size, learned, chosen, options.weights is not None
     )
@@ -247,96 +245,6 @@ def read_network(
     )
 
 
-class SoilTask(TrainTask):
-    """Training by cross-entropy with random crops, flips and turns; hue is the signal and stays.
-
-    Args:
-        network: What is trained.
-        settings: How.
-        size: Side of the input.
-        learned: Photos to learn from.
-        chosen: Photos to stop by.
-        pretrained: Whether the trunk has learned before, and learns slower now.
-    """
-
-    def __init__(
-        self,
-        network: SoilNetwork,
-        settings: FineTuning,
-        size: int,
-        learned: Photos,
-        chosen: Photos,
-        pretrained: bool,
-    ) -> None:
-        self.network, self.settings, self._tuning = network, settings, settings
-        self._images, self._labels = _tensor(list(learned.views()), size), torch.from_numpy(learned.labels)
-        self.valid_images, self._valid = _tensor(list(chosen.views()), size), chosen.labels
-        self._trunk_rate = settings.trunk_lr if pretrained else settings.lr
-
-    def optimizer(self) -> Optimizer:
-        """Return AdamW or Adam with a rate for the trunk and one for the head."""
-        network: Any = self.network
-        groups = [
-            {"params": network.trunk.parameters(), "lr": self._trunk_rate},
-            {"params": network.head.parameters(), "lr": self._tuning.lr},
-        ]
-        made = torch.optim.AdamW if self._tuning.optimiser == "adamw" else torch.optim.Adam
-        return made(groups, weight_decay=self._tuning.weight_decay)
-
-    def scheduler(self, optimizer: Optimizer, steps: int) -> LRScheduler | None:
-        """Return a cosine over all epochs, or a rate that stays."""
-        if self._tuning.schedule == "constant":
-            return None
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-
-    def num_steps(self) -> int:
-        """Return the number of batches of an epoch."""
-        return math.ceil(len(self._images) / self._tuning.batch_size)
-
-    def batches(self, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield photos in random order with random crops, flips and turns."""
-        for rows in shuffled_slices(len(self._images), self._tuning.batch_size, order):
-            images = self._images[rows].float()
-            yield varied(images, self._tuning.crop, self._tuning.rotation, order), self._labels[rows]
-
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the cross-entropy with label smoothing."""
-        images, labels = (one.to(self.device) for one in batch)
-        logits = self.network(images)
-        return F.cross_entropy(logits, labels, label_smoothing=self._tuning.label_smoothing)
-
-    def validate(self) -> dict[str, float]:
-        """Return logloss and accuracy of the photos that are chosen on."""
-        logits = logits_of(self.network, self.valid_images, str(self.device))
-        chances = softmax(logits)[np.arange(len(self._valid)), self._valid]
-        return {
-            "valid_loss": float(-np.log(np.maximum(chances, 1e-12)).mean()),
-            "valid_accuracy": float(np.mean(logits.argmax(axis=1) == self._valid)),
-        }
-
-
-def varied(images: Tensor, crop: float, rotation: float, generator: torch.Generator) -> Tensor:
-    """Return images ``(B, 3, S, S)`` randomly cropped (area from ``crop`` to 1), flipped and turned.
-
-    One affine sampling does it all; pixels from outside repeat the border.
-    """
-    count = len(images)
-
-    def drawn(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator)
-
-    scale = drawn(crop, 1).sqrt()
-    shift_x, shift_y = drawn(-1, 1) * (1 - scale), drawn(-1, 1) * (1 - scale)
-    angle = drawn(-rotation, rotation) * math.pi / 180
-    flip = torch.where(drawn(0, 1) < 0.5, -1.0, 1.0)
-    cos, sin = angle.cos() * scale, angle.sin() * scale
-    rows = torch.stack(
-        [torch.stack([cos * flip, -sin, shift_x], 1), torch.stack([sin * flip, cos, shift_y], 1)], 1
-    )
-    grid = F.affine_grid(rows, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
 def logits_of(network: nn.Module, images: Tensor, device: str, block: int = 32) -> Floats:
     """Return float64 logits of uint8 images ``(N, 3, S, S)``, some at a time, in eval mode."""
     network.eval()
@@ -348,7 +256,7 @@ def logits_of(network: nn.Module, images: Tensor, device: str, block: int = 32) 
     return found
 
 
-def _tensor(views: Sequence[Pixels], size: int) -> Tensor:
+def tensor_of(views: Sequence[Pixels], size: int) -> Tensor:
     """Return uint8 ``(N, 3, size, size)`` of views."""
     from appliedpapers.core.vision.preprocess import resized
 
