@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.plugins.agrosense.crop.matrix import soil_block
+from appliedpapers.plugins.agrosense.simulator import stream
 from appliedpapers.plugins.agrosense.splits import inner_folds
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def learn_photos(split: CropSplit, options: FusionConfig, seed: int, teacher: So
     prior = np.asarray(seen.mean(axis=0))
     probabilities = np.tile(prior, (len(cells), 1))
     probabilities[there] = seen
-    dropped = np.random.default_rng(seed).random(len(cells)) < options.dropped
+    dropped = stream(seed, "dropped photos").random(len(cells)) < options.dropped
     return Photos(reader, soil_block(probabilities, prior, ~there | dropped), prior)
 
 
