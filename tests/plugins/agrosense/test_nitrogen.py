@@ -17,8 +17,8 @@ from appliedpapers.core.tables import read_table, write_table
 from appliedpapers.plugins.agrosense.nitrogen.baselines import DateMean, PaperModel
 from appliedpapers.plugins.agrosense.nitrogen.config import ModelConfig, NitrogenConfig, PreprocessingConfig
 from appliedpapers.plugins.agrosense.nitrogen.data import DATASETS
+from appliedpapers.plugins.agrosense.nitrogen.estimators import fit_learner, predict_learner
 from appliedpapers.plugins.agrosense.nitrogen.intervals import Interval
-from appliedpapers.plugins.agrosense.nitrogen.learners import fit_learner, predict_learner
 from appliedpapers.plugins.agrosense.nitrogen.model import NitrogenModel
 from appliedpapers.plugins.agrosense.nitrogen.rdata import read_frames, write_nirsoil
 from appliedpapers.plugins.agrosense.nitrogen.scoring import Estimate, score

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.agrosense.crop.data import CropSplit
 
 Floats = NDArray[np.float64]
-Picture = bytes | str
+Picture = Path | str | bytes
 
 
 class SoilReader(Protocol):
     """Reads photos of soil."""
 
-    classes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Soil classes in the order of the probabilities."""
 
     def probabilities(self, images: Sequence[Picture]) -> Floats:
         """Return ``(photos, classes)``; rows sum to 1.
