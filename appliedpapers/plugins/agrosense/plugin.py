@@ -24,6 +24,13 @@ PLUGIN = PluginSpec(
     ),
     tasks=(
         TaskSpec(
+            name="soil-image",
+            config=f"{_HERE}.soil_image.config:SoilImageConfig",
+            datasets=f"{_HERE}.soil_image.data:DATASETS",
+            model=f"{_HERE}.soil_image.model:SoilClassifier",
+            evaluation=f"{_HERE}.soil_image.evaluation:EVALUATION",
+        ),
+        TaskSpec(
             name="crop",
             config=f"{_HERE}.crop.config:CropConfig",
             datasets=f"{_HERE}.crop.data:DATASETS",
@@ -38,7 +45,7 @@ PLUGIN = PluginSpec(
             evaluation=f"{_HERE}.nitrogen.evaluation:EVALUATION",
         ),
     ),
-    requires=("torch", "lightgbm", "xgboost", "sklearn"),
+    requires=("torch", "lightgbm", "xgboost", "sklearn", "PIL"),
     extra="applied-papers[agrosense]",
     advice=(
         "Say the unit in the header, such as 'P (mg/kg)': without units no fertiliser is recommended.",

@@ -6,12 +6,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.images import content_of, decoded, eight_bits, on_canvas
 from appliedpapers.plugins.varifocal_net.chromosomes import WHITE, ink_box
 from appliedpapers.plugins.varifocal_net.strip_tiff import is_tiff, read_strips
 
@@ -116,10 +117,8 @@ def read_grey(source: Path | str | bytes, name: str, background: Background = "a
     Raises:
         DataError: It is absent, empty, damaged, too large, or no image.
     """
-    content = source if isinstance(source, bytes) else _content(Path(source), name)
-    if not content:
-        raise DataError(f"{name}: the file is empty.", hint=_HINT)
-    return on_white(_decode(content, name, 0 if background == "black" else WHITE), background)
+    transparent = 0 if background == "black" else WHITE
+    return on_white(_decode(content_of(source, name), name, transparent), background)
 
 
 def on_white(pixels: Pixels, background: Background) -> Grey:
@@ -150,87 +149,23 @@ def _border(pixels: Pixels) -> Pixels:
     return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
 
 
-def _content(path: Path, name: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        where = "" if str(path) in name else f" ({path})"
-        raise DataError(f"{name}: no such file{where}.", hint="Check the path.") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{name}: cannot be read ({reason}).", hint="Check the file.") from None
-
-
 def _decode(content: bytes, name: str, transparent: int) -> Pixels:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    def from_strips(content: bytes) -> Pixels:
+        from PIL import Image
 
-    try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            _require_size(image.width, image.height, name)
-            return _grey(ImageOps.exif_transpose(image), transparent)
-    except DataError:
-        raise
-    except Image.DecompressionBombError:
-        raise _too_large(name) from None
-    # a damaged file takes image libraries wherever its bytes point: any exception means that it is unreadable
-    except Exception as error:
-        if is_tiff(content):
-            return _from_strips(content, name, transparent)
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "not an image of a known format" if unknown else f"the image is damaged ({_line(error)})"
-        raise DataError(f"{name}: {reason}.", hint=_HINT) from None
+        return _grey(Image.fromarray(read_strips(content, MAX_PIXELS)), transparent)
 
-
-def _from_strips(content: bytes, name: str, transparent: int) -> Pixels:
-    from PIL import Image
-
-    try:
-        values = read_strips(content, MAX_PIXELS)
-    except ValueError as error:
-        raise DataError(f"{name}: the TIFF is damaged ({_line(error)}).", hint=_HINT) from None
-    return _grey(Image.fromarray(values), transparent)
-
-
-def _grey(image: Image, transparent: int) -> Pixels:
-    from PIL import Image as images
-
-    if image.mode.startswith("I"):
-        return _from_whole(np.asarray(image))
-    if image.mode == "F":
-        return _from_fractions(np.asarray(image))
-    if image.has_transparency_data:
-        canvas = images.new("RGBA", image.size, (transparent, transparent, transparent, 255))
-        canvas.alpha_composite(image.convert("RGBA"))
-        image = canvas.convert("RGB")
-    return np.asarray(image.convert("L"))
-
-
-def _from_whole(values: NDArray[Any]) -> Pixels:
-    lowest, highest = int(values.min()), int(values.max())
-    if lowest < 0:
-        raise ValueError("negative grey levels")
-    top = (1 << max(highest.bit_length(), 8)) - 1
-    return (values.astype(np.float64) * (WHITE / top) + 0.5).astype(np.uint8)
-
-
-def _from_fractions(values: NDArray[Any]) -> Pixels:
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > WHITE:
-        raise ValueError("grey levels that are not between 0 and 1 or 0 and 255")
-    scale = WHITE if values.max() <= 1 else 1
-    return (values.astype(np.float64) * scale + 0.5).astype(np.uint8)
-
-
-def _require_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise _too_large(name, f"{width:,} x {height:,} px")
-
-
-def _too_large(name: str, size: str = "the image") -> DataError:
-    return DataError(
-        f"{name}: {size} is too large.",
-        hint=f"Expected at most {MAX_PIXELS:,} pixels; cut out or shrink what is to be read.",
+    return decoded(
+        content,
+        name,
+        lambda image: _grey(image, transparent),
+        MAX_PIXELS,
+        formats=_FORMATS,
+        hint=_HINT,
+        rescue=from_strips if is_tiff(content) else None,
     )
 
 
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def _grey(image: Image, transparent: int) -> Pixels:
+    grey = eight_bits(image)
+    return np.asarray(on_canvas(image, transparent).convert("L")) if grey is None else grey
