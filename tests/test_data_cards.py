@@ -24,6 +24,7 @@ SIMULATED = (
     "simulated-chromosomes",
     "simulated-order-book",
     "simulated-fields",
+    "simulated-inking",
 )
 
 
