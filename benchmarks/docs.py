@@ -38,7 +38,6 @@ HELP_WIDTH = 88
 PLANNED = {
     "agrosense": "soil photos, soil tests and spectra to crop and nitrogen advice",
     "virtual-inking": "propose the surgical margin on H&E slides",
-    "laser-cvae": "find abnormal ageing and early failure of lasers and LEDs",
     "volatility-images": "forecast short-term volatility from order-flow images",
 }
 
@@ -478,6 +477,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "varifocal-net-output": lambda: column_table("varifocal-net", "output"),
     "varifocal-net-datasets": lambda: dataset_table("varifocal-net"),
     "varifocal-net-options": lambda: option_table("varifocal-net"),
+    "laser-cvae-presets": lambda: preset_table("laser-cvae"),
+    "laser-cvae-measured": lambda: measured_table("laser-cvae"),
+    "laser-cvae-input": lambda: column_table("laser-cvae", "input"),
+    "laser-cvae-output": lambda: column_table("laser-cvae", "output"),
+    "laser-cvae-datasets": lambda: dataset_table("laser-cvae"),
+    "laser-cvae-options": lambda: option_table("laser-cvae"),
     "modules": module_table,
     "modules-measured": lambda: check_table("nn"),
     "mowst-accuracy": lambda: mixture_part("accuracy"),

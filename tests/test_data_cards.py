@@ -22,6 +22,7 @@ SIMULATED = (
     "simulated-scenes",
     "simulated-motion",
     "simulated-chromosomes",
+    "simulated-ageing",
 )
 
 
