@@ -39,6 +39,7 @@ PLANNED = {
     "agrosense": "soil photos, soil tests and spectra to crop and nitrogen advice",
     "virtual-inking": "propose the surgical margin on H&E slides",
     "laser-cvae": "find abnormal ageing and early failure of lasers and LEDs",
+    "volatility-images": "forecast short-term volatility from order-flow images",
 }
 
 
@@ -498,6 +499,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "virtual-inking-output": lambda: column_table("virtual-inking", "output"),
     "virtual-inking-datasets": lambda: dataset_table("virtual-inking"),
     "virtual-inking-options": lambda: option_table("virtual-inking"),
+    "laser-cvae-presets": lambda: preset_table("laser-cvae"),
+    "laser-cvae-measured": lambda: measured_table("laser-cvae"),
+    "laser-cvae-input": lambda: column_table("laser-cvae", "input"),
+    "laser-cvae-output": lambda: column_table("laser-cvae", "output"),
+    "laser-cvae-datasets": lambda: dataset_table("laser-cvae"),
+    "laser-cvae-options": lambda: option_table("laser-cvae"),
     "modules": module_table,
     "modules-measured": lambda: check_table("nn"),
     "mowst-accuracy": lambda: mixture_part("accuracy"),

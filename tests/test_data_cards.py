@@ -25,6 +25,7 @@ SIMULATED = (
     "simulated-order-book",
     "simulated-fields",
     "simulated-inking",
+    "simulated-ageing",
 )
 
 

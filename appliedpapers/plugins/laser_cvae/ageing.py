@@ -220,7 +220,4 @@ def new_ageing(options: AbnormalityConfig, features: int, seed: int) -> AgeingCV
 
 
 def _moved(rows: AgeingRows, device: str) -> AgeingRows:
-    if device == "cpu":
-        return rows
-    names = ("features", "condition", "size", "damage", "weight", "shares", "tokens")
-    return AgeingRows(*(getattr(rows, name).to(device) for name in names), rows.limit, rows.floor)
+    return rows if device == "cpu" else rows.each(lambda one: one.to(device))

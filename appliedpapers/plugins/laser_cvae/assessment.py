@@ -41,11 +41,12 @@ def by_forecast(model: LaserCvae, split: DeviceSplit) -> Answers:
     chance = np.stack([one[0] for one in cuts])
     limits = _limits(model, "forecast", split)
     p_value = np.stack([_abnormality(model.ageing, split.devices, hours)[1] for hours in split.cuts])
+    gone = np.stack([split.devices.before(hours).crossed for hours in split.cuts])
     return Answers(
-        chance,
-        chance > limits[:, :1],
-        chance > limits[:, 1:],
-        chance=np.nan_to_num(chance),
+        np.where(gone, np.inf, chance),
+        gone | (chance > limits[:, :1]),
+        gone | (chance > limits[:, 1:]),
+        chance=chance,
         end=np.stack([one[1] for one in cuts]),
         ttf=np.stack([one[2] for one in cuts]),
         p_value=p_value,

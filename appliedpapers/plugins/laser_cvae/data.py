@@ -12,7 +12,7 @@ from appliedpapers.core.data import Dataset, Provenance
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset
 from appliedpapers.plugins.laser_cvae.config import DataConfig, LaserConfig
-from appliedpapers.plugins.laser_cvae.devices import Devices, Floats
+from appliedpapers.plugins.laser_cvae.devices import Devices, Flags, Floats
 from appliedpapers.plugins.laser_cvae.published_data import CUTS, PUBLISHED, READING, open_published
 from appliedpapers.plugins.laser_cvae.readers import read_file, read_user
 from appliedpapers.plugins.laser_cvae.simulator import simulate
@@ -115,7 +115,7 @@ def _numbered(parts: Sequence[Devices]) -> list[Devices]:
     ]
 
 
-def _folds(name: str, devices: Devices, config: LaserConfig) -> list[tuple[str, np.ndarray]]:  # type: ignore[type-arg]
+def _folds(name: str, devices: Devices, config: LaserConfig) -> list[tuple[str, Flags]]:
     """Return the name and the test devices of each fold."""
     count = len(devices)
     if name == "gaas":

@@ -124,6 +124,8 @@ class Autoencoder(Detector):
     def _fit_rows(self, rows: Floats, condition: Floats, seed: int) -> Any:
         import torch
 
+        from appliedpapers.core.training import shuffled_slices
+
         scale = float(max(rows.std(), 1e-6))
         extra = condition.shape[1] if self._conditions else 0
         with drawn_by(seed):
@@ -132,7 +134,7 @@ class Autoencoder(Detector):
         optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=_RATE)
         order = torch.Generator().manual_seed(seed % 2**63)
         for _ in range(_EPOCHS):
-            for batch in torch.randperm(len(given), generator=order).split(_BATCH):
+            for batch in shuffled_slices(len(given), _BATCH, order):
                 x, c = given[batch], beside[batch]
                 code = encoder(torch.cat([x, c], dim=1))
                 penalty = torch.zeros(())

@@ -117,7 +117,7 @@ def empty_heads(
     stored = state["forecast"]
     prior = PathPrior.from_json(stored["prior"])
     forecast = ForecastHead(config.forecast, prior, new_forecast(config.forecast, 0), how, device)
-    forecast.mix = float(stored["mix"])
+    forecast.mix, forecast.pace = float(stored["mix"]), float(stored["pace"])
     forecast.calibrator = Calibrator.from_json(stored["calibrator"])
     forecast.residual = (float(stored["residual"][0]), float(stored["residual"][1]))
     return ageing, forecast

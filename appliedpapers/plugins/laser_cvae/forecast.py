@@ -87,6 +87,8 @@ class ForecastHead:
         mix: How much of the network's correction is applied: 1 all of it, 0 none; what is left of the spread
             comes from the path prior. Chosen on validation devices.
         calibrator: From logits of crossing to calibrated chances.
+        pace: How steeply the chance rises over time, as a share of what paths say; chosen so that intervals
+            of the failure time cover validation failures.
         residual: Standard deviation and autocorrelation from reading to reading around a path.
     """
 
@@ -99,7 +101,7 @@ class ForecastHead:
         device: str = "cpu",
     ) -> None:
         self.options, self.prior, self.network, self.how, self.device = options, prior, network, how, device
-        self.mix = 1.0
+        self.mix, self.pace = 1.0, 1.0
         self.calibrator: Calibrator = Line("none")
         self.residual = (prior.noise, 0.0)
 
@@ -113,9 +115,8 @@ class ForecastHead:
         ahead, fans, chances = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         logit = _logit(chances[:, -1])
         p_cross = self.calibrator(logit)
-        # the curve over time keeps its shape and ends at the calibrated chance
-        curve = 1 / (1 + np.exp(-(_logit(chances) + (_logit(p_cross) - logit)[:, None])))
-        ttf = _reached(np.concatenate([given.end[:, None], ahead], axis=1), curve)
+        curve = over_time(chances, p_cross, self.pace)
+        ttf = reached(np.concatenate([given.end[:, None], ahead], axis=1), curve)
         return Outlook(p_cross, logit, ttf, ahead, fans, curve)
 
     def base(self, given: Prefixes) -> Base:
@@ -184,6 +185,7 @@ class ForecastHead:
         return {
             "prior": self.prior.to_json(),
             "mix": self.mix,
+            "pace": self.pace,
             "calibrator": self.calibrator.to_json(),
             "residual": list(self.residual),
         }
@@ -193,7 +195,7 @@ def draws(count: int, size: int) -> Floats:
     """Return ``(count, size)`` standard normal numbers that fill space evenly (Sobol), always the same."""
     key = (count, size)
     if key not in _DRAWN:
-        engine = torch.quasirandom.SobolEngine(size, scramble=True, seed=0)
+        engine = torch.quasirandom.SobolEngine(size, scramble=True, seed=0)  # type: ignore[no-untyped-call]
         points = engine.draw(count, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
         _DRAWN[key] = torch.special.ndtri(points).numpy()
     return _DRAWN[key]
@@ -202,12 +204,19 @@ def draws(count: int, size: int) -> Floats:
 _DRAWN: dict[tuple[int, int], NDArray[np.float64]] = {}
 
 
+def over_time(chances: Floats, p_cross: Floats, pace: float) -> Floats:
+    """Return chances ``(R, STEPS)`` that end at the calibrated one; a smaller pace lets them rise earlier."""
+    rising = _logit(chances)
+    moved = pace * (rising - rising[:, -1:]) + _logit(p_cross)[:, None]
+    return np.asarray(1 / (1 + np.exp(-moved)))
+
+
 def _logit(chance: Floats) -> Floats:
     kept = np.clip(chance, _EDGE, 1 - _EDGE)
     return np.asarray(np.log(kept / (1 - kept)))
 
 
-def _reached(hours: Floats, chances: Floats) -> Floats:
+def reached(hours: Floats, chances: Floats) -> Floats:
     """Return the hour at which a rising chance reaches each quantile, ``(R, 3)``; NaN where it does not."""
     whole = np.concatenate([np.zeros((len(chances), 1)), np.maximum.accumulate(chances, axis=1)], axis=1)
     rows = np.arange(len(whole))

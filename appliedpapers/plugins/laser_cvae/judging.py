@@ -117,7 +117,7 @@ def mode_hints(seen: Prefixes, alert: Flags, more: Flags, scale: Scale) -> list[
     gone = np.maximum(seen.end, 1e-9)
     early = middle / np.maximum(seen.hours[rows, half], 1e-9)
     late = (_recent(seen) - middle) / np.maximum(gone - seen.hours[rows, half], 1e-9)
-    odd = (np.isfinite(seen.damage) & ~seen.kept).any(axis=1)
+    odd = np.asarray((np.isfinite(seen.damage) & ~seen.kept).any(axis=1))
     hints = []
     for row in rows:
         if not alert[row]:

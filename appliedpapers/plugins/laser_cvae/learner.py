@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,21 @@ class AgeingRows:
 
     def take(self, rows: Tensor) -> AgeingRows:
         """Return some of the rows."""
-        tensors = (self.features, self.condition, self.size, self.damage, self.weight, self.shares)
-        tokens = self.tokens[rows] if len(self.tokens) else self.tokens
-        return AgeingRows(*(one[rows] for one in tensors), tokens, self.limit, self.floor)
+        return self.each(lambda one: one[rows] if len(one) else one)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> AgeingRows:
+        """Return the rows with every tensor changed."""
+        return AgeingRows(
+            change(self.features),
+            change(self.condition),
+            change(self.size),
+            change(self.damage),
+            change(self.weight),
+            change(self.shares),
+            change(self.tokens),
+            self.limit,
+            self.floor,
+        )
 
 
 def reading_losses(network: AgeingCVAE, rows: AgeingRows, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,15 +183,26 @@ class ForecastRows:
 
     def take(self, rows: Tensor) -> ForecastRows:
         """Return some of the rows."""
-        names = ("features", "level", "increments", "future", "seen", "sudden", "jumped", "crossed", "judged")
-        return ForecastRows(*(getattr(self, name)[rows] for name in names), self.limit)
+        return ForecastRows(
+            self.features[rows],
+            self.level[rows],
+            self.increments[rows],
+            self.future[rows],
+            self.seen[rows],
+            self.sudden[rows],
+            self.jumped[rows],
+            self.crossed[rows],
+            self.judged[rows],
+            self.limit,
+        )
 
 
 def crossing(mean: Tensor, log_sd: Tensor, hazard: Tensor, limit: float, steps: Tensor | int) -> Tensor:
     """Return the chance that a path is beyond the criterion, or that the device failed suddenly before."""
-    beyond = torch.special.ndtr((mean - limit) / torch.exp(log_sd))
+    beyond: Tensor = torch.special.ndtr((mean - limit) / torch.exp(log_sd))
     beyond = beyond.clamp(_CROSSING_EDGE, 1 - _CROSSING_EDGE)
-    return 1 - (1 - beyond) * torch.exp(steps * functional.logsigmoid(-hazard))
+    survived = (1 - beyond) * torch.exp(steps * functional.logsigmoid(-hazard))
+    return 1 - survived
 
 
 class ForecastTask(TrainTask):

@@ -166,7 +166,9 @@ class ForecastCVAE(nn.Module):
         )
         self.hazard = nn.Sequential(nn.Linear(latent + _CODE, _CODE), nn.ReLU(), nn.Linear(_CODE, 1))
         self.spread = nn.Parameter(torch.tensor(-4.0))
-        for last, bias in ((self.decoder[-1], 0.0), (self.hazard[-1], -5.0)):
+        for block, bias in ((self.decoder, 0.0), (self.hazard, -5.0)):
+            last = block[-1]
+            assert isinstance(last, nn.Linear)
             nn.init.zeros_(last.weight)
             nn.init.constant_(last.bias, bias)
 

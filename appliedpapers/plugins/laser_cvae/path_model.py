@@ -106,7 +106,7 @@ class PathModel:
         fixed = self._design(seen.conditions, seen.hours) @ self.weights
         for _ in range(12):
             own, curve = self._own_step(own, fixed, seen.hours, damage, ok)
-        return own, np.linalg.inv(curve)
+        return own, np.asarray(np.linalg.inv(curve), dtype=np.float64)
 
     def forecast(self, seen: Prefixes, hours: Floats) -> tuple[Floats, Floats]:
         """Return damage at hours ``(R,)`` and the standard deviation of its logarithm."""
@@ -249,5 +249,5 @@ def _burn(hours: Floats) -> Floats:
 def _interval(value: float, slope: Floats, covariance: Floats, there: bool) -> Acceleration:
     if not there:
         return Acceleration(float("nan"), float("nan"), float("nan"))
-    error = _Z95 * float(np.sqrt(max(slope @ covariance @ slope, 0.0)))
+    error = _Z95 * float(np.sqrt(max(float(slope @ covariance @ slope), 0.0)))
     return Acceleration(float(value), float(value) - error, float(value) + error)

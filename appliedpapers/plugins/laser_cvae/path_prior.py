@@ -78,7 +78,7 @@ class PathPrior:
         """Return the expected weights ``(R, K)`` at conditions ``(R, 2)``."""
         found = self._design(conditions) @ self.weights
         zero = np.zeros(len(self.knots))
-        return found + np.array([self.cells.get(name, zero) for name in cell_names(conditions)])
+        return np.asarray(found + np.array([self.cells.get(name, zero) for name in cell_names(conditions)]))
 
     def basis(self, hours: Floats) -> Floats:
         """Return the hat functions ``(..., K)`` at hours of any shape; straight beyond the outer knots."""
@@ -182,7 +182,7 @@ def _between(means: Floats, sizes: NDArray[np.int64], within: Floats) -> Floats:
 
 def _centre(conditions: Floats) -> Floats:
     known = np.isfinite(conditions)
-    return np.where(known, conditions, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.asarray(np.where(known, conditions, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
 
 def _spread(conditions: Floats) -> Floats:

@@ -32,7 +32,7 @@ PLUGIN = PluginSpec(
     extra="applied-papers[laser-cvae]",
     advice=(
         "p_value answers whether a device is abnormal for its own condition, p_cross whether it will fail "
-        "before the test ends: in a harsh condition a device may be normal in the first and certain in the second.",
+        "before the test ends: in a harsh condition a device may be normal, and still certain to fail.",
         "With fewer than 60 devices the forecast starts from the simulator's physics; see forecast.prior.",
     ),
 )

@@ -135,17 +135,15 @@ def _at_cut(answers: Answers, split: DeviceSplit, cut: int) -> dict[str, MetricS
     open_ = known & (over | (devices.failure > hours))
     alert, tuned = answers.alert[cut], answers.tuned[cut]
     found: dict[str, MetricScores] = {}
-    if split.judge == "early-warning" or answers.chance is not None:
-        found["auc"] = auc_scores(failed, _ranks(answers.rank[cut])).restrict(open_)
+    found["auc"] = auc_scores(failed, _ranks(answers.rank[cut])).restrict(open_)
     if answers.end is not None:
         found |= _forecast(answers.end[cut], devices)
-    if split.judge == "early-warning" or answers.chance is not None:
-        count = len(devices)
-        found["f1"] = MetricScores.counted(F1Counts(failed, alert, known), count)
-        found["f1_tuned"] = MetricScores.counted(F1Counts(failed, tuned, known), count)
-        found["recall"] = MetricScores.mean(alert, failed)
-        found["false_alarm_rate"] = MetricScores.mean(alert, known & ~failed)
-        found["alerts_per_1000"] = MetricScores.mean(1000.0 * alert, known & ~failed)
+    count = len(devices)
+    found["f1"] = MetricScores.counted(F1Counts(failed, alert, known), count)
+    found["f1_tuned"] = MetricScores.counted(F1Counts(failed, tuned, known), count)
+    found["recall"] = MetricScores.mean(alert, failed)
+    found["false_alarm_rate"] = MetricScores.mean(alert, known & ~failed)
+    found["alerts_per_1000"] = MetricScores.mean(1000.0 * alert, known & ~failed)
     if answers.chance is not None:
         chance = np.clip(answers.chance[cut], _EDGE, 1 - _EDGE)
         label = failed.astype(np.int64)
@@ -187,8 +185,6 @@ def _coverage(ttf: Floats, devices: Devices, open_: Flags) -> MetricScores:
 
 def _over_time(answers: Answers, split: DeviceSplit) -> dict[str, MetricScores]:
     """Return hours saved and lead time, by the first cut with an alert."""
-    if answers.chance is None and split.judge == "forecast":
-        return {}
     devices = split.devices
     first = np.where(answers.alert.any(axis=0), answers.alert.argmax(axis=0), -1)
     at = split.cuts[np.maximum(first, 0), np.arange(len(devices))]

@@ -180,8 +180,8 @@ def _noise(wanted: SimulatorConfig, rng: np.random.Generator, hours: Floats) -> 
     count, length = hours.shape
     white = rng.uniform(*wanted.noise, (count, 1)) * rng.normal(size=hours.shape)
     walk = wanted.random_walk / np.sqrt(length) * np.cumsum(rng.normal(size=hours.shape), axis=1)
-    hit = (rng.random(count) < wanted.outliers)[:, None]
-    place = np.arange(length)[None] == rng.integers(1, length, count)[:, None]
+    hit = np.asarray(rng.random((count, 1)) < wanted.outliers)
+    place = np.arange(length)[None] == np.asarray(rng.integers(1, length, (count, 1)))
     return np.asarray(white + walk + 0.03 * rng.normal(size=hours.shape) * (hit & place))
 
 

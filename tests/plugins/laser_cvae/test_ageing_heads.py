@@ -1,0 +1,171 @@
+"""The two heads: what is normal, how p-values come about, what the path prior and the path model find."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from small_ageing import fitted
+
+from appliedpapers.plugins.laser_cvae.config import SimulatorConfig
+from appliedpapers.plugins.laser_cvae.conformal import Calibration
+from appliedpapers.plugins.laser_cvae.devices import Scale, first_crossing, outliers, prefixes
+from appliedpapers.plugins.laser_cvae.forecast import draws, reached
+from appliedpapers.plugins.laser_cvae.normal import normal_devices, reference_devices
+from appliedpapers.plugins.laser_cvae.path_model import PathModel
+from appliedpapers.plugins.laser_cvae.path_prior import PathPrior
+from appliedpapers.plugins.laser_cvae.simulator import simulate
+
+
+@pytest.fixture(scope="module")
+def devices():
+    return simulate(SimulatorConfig(), 5, 500)
+
+
+def test_failures_by_condition_are_normal_and_others_are_not(devices):
+    normal, modes = normal_devices(devices), np.array(devices.modes)
+    assert normal[modes == "condition"].mean() > 0.8
+    assert normal[modes == ""].all()
+    assert normal[modes == "rapid"].mean() < 0.1
+    assert normal[modes == "gradual"].mean() < 0.4
+    assert not (reference_devices(devices) & devices.failed).any()
+
+
+def test_a_single_odd_reading_is_marked_and_a_trend_is_not():
+    line = np.linspace(0, 0.2, 30)[None]
+    assert not outliers(line).any()
+    odd = line.copy()
+    odd[0, 11] += 0.05
+    assert np.flatnonzero(outliers(odd)[0]).tolist() == [11]
+    assert np.isinf(first_crossing(np.arange(30.0)[None], odd, 0.21))
+
+
+@given(arrays(np.float64, (3, 12), elements=st.floats(0.3, 2.0)), st.sampled_from(["ratio", "%", "dB"]))
+@settings(max_examples=30, deadline=None)
+def test_damage_told_in_a_unit_is_read_back(ratio, unit):
+    for mode, threshold in (("CC", 0.8), ("CP", 1.2)):
+        scale = Scale(mode, unit, threshold)
+        damage = scale.damage(ratio)
+        np.testing.assert_allclose(scale.damage(scale.ratio(scale.told(damage))), damage, atol=1e-9)
+
+
+@given(arrays(np.float64, 40, elements=st.floats(-5, 5)), st.floats(-6, 6))
+@settings(max_examples=40, deadline=None)
+def test_p_values_are_ranks_and_never_zero(scores, asked):
+    hours = np.array([10.0, 20.0])
+    table = np.stack([scores, scores], axis=1)
+    calibration = Calibration.fit(hours, table, ["a"] * 40, (table, ["a"] * 40))
+    found, basis = calibration.p_values(np.array([asked]), np.array([15.0]), ["a"])
+    relative = calibration.standardised(np.array([asked]), np.array([15.0]), ["a"])
+    own = calibration.standardised(scores, np.full(40, 15.0), ["a"] * 40)
+    assert found[0] == pytest.approx((1 + (own >= relative[0]).sum()) / 41)
+    assert basis == ["standardised"]
+    again = Calibration.from_json(calibration.to_json())
+    assert again.p_values(np.array([asked]), np.array([15.0]), ["a"])[0] == found
+
+
+def test_cells_with_fifty_devices_are_compared_among_themselves():
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.normal(0, 1, (60, 2)), rng.normal(9, 1, (20, 2))])
+    cells = ["large"] * 60 + ["small"] * 20
+    calibration = Calibration.fit(np.array([1.0, 2.0]), scores, cells, (scores, cells))
+    found, basis = calibration.p_values(np.array([9.0, 9.0]), np.array([1.5, 1.5]), ["large", "small"])
+    assert basis == ["cell", "standardised"]
+    assert found[0] == pytest.approx(1 / 61)
+    assert found[1] > 0.2
+
+
+def test_healthy_devices_have_even_p_values_at_every_length():
+    dataset, model = fitted()
+    healthy = dataset.test.devices.take(~dataset.test.devices.failed)
+    for share in (0.2, 0.6, 1.0):
+        seen = healthy.before(share * healthy.horizon)
+        p_values, _ = model.ageing.p_values(seen, model.ageing.judge(seen))
+        assert 0.38 < p_values.mean() < 0.62
+
+
+def test_the_path_model_recovers_the_physics_within_its_intervals():
+    wanted = SimulatorConfig(p_fail=0.0, unit_sd=0.19)
+    made = simulate(wanted, 11, 150)
+    found = PathModel.fit(made, np.isfinite(made.hours)).accelerations()
+    for name, true, off in (
+        ("activation_energy", 0.7, 0.1),
+        ("current_exponent", 2.0, 0.5),
+        ("time_exponent", 0.6, 0.08),
+    ):
+        one = found[name]
+        assert one.low < one.value < one.high
+        assert one.value == pytest.approx(true, abs=off), name
+
+
+def test_an_exponent_of_what_does_not_vary_is_not_told():
+    made = simulate(SimulatorConfig(p_fail=0.0, temperatures=(80.0,), currents=(1.0,)), 1, 20)
+    found = PathModel.fit(made).accelerations()
+    assert np.isnan(found["activation_energy"].value)
+    assert np.isfinite(found["time_exponent"].value)
+
+
+def test_the_path_prior_goes_on_as_it_learned_and_is_read_back(devices):
+    healthy = devices.take(~devices.failed)
+    prior = PathPrior.fit(healthy, np.isfinite(healthy.hours), 6)
+    seen = prefixes(healthy, np.arange(len(healthy)), 0.5 * healthy.horizon)
+    mean = prior.mean(seen.conditions)
+    weights, _ = prior.posterior(seen.hours, seen.damage, seen.kept, mean)
+    end = prior.paths(weights, seen.horizon[:, None])[:, 0]
+    true = healthy.truth[np.arange(len(healthy)), healthy.counts - 1]
+    carried = seen.damage[np.arange(len(seen)), seen.counts - 1]
+    assert np.abs(end - true).mean() < 0.5 * np.abs(carried - true).mean()
+    again = PathPrior.from_json(prior.to_json())
+    np.testing.assert_array_equal(again.mean(seen.conditions), mean)
+
+
+def test_quantiles_of_the_failure_time_are_where_the_chance_reaches_them():
+    hours = np.array([[0.0, 10.0, 20.0, 30.0]])
+    found = reached(hours, np.array([[0.2, 0.4, 0.8]]))
+    np.testing.assert_allclose(found[0, :2], [5.0, 22.5])
+    assert np.isnan(found[0, 2])
+
+
+def test_draws_are_always_the_same_and_standard_normal():
+    one = draws(128, 7)
+    assert one is draws(128, 7)
+    assert np.abs(one.mean(axis=0)).max() < 0.05
+    assert np.abs(one.std(axis=0) - 1).max() < 0.1
+
+
+def test_two_runs_of_one_seed_are_one_run():
+    first, again = simulate(SimulatorConfig(), 3, 40), simulate(SimulatorConfig(), 3, 40)
+    np.testing.assert_array_equal(first.damage, again.damage)
+    assert (simulate(SimulatorConfig(), 4, 40).damage != first.damage).any()
+
+
+def test_modes_come_in_equal_shares_and_only_failures_have_one():
+    made = simulate(SimulatorConfig(p_fail=1.0, damage_ref=1e-4), 2, 3000)
+    modes = np.array(made.modes)
+    for mode in ("gradual", "rapid", "sudden"):
+        assert abs((modes == mode).sum() - 1000) < 3 * np.sqrt(3000 * 2 / 9)
+    assert all(np.isfinite(made.failure) == (modes != ""))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"grid": "irregular", "missing": 0.3},
+        {"censored": 0.4},
+        {"defects": True, "infant": True},
+        {"weibull": True, "precursor": 0.3, "power_exponent": 1.0},
+    ],
+)
+def test_every_fault_of_the_simulator_can_be_wanted(options):
+    made = simulate(SimulatorConfig(**options), 1, 200)
+    assert (made.counts >= 4).all()
+    assert np.isfinite(made.damage[np.isfinite(made.hours)]).all()
+    assert (np.diff(made.hours, axis=1)[np.isfinite(np.diff(made.hours, axis=1))] > 0).all()
+
+
+def test_constant_power_rises_where_constant_current_falls():
+    made = simulate(SimulatorConfig(p_fail=0.0), 1, 30, mode="CP")
+    assert made.scale.threshold == 1.2
+    assert (made.scale.told(made.damage[:, -1]) > 1).mean() > 0.8
