@@ -56,6 +56,7 @@ _CONSTANTS = "constants.safetensors"
 _SCALED_ON = 400
 """Images of the train part, evenly spread, that scales are fitted on."""
 _UNDERNEATH = [NAMES.index(name) for name in (*PAST, *FLOW)]
+_ENOUGH_WINDOWS = 40
 _FAR_PRICE = 20.0
 
 
@@ -120,7 +121,7 @@ class VolatilityForecaster(Model):
             fit(task, run, name=f"network-{number}")
             self._settle(network, learn, judge, least)
             self.networks.append(network)
-        self._calibrate(judge, least)
+        self._calibrate(learn, judge, least)
         self.inputs.forget()
         return self
 
@@ -330,10 +331,16 @@ class VolatilityForecaster(Model):
         residual = np.log(np.maximum(learn.targets[rows], least) / self.median) - told
         self.smears.append(float(np.exp(residual).mean()))
 
-    def _calibrate(self, judge: VolatilitySplit, least: float) -> None:
-        told = np.mean(self.forecasts(judge), axis=0)
-        apart = np.log(np.maximum(judge.targets, least) / told)
-        self.interval = Interval.fit(apart[not_overlapping(judge)], self.config.model.level)
+    def _calibrate(self, learn: VolatilitySplit, judge: VolatilitySplit, least: float) -> None:
+        """Fit the interval on valid; on train as well where valid alone has too few windows for its tails."""
+        parts = []
+        for split in (judge, learn):
+            told = np.mean(self.forecasts(split), axis=0)
+            apart = np.log(np.maximum(split.targets, least) / told)
+            parts.append(apart[not_overlapping(split)])
+            if len(parts[0]) >= _ENOUGH_WINDOWS:
+                break
+        self.interval = Interval.fit(np.concatenate(parts), self.config.model.level)
 
     def _read(self, table: pa.Table) -> list[Session]:
         found = sessions_of(table, max_gap=self.config.data.max_gap, price=self.config.data.price)

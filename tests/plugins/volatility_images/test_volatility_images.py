@@ -53,7 +53,7 @@ def test_images_are_those_of_the_definition_written_as_loops():
 
 def test_half_ticks_round_the_same_way_on_either_side_of_the_mid():
     one = session()
-    halves = np.flatnonzero(np.rint(2 * one.mid / TICK) % 2 == 1)[5:8].astype(np.int64) + 1
+    halves = np.flatnonzero(np.rint(2 * one.mid / TICK) % 2 == 1)[25:28].astype(np.int64) + 1
     for anchor, image in zip(halves, ImageBuilder(SMALL, TICK).build(one, halves), strict=True):
         np.testing.assert_array_equal(image, plain_image(one, int(anchor), SMALL, TICK).astype(np.float32))
 
@@ -143,3 +143,15 @@ def test_the_tick_is_read_off_the_book_and_auto_rows_hold_the_trades():
     assert rows_for_trades([one], TICK, 16, 20) >= 1
     wide = rows_for_trades([one], TICK, 8, 200)
     assert wide > rows_for_trades([one], TICK, 64, 20)
+
+
+@pytest.mark.parametrize("options", [SMALL, ImageConfig(seconds=20, rows=16, rgb=True)])
+def test_images_cut_out_of_one_tape_are_those_built_one_by_one(options):
+    one, builder = session(), ImageBuilder(options, TICK)
+    many = np.arange(20, 700, 3, dtype=np.int64)
+    taped = builder._taped(one, many)
+    assert taped is not None
+    assert builder._taped(one, ANCHORS) is None
+    alone = np.concatenate([builder.build_with_rest(one, many[row : row + 1])[0] for row in range(len(many))])
+    np.testing.assert_array_equal(taped, alone)
+    np.testing.assert_array_equal(builder.build(one, many), alone)
