@@ -34,14 +34,6 @@ RESULTS = ROOT / "docs" / "results"
 CLI_PAGE = "docs/cli.md"
 HELP_WIDTH = 88
 
-# what the coming plugins will do; a plugin that is installed describes itself
-PLANNED = {
-    "agrosense": "soil photos, soil tests and spectra to crop and nitrogen advice",
-    "virtual-inking": "propose the surgical margin on H&E slides",
-    "laser-cvae": "find abnormal ageing and early failure of lasers and LEDs",
-    "volatility-images": "forecast short-term volatility from order-flow images",
-}
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Write, or with ``--check`` compare; return the exit code."""
@@ -82,17 +74,15 @@ def fill(text: str) -> str:
 
 
 def plugin_table() -> str:
-    """Return the plugins of this distribution, installed and planned."""
-    lines = ["| plugin | what it does | state |", "|---|---|---|"]
+    """Return the plugins of this distribution."""
+    lines = ["| plugin | what it does |", "|---|---|"]
     installed = {item.id: item.spec for item in own_plugins()}
     for name in declared_extras():
-        spec = installed.get(name)
-        if spec is None:
-            lines.append(f"| `{name}` | {PLANNED[name]} | planned |")
-            continue
+        spec = installed[name]
+        assert spec is not None
         papers = ", ".join(f"[{paper.arxiv or paper.doi}]({paper.url})" for paper in spec.papers)
         summary = spec.summary.rstrip(".")
-        lines.append(f"| [`{name}`](docs/{name}.md) | {summary[0].lower()}{summary[1:]} ({papers}) | ready |")
+        lines.append(f"| [`{name}`](docs/{name}.md) | {summary[0].lower()}{summary[1:]} ({papers}) |")
     return "\n".join(lines)
 
 
@@ -102,7 +92,7 @@ def own_plugins() -> list[plugins.Found]:
 
 
 def declared_extras() -> list[str]:
-    """Return the ids of all plugins, installed or planned, in the order of ``pyproject.toml``."""
+    """Return the ids of all plugins, in the order of ``pyproject.toml``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     everything = re.search(r"\[(.*)\]", project["optional-dependencies"]["all"][0])
     assert everything is not None

@@ -64,16 +64,16 @@ def compare(
     from appliedpapers.pipelines.compare_page import render_comparison
 
     devices.set_threads(threads)
-    names = [name.strip() for name in plugin.split(",")]
+    names = {name: options.task_meant(name, task, dataset) for name in map(str.strip, plugin.split(","))}
     requests = [
         CompareRequest(
             plugin=name,
             overs=tuple(over or ()),
             seeds=seeds,
-            task=task,
+            task=meant,
             preset=preset,
             file=config,
-            assignments=(*options.plugin_flags(context, name, task), *(sets or ())),
+            assignments=(*options.plugin_flags(context, name, meant), *(sets or ())),
             dataset=dataset,
             data=data,
             device=device,
@@ -81,7 +81,7 @@ def compare(
             accept_licence=accept_licence,
             allow_leakage=allow_leakage,
         )
-        for name in names
+        for name, meant in names.items()
     ]
     found = compare_choices(
         requests,

@@ -181,6 +181,7 @@ class _Entry:
                 hint="A test score would be too good to be true. Mend the data, or add --allow-leakage.",
             )
         self.warnings = [f"leakage: {finding.sentence()}" for finding in findings]
+        self.warnings += self.dataset.warnings
         prints = self.dataset.fingerprint(), self.dataset.test_fingerprint()
         first = self.choices[0].config.seed
         # all choices once, then once more: an early look at an unfinished comparison is a fair one
@@ -346,6 +347,7 @@ class _Entry:
                 clusters=first.clusters,
                 block=first.block,
                 lag=self.evaluation.lag(self.choices[0].config, self.dataset),
+                folds=first.folds,
                 seed=seed,
             )
             pairs.append({"a": best, "b": label, "metric": primary, **_numbers(found)})
