@@ -70,7 +70,10 @@ def known_options(command) -> set[str]:
     known |= {"-h", "--help"}
     if command.context_settings.get("ignore_unknown_options"):
         known |= {
-            flag for item in generator.own_plugins() for flag in flags(find(item.id).task().load("config"))
+            flag
+            for item in generator.own_plugins()
+            for task in find(item.id).tasks
+            for flag in flags(task.load("config"))
         }
     return known
 
