@@ -23,6 +23,7 @@ SIMULATED = (
     "simulated-motion",
     "simulated-chromosomes",
     "simulated-fields",
+    "simulated-soil-photos",
 )
 
 
