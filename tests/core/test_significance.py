@@ -46,7 +46,7 @@ def test_the_corrected_p_is_never_smaller_than_the_naive_one(differences, ratio)
 
 @pytest.mark.parametrize(("differences", "ratio"), [([0.1], 0.25), ([0.1, 0.2], -1.0)])
 def test_folds_that_say_nothing_are_refused(differences, ratio):
-    with pytest.raises(ValueError, match="folds|ratio"):
+    with pytest.raises(ValueError, match=r"folds|ratio"):
         corrected_t(differences, ratio)
 
 

@@ -121,7 +121,7 @@ def test_the_lightest_plan_is_taken_where_several_meet_the_demand():
 
 
 def test_unknown_products_are_refused_with_a_suggestion():
-    with pytest.raises(ConfigError, match="fertiliser.products") as caught:
+    with pytest.raises(ConfigError, match=r"fertiliser\.products") as caught:
         plan([1, 1, 1], FertiliserConfig(products=("ureaa",)))
     assert "urea" in (caught.value.hint or "")
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.plugins.agrosense.crop.matrix import soil_block
+from appliedpapers.plugins.agrosense.simulator import stream
 from appliedpapers.plugins.agrosense.splits import inner_folds
 
 if TYPE_CHECKING:
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.agrosense.crop.data import CropSplit
 
 Floats = NDArray[np.float64]
-Picture = bytes | str
+Picture = Path | str | bytes
 
 
 class SoilReader(Protocol):
     """Reads photos of soil."""
 
-    classes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Soil classes in the order of the probabilities."""
 
     def probabilities(self, images: Sequence[Picture]) -> Floats:
         """Return ``(photos, classes)``; rows sum to 1.
@@ -132,7 +135,7 @@ def learn_photos(split: CropSplit, options: FusionConfig, seed: int, teacher: So
     prior = np.asarray(seen.mean(axis=0))
     probabilities = np.tile(prior, (len(cells), 1))
     probabilities[there] = seen
-    dropped = np.random.default_rng(seed).random(len(cells)) < options.dropped
+    dropped = stream(seed, "dropped photos").random(len(cells)) < options.dropped
     return Photos(reader, soil_block(probabilities, prior, ~there | dropped), prior)
 
 

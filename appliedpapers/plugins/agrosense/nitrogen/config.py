@@ -62,7 +62,7 @@ class ModelConfig(Section):
         description="what answers together, as their mean; empty: svr gpr mlp on spectra, on bands the best",
     )
     tuned: tuple[LearnerName, ...] = Field(
-        ("mean", "ridge", "svr", "mlp", "gpr"),
+        ("mean", "ridge", "svr", "mlp"),
         description="bands: what is chosen from, simplest first, by folds in which replicates stay together",
     )
     components: int = Field(12, ge=1, le=50, description="most components of pls")

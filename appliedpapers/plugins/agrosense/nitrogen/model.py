@@ -16,8 +16,8 @@ from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.plugins.agrosense.columns import Feature, features_to_json
 from appliedpapers.plugins.agrosense.nitrogen.config import NitrogenConfig
+from appliedpapers.plugins.agrosense.nitrogen.estimators import Arrays, fit_learner, predict_learner
 from appliedpapers.plugins.agrosense.nitrogen.intervals import Interval
-from appliedpapers.plugins.agrosense.nitrogen.learners import Arrays, fit_learner, predict_learner
 from appliedpapers.plugins.agrosense.nitrogen.scoring import Estimate
 from appliedpapers.plugins.agrosense.nitrogen.spectra import preprocess, resampled
 from appliedpapers.plugins.agrosense.splits import group_folds
