@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks.acceptance_agrosense_photos import PHOTO_CASES
 from benchmarks.acceptance_case import Case, Check, Measured, Settings, printed_by
 
 _FAMILIES = ("gaussian-nb", "logistic", "random-forest", "lightgbm", "xgboost", "mlp")
@@ -41,6 +42,7 @@ def _table(part: str) -> dict[str, str]:
 
 
 CASES: tuple[Case, ...] = (
+    *PHOTO_CASES,
     Case(
         "crops",
         (1,),

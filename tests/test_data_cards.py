@@ -26,6 +26,7 @@ SIMULATED = (
     "simulated-fields",
     "simulated-inking",
     "simulated-ageing",
+    "simulated-soil-photos",
 )
 
 

@@ -91,6 +91,8 @@ class SoilPhotos(DatasetCatalog[SoilImageConfig]):
         from appliedpapers.plugins.agrosense.audit.photo_page import write_page
 
         audit = audit_of(dataset, near_duplicates=config.data.near_duplicates)
+        if not audit.copies:
+            return audit.remarks()
         page = Path(f"photo-audit-{Path(dataset.name).stem}.html")
         write_page(audit, dataset.name, page)
         return [*audit.remarks(), f"every pair side by side: {page}"]

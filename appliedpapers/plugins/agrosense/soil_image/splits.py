@@ -60,9 +60,14 @@ class PhotoSplit(Split):
 
     def batches(self, max_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         """Yield ``field``, ``photo``, ``label`` and the file's bytes as ``image``, some hundred at a time."""
+        import pyarrow as pa
+
         own, step = self.photos, min(max_rows, 256)
         for start in range(0, max(len(own), 1), step):
-            yield self._table(range(start, min(start + step, len(own)))).to_batches()[0]
+            part = self._table(range(start, min(start + step, len(own))))
+            yield pa.RecordBatch.from_arrays(
+                [one.combine_chunks() for one in part.columns], schema=part.schema
+            )
 
     def example(self, limit: int = 1) -> pa.Table:
         """Return the photos of up to ``limit`` fields as ``predict`` takes them."""

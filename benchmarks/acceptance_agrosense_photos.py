@@ -1,0 +1,87 @@
+"""Acceptance cases of agrosense's photos: the audit, Soil7, what is no soil, and the time of one photo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmarks.acceptance_case import Case, Check, Measured, Settings, printed_by
+
+Figure = Callable[[Mapping[str, Measured]], float]
+
+
+def _ours(metric: str, run: str = "run") -> Figure:
+    return lambda runs: runs[run].ours(metric)
+
+
+def _of(model: str, metric: str, run: str = "run") -> Figure:
+    return lambda runs: runs[run].of(model, metric)
+
+
+def _p(model: str) -> Figure:
+    def measure(runs: Mapping[str, Measured]) -> float:
+        tests: Any = runs["run"].results["tests"]
+        return float(next(test["p"] for test in tests if test["b"] == model))
+
+    return measure
+
+
+def _printed(part: str, name: str) -> Figure:
+    return lambda _: float(printed_by("agrosense_images", part)[name])
+
+
+def _table(part: str) -> dict[str, str]:
+    return {part: f"python -m benchmarks.agrosense_images {part}"}
+
+
+PHOTO_CASES: tuple[Case, ...] = (
+    Case(
+        "photo-audit",
+        (2,),
+        {},
+        (
+            Check("checksums: test photos that stand in train", _printed("audit", "crossing"), 341, 341),
+            Check("checksums: test photos", _printed("audit", "test"), 341, 341),
+            Check("checksums: label conflicts", _printed("audit", "conflicts"), 1, 1),
+            Check("soil7: groups across folds", _printed("audit", "across folds"), 0, 0),
+            Check("soil7: planted copies found", _printed("audit", "planted found"), low=0.95),
+            Check("soil7: photos merged falsely", _printed("audit", "merged falsely"), high=0.02),
+        ),
+        commands=_table("audit"),
+    ),
+    Case(
+        "soil7",
+        (3,),
+        {"run": Settings("default", "soil7", (), task="soil-image")},
+        (
+            Check("accuracy of ours", _ours("accuracy"), low=0.86),
+            Check("accuracy of ours, goal", _ours("accuracy"), low=0.90, stretch=True),
+            Check("macro_f1 of ours", _ours("macro_f1"), low=0.82),
+            Check("accuracy of colour + boosting", _of("colour + boosting", "accuracy")),
+            Check("accuracy of efficientnet-lite0 + colour", _of("efficientnet-lite0 + colour", "accuracy")),
+            Check("p against colour + boosting, McNemar", _p("colour + boosting"), high=0.05),
+            Check("ece of ours, mean over folds", _ours("ece"), high=0.06),
+            Check("photos of soil that are rejected", _ours("soil_rejected"), high=0.05),
+            Check("five folds with features, one thread [s]", _printed("folds", "whole"), high=300),
+            Check("five folds, features kept [s]", _printed("folds", "kept"), high=20),
+        ),
+        commands=_table("folds"),
+    ),
+    Case(
+        "drawn-photos",
+        (6,),
+        {"run": Settings("default", "simulated", (), task="soil-image")},
+        (
+            Check("accuracy of ours", _ours("accuracy")),
+            Check("photos without soil that are rejected", _ours("no_soil_rejected"), low=0.90),
+            Check("photos of soil that are rejected", _ours("soil_rejected"), high=0.05),
+        ),
+    ),
+    Case(
+        "one-photo",
+        (13,),
+        {},
+        (Check("a photo to its answer, warm [s]", _printed("speed", "photo"), high=0.5),),
+        commands=_table("speed"),
+    ),
+)
