@@ -155,7 +155,7 @@ class PaperHead(Baseline):
     kind = "paper"
 
     def __init__(self, config: InkingConfig) -> None:
-        self._config = config.replace(head={"reference": "none", "colour": False, "head": "two-layer"})
+        self._config = config.replace(head={"reference": "none", "colour": False, "head": "mlp"})
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
         """Train and calibrate it as ours."""

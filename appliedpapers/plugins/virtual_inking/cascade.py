@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.virtual_inking.learner import Tiles
 
 Flags = NDArray[np.bool_]
+Rows = NDArray[np.int64]
 
 _GATE_EPOCHS, _PATIENCE = 60, 15
 _ROWS = 256
@@ -30,14 +31,12 @@ class Cascade:
     Attributes:
         weak: Head over colour and texture.
         gate: The mixture that tells how sure the weak one is.
-        tau: Tiles of less confidence go to the encoder.
-        valid_share: Share of validation tiles that do.
+        most_calls: Share of a slide's tiles that the encoder may see.
     """
 
     weak: Head
     gate: ConfidenceGatedMixture
-    tau: float
-    valid_share: float
+    most_calls: float
 
     @classmethod
     def fit(
@@ -49,7 +48,10 @@ class Cascade:
         most_calls: float,
         seed: int,
     ) -> Cascade:
-        """Train the gate between two heads that stand still, and choose the threshold on ``valid``.
+        """Train the gate between two heads that stand still.
+
+        The budget is a slide's own: a threshold of one source's slides sends most tiles of another one, and
+        saves nothing there.
 
         Args:
             weak: Over colour and texture.
@@ -68,17 +70,18 @@ class Cascade:
         options = MixtureTraining(seed=seed % 2**31, pretrain="none", epochs=_GATE_EPOCHS, patience=_PATIENCE)
         train_mixture(gate, _rows(*train), _rows(*valid), options)
         gate.eval()
-        inputs, _ = _rows(*valid)
-        tau = float(gate.tau_for(inputs, budget=most_calls))
-        cascade = cls(weak, gate, tau, 0.0)
-        routed = cascade.uncertain(valid[0].features.numpy())
-        return cls(weak, gate, tau, float(routed.mean()))
+        return cls(weak, gate, most_calls)
 
-    def uncertain(self, features: Features) -> Flags:
-        """Tell which tiles the encoder must see, from their colour and texture ``(N, dim)``."""
+    def uncertain(self, features: Features, always: Rows) -> Flags:
+        """Tell which tiles of a slide the encoder sees: the least certain ones, as many as the budget allows.
+
+        Args:
+            features: What the cheap expert sees of all tiles of the slide, ``(N, dim)``.
+            always: Tiles that it sees in any case, ``(K,)``; they count.
+        """
         import torch
 
-        found = np.ones(len(features), dtype=bool)
+        certain = np.empty(len(features))
         block = np.zeros((_ROWS, self.weak.dim), dtype=np.float32)
         for start in range(0, len(features), _ROWS):
             part = features[start : start + _ROWS]
@@ -86,7 +89,11 @@ class Cascade:
             with torch.inference_mode():
                 inputs = {"weak": torch.from_numpy(block)}
                 sure = self.gate.confidence(self.gate.answer("weak", inputs), inputs).numpy()
-            found[start : start + len(part)] = sure[: len(part)] < self.tau
+            certain[start : start + len(part)] = sure[: len(part)]
+        certain[always] = -np.inf
+        found = np.zeros(len(features), dtype=bool)
+        count = max(int(self.most_calls * len(features)), len(always))
+        found[np.argsort(certain, kind="stable")[:count]] = True
         return found
 
     def calibrated(self, features: Features) -> Floats:
@@ -100,9 +107,8 @@ class Cascade:
         save_network(self.gate, folder / "gate.safetensors")
         return {
             "weak": self.weak.write(folder / "weak.safetensors"),
-            "tau": self.tau if np.isfinite(self.tau) else None,
+            "most_calls": self.most_calls,
             "signal": self.gate.signal,
-            "valid_share": self.valid_share,
         }
 
     @classmethod
@@ -114,8 +120,7 @@ class Cascade:
         gate = load_network(_mixture(weak, strong), folder / "gate.safetensors", "cpu")
         gate.eval()
         gate.signal = state["signal"]
-        tau = float("inf") if state["tau"] is None else float(state["tau"])
-        return cls(weak, gate, tau, float(state["valid_share"]))
+        return cls(weak, gate, float(state["most_calls"]))
 
 
 def _mixture(weak: Head, strong: Head) -> ConfidenceGatedMixture:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from appliedpapers.core.config import Section, TaskConfig
 from appliedpapers.core.training_config import TrainingConfig
+from appliedpapers.nn.spec import HeadSpec
 
 Decision = Literal["otsu", "fixed", "viterbi"]
 
@@ -127,15 +128,15 @@ class LabelConfig(Section):
 class HeadConfig(Section):
     """The classifier of features."""
 
-    head: str = Field(
-        "two-layer", description="two-layer as in the paper, logistic, or a module of nn such as kan(grid=5)"
+    head: HeadSpec = Field(
+        "mlp", description="mlp is the paper's two layers; or a module of nn such as kan(grid=5)"
     )
     reference: Literal["interior", "none"] = Field(
         "interior", description="see tiles as differences to the slide's interior, or as they are (the paper)"
     )
     interior_um: float = Field(200.0, ge=0, description="tissue deeper than this is the interior")
     colour: bool = Field(True, description="see colour and texture beside the encoder's features")
-    hidden: int = Field(256, ge=1, le=8192, description="width of the two-layer head")
+    hidden: int = Field(256, ge=1, le=8192, description="width of the two layers")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of hidden units that are left out")
     loss: Literal["bce", "focal"] = Field("bce", description="cross-entropy, or focal loss (gamma 2)")
     training: TrainingConfig = TrainingConfig(

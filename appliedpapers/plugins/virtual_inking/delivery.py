@@ -202,8 +202,7 @@ class Delivery:
         weak = head_inputs(
             cheap or [self._features(looked, encoder, scratch, "features", None, None)], reference
         )
-        logits, routed = model.cascade.calibrated(weak), model.cascade.uncertain(weak)
-        routed[reference] = True
+        logits, routed = model.cascade.calibrated(weak), model.cascade.uncertain(weak, reference)
         rows = np.flatnonzero(routed)
         features = self._features(looked, encoder, scratch, "routed", rows, task)
         # the tiles of the interior are among the rows: their places tell the reference there

@@ -242,7 +242,7 @@ class VirtualInker(Model):
             yield "parameters of the head", parameter_count(self.head.network)
             yield "temperature", f"{1 / max(self.head.calibration.slope, 1e-9):.3f}"
         if self.cascade is not None:
-            yield "share of validation tiles that the encoder saw", f"{100 * self.cascade.valid_share:.1f} %"
+            yield "share of a slide's tiles that the encoder sees", f"{100 * self.cascade.most_calls:.0f} %"
 
     def write_parts(self, folder: Path) -> dict[str, Any]:
         """Write the head, and the cascade's gate and cheap expert; the encoder is named by its checksum."""
@@ -288,8 +288,8 @@ class VirtualInker(Model):
         if self.cascade is None:
             return strong, 1.0
         cheap = inputs_of(case, self.config, self.cheap(), progress=quiet)
-        logits, routed = self.cascade.calibrated(cheap), self.cascade.uncertain(cheap)
-        routed[reference_rows(case.found, self.config.head)] = True
+        logits = self.cascade.calibrated(cheap)
+        routed = self.cascade.uncertain(cheap, reference_rows(case.found, self.config.head))
         mixed = np.where(routed, self.head.calibration.slope * strong, logits)
         return mixed, float(routed.mean()) if routed.size else 0.0
 

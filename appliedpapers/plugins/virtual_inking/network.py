@@ -15,8 +15,8 @@ class TileHead(nn.Module):
 
     Args:
         dim: Features of a tile.
-        kind: ``two-layer``, ``logistic``, or a module of the shelf such as ``kan(grid=5)``.
-        hidden: Width of the two-layer head.
+        kind: ``mlp`` for two layers, or a module of the shelf such as ``kan(grid=5)``.
+        hidden: Width of the two layers.
         dropout: Share of its hidden units that are left out in training.
 
     Shape:
@@ -27,7 +27,7 @@ class TileHead(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, dim: int, kind: str = "two-layer", hidden: int = 256, dropout: float = 0.3) -> None:
+    def __init__(self, dim: int, kind: str = "mlp", hidden: int = 256, dropout: float = 0.3) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
@@ -47,9 +47,7 @@ class TileHead(nn.Module):
 
 
 def _layers(dim: int, kind: str, hidden: int, dropout: float) -> nn.Module:
-    if kind == "logistic":
-        return nn.Linear(dim, 1)
-    if kind == "two-layer":
+    if kind == "mlp":
         return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
     from appliedpapers import nn as shelf
 
