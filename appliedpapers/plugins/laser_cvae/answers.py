@@ -18,7 +18,7 @@ DIRECTIONS = ("more", "less")
 
 _VALUES: Mapping[str, tuple[str, float | None, float]] = {
     "ratio": ("relative value, 1 at the start", 1e-9, 0.997),
-    "%": ("change since the start", None, 0.4),
+    "percent": ("change since the start", None, 0.4),
     "dB": ("change since the start", None, -0.02),
     "absolute": ("optical power or current, in any unit", 1e-300, 9.8),
 }
@@ -28,7 +28,7 @@ def input_schema(data: DataConfig) -> TableSchema:
     """Return the contract of readings in the units of ``data``."""
     about, least, example = _VALUES[data.value_unit]
     kelvin, ratio = data.temperature_unit == "K", data.current_unit == "ratio"
-    unit = {"%": "%", "dB": "dB"}.get(data.value_unit)
+    unit = {"percent": "%", "dB": "dB"}.get(data.value_unit)
     optional: dict[str, Any] = {"nullable": True, "required": False}
     return TableSchema(
         (
@@ -75,7 +75,7 @@ def input_schema(data: DataConfig) -> TableSchema:
 
 def output_schema(data: DataConfig) -> OutputSchema:
     """Return the contract of answers: a row a reading, with what was known by then and nothing later."""
-    told = {"%": "%", "dB": "dB"}.get(data.value_unit)
+    told = {"percent": "%", "dB": "dB"}.get(data.value_unit)
 
     def number(
         name: str, about: str, unit: str | None = None, low: float | None = None, high: float | None = None

@@ -12,7 +12,7 @@ from appliedpapers.core.training_config import TrainingConfig
 from appliedpapers.nn.spec import HeadSpec
 
 Mode = Literal["CC", "CP"]
-ValueUnit = Literal["ratio", "%", "dB", "absolute"]
+ValueUnit = Literal["ratio", "percent", "dB", "absolute"]
 TimeUnit = Literal["h", "min", "s", "d"]
 FailureMode = Literal["gradual", "rapid", "sudden"]
 Judge = Literal["auto", "early-warning", "forecast"]
@@ -108,7 +108,7 @@ class DataConfig(Section):
     mode: Mode = Field("CC", description="CC: constant current, power falls; CP: the reverse")
     value_unit: ValueUnit = Field(
         "ratio",
-        description="ratio to the start; % or dB of change; absolute is divided by its first three readings",
+        description="ratio to the start; percent or dB of change; absolute: divided by its first readings",
     )
     time_unit: TimeUnit = Field(
         "h", description="unit of all times", json_schema_extra={"flag": "--time-unit"}

@@ -60,12 +60,12 @@ class Scale:
     @property
     def words(self) -> str:
         """The unit of told values, for tables and axes."""
-        return {"ratio": "", "absolute": "", "%": "pct-pt", "dB": "dB"}[self.unit]
+        return {"ratio": "", "absolute": "", "percent": "pct-pt", "dB": "dB"}[self.unit]
 
     def ratio(self, values: ArrayLike) -> Floats:
         """Return values as ratios to the start; absolute ones must be divided already."""
         given = np.asarray(values, dtype=np.float64)
-        if self.unit == "%":
+        if self.unit == "percent":
             return np.asarray(1 + given / 100)
         return np.asarray(10 ** (given / 10)) if self.unit == "dB" else given
 
@@ -78,7 +78,7 @@ class Scale:
     def told(self, damage: ArrayLike) -> Floats:
         """Return damage in the unit of the user's values (absolute ones as ratios)."""
         log_ratio = self.sign * np.asarray(damage, dtype=np.float64)
-        if self.unit == "%":
+        if self.unit == "percent":
             return np.asarray(100 * np.expm1(log_ratio))
         return np.asarray(10 / np.log(10) * log_ratio if self.unit == "dB" else np.exp(log_ratio))
 

@@ -139,6 +139,19 @@ def _begun(
     if wanted == "none" or (wanted == "auto" and len(train) >= FEW_DEVICES):
         return None, {"physics prior": "not used"}
     made = physics_devices(train, config.forecast, derive_seed(run.seed, "physics"))
+    facts = {"physics prior": f"{len(made)} simulated devices"}
+    # folds of one test start from the same networks, which need be trained but once
+    key = (config.model_dump_json(), made.damage.tobytes(), run.seed, run.device, choosable)
+    if key not in _LEARNED:
+        _LEARNED.clear()
+        _LEARNED[key] = _learn_physics(made, config, run, choosable=choosable)
+    return _LEARNED[key], facts
+
+
+def _learn_physics(
+    made: Devices, config: LaserConfig, run: FitContext, *, choosable: bool
+) -> tuple[AgeingCVAE, ForecastCVAE | None]:
+    """Return networks that learned from simulated devices."""
     how = conditioning(made)
     ageing = fit_ageing(
         made.take(~made.failed),
@@ -149,11 +162,13 @@ def _begun(
         name="ageing-physics",
         labelled=True,
     )
-    facts = {"physics prior": f"{len(made)} simulated devices"}
     if not choosable:
         # the forecast's network will not be heard where nothing can be chosen
-        return (ageing.network, None), facts
+        return ageing.network, None
     none = made.take(slice(0, 0))
     settings, name = config.forecast_training, "forecast-physics"
     forecast = fit_forecast(made, none, config.forecast, settings, how, run, name=name)
-    return (ageing.network, forecast.network), facts
+    return ageing.network, forecast.network
+
+
+_LEARNED: dict[tuple[str, bytes, int, str, bool], tuple[AgeingCVAE, ForecastCVAE | None]] = {}

@@ -51,7 +51,7 @@ READING = {
     "gaas": {
         "columns": {"device": "Unit Number", "time": "Hours", "value": "Percent Increase"},
         "mode": "CP",
-        "value_unit": "%",
+        "value_unit": "percent",
         "criterion": 1.1,
     },
     "led-a": {

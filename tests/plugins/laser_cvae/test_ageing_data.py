@@ -21,7 +21,7 @@ def rows_of(devices=12, **changes):
     lines = []
     for number in range(devices):
         for hour in HOURS:
-            value = 1 - (0.0001 + 0.0001 * number) * hour + 0.001 * rng.normal()
+            value = 1 - (0.0001 + 0.0001 * (number % 12)) * hour + 0.001 * rng.normal()
             row = {
                 "device": f"L{number}",
                 "time": hour,

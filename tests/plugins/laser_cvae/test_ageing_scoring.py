@@ -98,7 +98,7 @@ def test_ours_is_drawn_with_fans_curves_reliability_and_arrhenius(both):
     )
     figures = EVALUATION.figures(material)
     assert [one.name for one in figures] == ["fans", "early-prediction", "reliability", "arrhenius"]
-    assert all(one.alt and one.content for one in figures)
+    assert all(one.alt and one.data for one in figures)
     assert any("failed at" in line for line in EVALUATION.failures(material))
 
 
