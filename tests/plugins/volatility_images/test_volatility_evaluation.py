@@ -13,6 +13,7 @@ from appliedpapers.plugins.volatility_images.baselines import Ewma, GarchBaselin
 from appliedpapers.plugins.volatility_images.evaluation import EVALUATION
 from appliedpapers.plugins.volatility_images.garch import UNIT, Garch
 from appliedpapers.plugins.volatility_images.published import PUBLISHED_FIGURES
+from appliedpapers.plugins.volatility_images.published_data import TAQ_EQUITY, open_equity, prepare_equity
 from appliedpapers.plugins.volatility_images.rda import read_rda
 from appliedpapers.plugins.volatility_images.verdict import images_sentence
 
@@ -143,3 +144,54 @@ def test_a_file_that_is_none_of_r_is_refused(tmp_path):
         (tmp_path / "x.rda").write_bytes(content)
         with pytest.raises(DataError, match="no data frame of R"):
             read_rda(tmp_path / "x.rda")
+
+
+def reals(*values: float, times: bool = False) -> bytes:
+    head = struct.pack(">ii", 14 | (512 if times else 0), len(values)) + struct.pack(
+        f">{len(values)}d", *values
+    )
+    return head + (pairs(class_=texts("POSIXct", "POSIXt")) if times else b"")
+
+
+def r_file(**columns: bytes) -> bytes:
+    frame = struct.pack(">ii", 19 | 512, len(columns)) + b"".join(columns.values())
+    frame += pairs(names=texts(*columns), class_=texts("data.table", "data.frame"))
+    return b"RDX3\nX\n" + struct.pack(">iiii", 3, 0, 0, 5) + b"UTF-8" + pairs(sample=frame)
+
+
+def test_the_equity_is_prepared_from_the_files_of_r_and_read_in_either_form(tmp_path):
+    import gzip
+
+    seconds = [1_514_903_400 + 0.25 + step for step in range(30)]
+    count = len(seconds)
+    quotes = r_file(
+        DT=reals(*seconds, times=True),
+        EX=texts(*["N", "P"] * (count // 2)),
+        BID=reals(*[157.0 + 0.01 * (step % 4) for step in range(count)]),
+        BIDSIZ=reals(*[1.0] * count),
+        OFR=reals(*[157.1 + 0.01 * (step % 3) for step in range(count)]),
+        OFRSIZ=reals(*[2.0] * count),
+        SYMBOL=texts(*["XXX"] * count),
+    )
+    trades = r_file(
+        DT=reals(*seconds[:10], times=True),
+        EX=texts(*["N"] * 10),
+        COND=texts(*["F I"] * 9, None),
+        SIZE=reals(*[100.0] * 10),
+        PRICE=reals(*[157.05] * 10),
+        CORR=reals(*[0.0] * 10),
+    )
+    for file, content in zip(TAQ_EQUITY.files, (quotes, trades), strict=True):
+        (tmp_path / file.path).write_bytes(gzip.compress(content))
+    data = config().data
+    [direct] = open_equity(tmp_path, data).sessions
+    prepare_equity(tmp_path)
+    [prepared] = open_equity(tmp_path, data).sessions
+    for one in (direct, prepared):
+        assert len(one) == 23_400
+        assert one.trades.qty.sum() == 1000
+    np.testing.assert_array_equal(direct.mid, prepared.mid)
+    assert len(list(tmp_path.glob("taq-equity-*.parquet"))) == 2
+    (tmp_path / TAQ_EQUITY.files[0].path).write_bytes(gzip.compress(trades))
+    with pytest.raises(DataError, match="no frame with DT, EX, BID"):
+        prepare_equity(tmp_path)
