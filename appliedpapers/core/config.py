@@ -127,16 +127,17 @@ def validate(config_class: type[T], values: Mapping[str, Any]) -> T:
 
 
 @contextmanager
-def yaml_problems(path: Path, *, hint: str) -> Iterator[None]:
+def yaml_problems(path: Path, *, hint: str, absent: str = "Check the path that you gave.") -> Iterator[None]:
     """Say in one line what is wrong with a YAML file that is read inside the block.
 
     Raises:
-        ConfigError: The file is absent, unreadable or not YAML; ``hint`` says what YAML was expected.
+        ConfigError: The file is absent (the remedy is ``absent``), unreadable, or not YAML (``hint`` says what
+            was expected).
     """
     try:
         yield
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file.", hint="Check the path that you gave.") from None
+        raise ConfigError(f"{path}: no such file.", hint=absent) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read ({reason}).", hint="Expected a UTF-8 YAML file.") from None
@@ -153,7 +154,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: The file is absent, unreadable, not YAML or not a mapping.
     """
-    with yaml_problems(path, hint="Expected YAML, such as 'model: {horizon: 24}'."):
+    expected = "Expected YAML, such as 'model: {horizon: 24}'."
+    with yaml_problems(path, hint=expected, absent="Check the path given to --config."):
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     if content is None:
         return {}

@@ -134,8 +134,9 @@ def documents(subject: Subject) -> str:
     package = subject.task.config.partition(":")[0].rpartition(".")[0]
     require(bool(package), "the modules of a plugin belong into a package")
     # the tasks of one plugin may have packages of their own below that of the front door
-    homes = dict.fromkeys([package, *(door.rpartition(".")[0] for door in _front_doors(subject))])
-    readme = next((one for home in homes if home and (one := files(home) / "README.md").is_file()), None)
+    doors = [door.rpartition(".")[0] for door in _front_doors(subject)]
+    homes = [package, *(door for door in doors if package.startswith(f"{door}."))]
+    readme = next((one for home in homes if (one := files(home) / "README.md").is_file()), None)
     require(readme is not None, f"{package} has no README.md")
     assert readme is not None
     require(len(readme.read_text(encoding="utf-8").split()) >= 20, f"README.md of {package} says nothing")
