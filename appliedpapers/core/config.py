@@ -131,8 +131,7 @@ def yaml_problems(path: Path, *, hint: str, absent: str = "Check the path that y
     """Say in one line what is wrong with a YAML file that is read inside the block.
 
     Raises:
-        ConfigError: The file is absent (the remedy is ``absent``), unreadable, or not YAML (``hint`` says what
-            was expected).
+        ConfigError: The file is absent (the remedy is ``absent``), unreadable, or not YAML (``hint``).
     """
     try:
         yield

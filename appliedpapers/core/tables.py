@@ -200,7 +200,7 @@ def _write_csv_gz(table: pa.Table, path: Path) -> None:
 def _write_parquet(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
-    pq.write_table(table, path)
+    pq.write_table(storable(table), path)
 
 
 def _write_jsonl(table: pa.Table, path: Path) -> None:
@@ -232,3 +232,19 @@ _WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     ".jsonl": _write_jsonl,
     ".arrow": _write_arrow,
 }
+
+
+def storable(table: pa.Table) -> pa.Table:
+    """Return the table as Parquet gives it back: lists of one length that may be missing lose their length.
+
+    Arrow writes a missing cell among lists of one length, and its own reader then refuses the file.
+    """
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        if field.nullable and isinstance(field.type, pa.FixedShapeTensorType) and len(field.type.shape) == 1:
+            kind = pa.list_(field.type.value_type)
+            chunks = [chunk.storage.cast(kind) for chunk in table.column(place).chunks]
+            column = pa.chunked_array(chunks, kind)
+            table = table.set_column(place, pa.field(field.name, kind), column)
+    return table

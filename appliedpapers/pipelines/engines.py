@@ -19,6 +19,7 @@ from appliedpapers.core.inference import predict_usable
 from appliedpapers.core.profile import Counts, counts_of, sample
 from appliedpapers.core.progress import Progress
 from appliedpapers.core.schema import Violation, violations_table
+from appliedpapers.core.tables import storable
 from appliedpapers.pipelines.predict import read_rows_as
 from appliedpapers.pipelines.score_chunks import Chunk, join
 from appliedpapers.pipelines.score_drift import profile_in
@@ -297,6 +298,7 @@ class BatchScorer:
         import pyarrow.parquet as pq
 
         path = self.output / folder / f"{name}.parquet"
+        table = storable(table)
         with whole_file(path) as aside:
             pq.write_table(table, aside, compression="zstd", use_dictionary=_repetitive(table))
         return StoredFile.of(path, self.output)

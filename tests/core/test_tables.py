@@ -12,7 +12,15 @@ import pytest
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.features.rows import open_rows
-from appliedpapers.core.tables import KINDS, csv_bytes, json_lines, kind_of, read_table, separator_of
+from appliedpapers.core.tables import (
+    KINDS,
+    csv_bytes,
+    json_lines,
+    kind_of,
+    read_table,
+    separator_of,
+    write_table,
+)
 
 TABLE = pa.table({"name": ["a", "b;c", 'd "e"'], "value, in mm": [1.5, None, 3.0], "count": [1, 2, 3]})
 
@@ -70,3 +78,16 @@ def test_a_text_of_another_name_is_read_as_what_it_is_said_to_be(tmp_path):
     assert read_table(tmp_path / "x.dat", "csv").to_pylist() == [{"a": 1, "b": 2}]
     with pytest.raises(DataError, match="unknown format"):
         read_table(tmp_path / "x.dat")
+
+
+def test_arrays_of_one_shape_that_may_be_missing_come_back_from_parquet(tmp_path):
+    kind = pa.fixed_shape_tensor(pa.float64(), [2])
+    storage = pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float64(), 2))
+    table = pa.table({"path": pa.ExtensionArray.from_storage(kind, storage)})
+    write_table(table, tmp_path / "paths.parquet")
+    assert pq.read_table(tmp_path / "paths.parquet").column("path").to_pylist() == [
+        [1.0, 2.0],
+        None,
+        [3.0, 4.0],
+    ]
+    assert read_table(tmp_path / "paths.parquet").column("path").to_pylist() == [[1.0, 2.0], None, [3.0, 4.0]]
