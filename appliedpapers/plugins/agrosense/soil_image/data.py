@@ -132,7 +132,7 @@ class SoilPhotos(DatasetCatalog[SoilImageConfig]):
         table = pa.table(
             {
                 "field": pa.array([one.field for one in listed], pa.string()),
-                "photo": pa.array([one.name for one in listed], pa.string()),
+                "photo": pa.array([one.title or one.name for one in listed], pa.string()),
                 "image": pa.array([str(Path(str(one.source)).resolve()) for one in listed], pa.string()),
             }
         )
