@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MANY = 2_000
-_SAMPLE = {"sites": 14, "fields": 2, "distractors": 0.0}
+_SAMPLE = {"sites": 15, "fields": 2, "distractors": 0.0}
 _SAMPLED = 3
 
 
