@@ -30,6 +30,10 @@ def _printed(part: str, name: str) -> Figure:
     return lambda _: float(printed_by("agrosense_images", part)[name])
 
 
+def _gain(arm: str) -> Figure:
+    return lambda runs: _printed("fusion", arm)(runs) - _printed("fusion", "table")(runs)
+
+
 def _table(part: str) -> dict[str, str]:
     return {part: f"python -m benchmarks.agrosense_images {part}"}
 
@@ -76,6 +80,19 @@ PHOTO_CASES: tuple[Case, ...] = (
             Check("photos without soil that are rejected", _ours("no_soil_rejected"), low=0.90),
             Check("photos of soil that are rejected", _ours("soil_rejected"), high=0.05),
         ),
+    ),
+    Case(
+        "photos-beside-tables",
+        (4, 5),
+        {},
+        (
+            Check("table alone, three variables hidden", _printed("fusion", "table")),
+            Check("table and photo", _printed("fusion", "table and photo")),
+            Check("gain of the photo", _gain("table and photo"), low=0.02),
+            Check("gain of a shuffled photo", _gain("table and shuffled photo"), high=0.01),
+            Check("photo missing, against the table alone", _gain("photo missing"), low=-0.01),
+        ),
+        commands=_table("fusion"),
     ),
     Case(
         "one-photo",

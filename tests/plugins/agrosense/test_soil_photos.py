@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from appliedpapers.core.data import leakage_audit
-from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.errors import ConfigError, DataError, UnusableGroups
 from appliedpapers.core.model import FitContext
 from appliedpapers.plugins.agrosense.config import SimulatorConfig
 from appliedpapers.plugins.agrosense.simulator import simulate
@@ -174,7 +174,7 @@ def test_photos_of_a_field_are_averaged_by_their_logarithms(model, dataset):
     chances = model.read(photos).chances
     mean = averaged(chances[:2])
     expected = np.exp(np.log(chances[:2]).mean(0))
-    assert mean == pytest.approx(expected / expected.sum())
+    assert mean == pytest.approx(expected / expected.sum(), abs=1e-11)
     rows = together.to_pylist()
     assert rows[0]["soil"] == rows[1]["soil"] == SOILS[int(mean.argmax())]
     assert rows[0]["probability"] == pytest.approx(mean.max())
@@ -202,10 +202,17 @@ def test_disagreement_is_said(model, dataset):
 )
 def test_a_bad_photo_costs_its_own_row_alone(model, dataset, content, message):
     good = dataset.test.photos.sources[0]
-    rows = model.predict(table_of([good, content], ["a", "a"])).to_pylist()
+    rows = model.predict(table_of([good, content])).to_pylist()
     assert rows[0]["soil"] is not None
     assert any(part in rows[1]["problem"] for part in message.split("|"))
     assert rows[1]["soil_1"] is None
+
+
+def test_a_bad_photo_of_a_field_names_the_field_before_any_work(model, dataset):
+    good = dataset.test.photos.sources[0]
+    with pytest.raises(UnusableGroups, match="field 'a': p1: the file is empty") as caught:
+        model.predict(table_of([good, b"", good], ["a", "a", "b"]))
+    assert [problem.key for problem in caught.value.problems] == [("a",)]
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "L", "P"])

@@ -121,6 +121,9 @@ class FusionConfig(Section):
     soil_model: str | None = Field(
         None, description="folder of a trained soil-image model; null trains one on the photos of the table"
     )
+    eye: str = Field(
+        "auto", description="what the reader looks at: auto, colour (quick) or features as in soil-image"
+    )
     folds: int = Field(5, ge=2, le=20, description="folds of the reader: probabilities of rows not seen")
     dropped: float = Field(0.3, ge=0, lt=1, description="share of the photos that is dropped in training")
     hidden: tuple[str, ...] = Field((), description="simulator: columns of the soil test that are not given")

@@ -168,7 +168,7 @@ def usual_teacher(options: FusionConfig) -> SoilTeacher | None:
     """Return what learns to read photos; None where a trained model is named."""
     if options.soil_model is not None:
         return None
-    from appliedpapers.plugins.agrosense.soil_image.reader import TEACHER
+    from appliedpapers.plugins.agrosense.soil_image.reader import Teacher
 
-    found: SoilTeacher = TEACHER
+    found: SoilTeacher = Teacher(eye=options.eye)
     return found

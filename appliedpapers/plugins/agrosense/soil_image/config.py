@@ -31,7 +31,7 @@ class DataConfig(Section):
 class SimulatorConfig(Section):
     """Size of the embedded dataset of drawn photos."""
 
-    sites: int = Field(84, ge=14, le=1000, description="sites; each has one soil, and stands in one part")
+    sites: int = Field(84, ge=15, le=1000, description="sites; each has one soil, and stands in one part")
     fields: int = Field(3, ge=2, le=1000, description="fields a site")
     photos: int = Field(2, ge=1, le=20, description="photos a field")
     distractors: float = Field(
@@ -103,7 +103,7 @@ class SoilImageConfig(TaskConfig):
         "default": {},
         "quick": {"simulator": {"sites": 28, "fields": 2}},
         "check": {
-            "simulator": {"sites": 14, "fields": 2, "photos": 1, "distractors": 0.1},
+            "simulator": {"sites": 21, "fields": 2, "photos": 1, "distractors": 0.1},
             "model": {"features": "colour", "penalties": (0.01,)},
         },
         "published": {

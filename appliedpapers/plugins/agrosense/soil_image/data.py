@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MANY = 2_000
-_SAMPLE = {"sites": 14, "fields": 2, "distractors": 0.0}
+_SAMPLE = {"sites": 15, "fields": 2, "distractors": 0.0}
 _SAMPLED = 3
 
 
@@ -132,7 +132,7 @@ class SoilPhotos(DatasetCatalog[SoilImageConfig]):
         table = pa.table(
             {
                 "field": pa.array([one.field for one in listed], pa.string()),
-                "photo": pa.array([one.name for one in listed], pa.string()),
+                "photo": pa.array([one.title or one.name for one in listed], pa.string()),
                 "image": pa.array([str(Path(str(one.source)).resolve()) for one in listed], pa.string()),
             }
         )

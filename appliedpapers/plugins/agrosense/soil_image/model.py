@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from appliedpapers.core.data import Split
-from appliedpapers.core.errors import ConfigError, RunError
+from appliedpapers.core.errors import ConfigError, RunError, UnusableGroups
 from appliedpapers.core.files import whole_file
-from appliedpapers.core.model import FitContext, Model
+from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.schema import OutputSchema, TableSchema
 from appliedpapers.plugins.agrosense.audit.splits import require_photos
 from appliedpapers.plugins.agrosense.soil_image.answers import INPUT, Reading, answer_table, output_schema
@@ -115,11 +115,16 @@ class SoilClassifier(Model):
         Args:
             table: One row a photo.
             files: Where maps are written.
+
+        Raises:
+            UnusableGroups: A photo of a field cannot be read; one that stands alone gets a row that says so.
         """
         assert self.reader is not None
         sources = table.column("image").to_pylist()
         names = _shown(table, sources)
         views, problems = read_views(sources, names)
+        if lost := _lost_fields(table, problems):
+            raise UnusableGroups(lost, hint="Leave the photo out, or mend it.")
         rows = [row for row, view in enumerate(views) if view is not None]
         seen = [view for view in views if view is not None]
         reading = self._judged(self.reader.read_views(seen))
@@ -227,6 +232,19 @@ def _earlier(init: Model | None) -> Answering | None:
 
 def _path(text: str | None) -> Path | None:
     return Path(text).expanduser() if text is not None else None
+
+
+def _lost_fields(table: pa.Table, problems: Mapping[int, str]) -> list[GroupProblem]:
+    """Return the fields that have a photo that cannot be read, with the first of each."""
+    if "field" not in table.column_names:
+        return []
+    fields = table.column("field").to_pylist()
+    found: dict[str, GroupProblem] = {}
+    for row, problem in problems.items():
+        if (name := fields[row]) is not None:
+            rule = f"field '{name}': {problem.removesuffix('.')}"
+            found.setdefault(name, GroupProblem((name,), rule, row + 1, "image"))
+    return list(found.values())
 
 
 def _shown(table: pa.Table, sources: Sequence[Any]) -> list[str]:

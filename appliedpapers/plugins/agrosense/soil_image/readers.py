@@ -48,6 +48,7 @@ class Listed:
         part: ``train``, ``valid`` or ``test`` as the source states; None where it does not.
         field: The field it shows.
         group: What the source says must stay together.
+        title: What its owner calls it, where that is not the path.
     """
 
     source: Source
@@ -56,6 +57,7 @@ class Listed:
     part: str | None = None
     field: str | None = None
     group: str | None = None
+    title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ def _of_table(path: Path) -> Iterator[Listed]:
             row.part(),
             _cell(row, "field"),
             _cell(row, "group"),
+            _cell(row, "photo") if named != "photo" else None,
         )
 
 

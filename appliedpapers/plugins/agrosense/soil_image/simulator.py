@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from appliedpapers.plugins.agrosense.config import SimulatorConfig as Sites
 from appliedpapers.plugins.agrosense.simulator import simulate
 from appliedpapers.plugins.agrosense.soil_image.config import SoilImageConfig
 from appliedpapers.plugins.agrosense.soil_image.drawing import DISTRACTORS, draw, draw_distractor
-from appliedpapers.plugins.agrosense.soil_image.linear import grouped_parts
 from appliedpapers.plugins.agrosense.soil_image.photos import NO_SOIL, Photos
 from appliedpapers.plugins.agrosense.soils import SOILS
 
-_PARTS = 7
+_DEAL = (0, 5, 4, 1, 2, 6, 3)  # below 4 train, 4 valid, above test
 _DISTRACTOR_GROUPS = 1_000_000
 
 
@@ -36,7 +36,7 @@ def draw_photos(config: SoilImageConfig) -> Drawn:
     sites = Sites(sites=options.sites, fields_from=options.fields, fields_to=options.fields)
     fields = simulate(sites, config.seed)
     of_site = fields.soil_class[np.unique(fields.site, return_index=True)[1]]
-    part_of_site = grouped_parts(np.arange(options.sites), of_site, _PARTS, config.seed)
+    part_of_site = _dealt(of_site, config.seed)
     part = part_of_site[fields.site]
     found, before = [], 0
     for low, high, judged in ((0, 4, False), (4, 5, True), (5, 7, True)):
@@ -55,6 +55,16 @@ def draw_photos(config: SoilImageConfig) -> Drawn:
         found.append(photos.joined(_distractors(before, extra, config.seed)))
         before += extra
     return Drawn(*found)
+
+
+def _dealt(soils: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return a number from 0 to 6 of each site; of each soil the first site is learned from."""
+    order = np.random.default_rng(seed).permutation(len(soils))
+    found = np.empty(len(soils), dtype=np.int64)
+    for soil in np.unique(soils):
+        own = order[soils[order] == soil]
+        found[own] = np.array(_DEAL)[np.arange(len(own)) % len(_DEAL)]
+    return found
 
 
 def _distractors(first: int, count: int, seed: int) -> Photos:
