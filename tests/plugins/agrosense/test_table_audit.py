@@ -48,7 +48,7 @@ def test_a_table_that_was_measured_is_not():
 
 def test_too_few_rows_say_nothing():
     values, labels = drawn()
-    assert synthetic_test(values[:30], labels[:30] % 3, ["a"] * 4).sentences() == []
+    assert synthetic_test(values[:15], labels[:15], ["a"] * 4).sentences() == []
 
 
 def test_a_ladder_of_replicates_is_seen_through_exceptions():
@@ -61,6 +61,8 @@ def test_a_ladder_of_replicates_is_seen_through_exceptions():
     assert found is not None
     assert (found.samples, found.of) == (11, 12)
     assert found.ratio == pytest.approx(0.95, abs=1e-4)
+    moved = replicate_ladder(values.ravel() + 324.33, groups)
+    assert (moved.samples, moved.offset) == (11, pytest.approx(324.33, abs=1))
     assert replicate_ladder(rng.uniform(500, 1200, 36), groups) is None
 
 

@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 
 _LADDER_SPREAD = 5e-4
 _LADDER_SHARE = 0.5
+_LEAST_SAMPLES = 4
+_NO_LADDER = 1e-3
 _DEVIATES = 0.05
 
 
@@ -24,13 +26,15 @@ class Ladder:
     """Replicates that are a fixed multiple of one another.
 
     Attributes:
-        ratio: Of a replicate and the one before.
+        ratio: Of a replicate and the one before, both less the offset.
+        offset: What the laboratory's line adds to what it measured; 0 where values are multiples themselves.
         samples: Samples in which it holds.
         of: Samples with replicates.
         spread: Largest distance from the ratio among them.
     """
 
     ratio: float
+    offset: float
     samples: int
     of: int
     spread: float
@@ -43,21 +47,35 @@ def replicate_ladder(values: Floats, groups: NDArray[Any]) -> Ladder | None:
         values: The target, in the order of the replicates, ``(rows,)``.
         groups: Sample of each row, ``(rows,)``.
     """
-    first = []
-    for name in dict.fromkeys(groups):
-        own = values[groups == name]
-        if len(own) >= 2 and own[0] != 0:
-            first.append(own[1] / own[0])
-    if len(first) < 3:
+    pairs = [values[groups == name][:2] for name in dict.fromkeys(groups)]
+    whole = np.array([pair for pair in pairs if len(pair) == 2])
+    if len(whole) < _LEAST_SAMPLES:
         return None
-    ratios = np.array(first)
-    # the commonest ratio, by how many stand within the spread
-    near = np.array([(np.abs(ratios - one) <= _LADDER_SPREAD).sum() for one in ratios])
-    centre = float(np.median(ratios[np.abs(ratios - ratios[near.argmax()]) <= _LADDER_SPREAD]))
-    on = np.abs(ratios - centre) <= _LADDER_SPREAD
-    if on.mean() < _LADDER_SHARE or abs(centre - 1) < 1e-6:
+    one, two = whole.T
+    found: Ladder | None = None
+    for a in range(len(whole)):
+        for b in range(a):
+            if one[a] == one[b]:
+                continue
+            ratio = (two[a] - two[b]) / (one[a] - one[b])
+            if abs(ratio - 1) < _NO_LADDER:
+                continue
+            ladder = _ladder(one, two, ratio, (two[a] - ratio * one[a]) / (1 - ratio))
+            if found is None or (ladder.samples, -ladder.spread) > (found.samples, -found.spread):
+                found = ladder
+    if found is None or found.samples < max(_LEAST_SAMPLES, _LADDER_SHARE * found.of):
         return None
-    return Ladder(centre, int(on.sum()), len(ratios), float(np.abs(ratios[on] - centre).max()))
+    return found
+
+
+def _ladder(one: Floats, two: Floats, ratio: float, offset: float) -> Ladder:
+    """Count the samples on the line through two of them, with the ratio that most of those have."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = (two - offset) / (one - offset)
+    on = np.abs(ratios - ratio) <= _LADDER_SPREAD
+    centre = float(np.median(ratios[on])) if on.any() else ratio
+    spread = float(np.abs(ratios[on] - centre).max()) if on.any() else np.inf
+    return Ladder(centre, float(offset), int(on.sum()), len(ratios), spread)
 
 
 def date_codes(columns: dict[str, Floats], dates: NDArray[Any] | None) -> dict[str, int]:
@@ -100,7 +118,9 @@ def remarks_on_nitrogen(dataset: Dataset) -> list[str]:
         ladder = replicate_ladder(values[order], groups[order])
         if ladder is not None:
             found.append(
-                f"replicate ladder: the second replicate is {ladder.ratio:.3f} times the first (within "
+                f"replicate ladder: less {ladder.offset:.4g}, the second replicate is "
+                f"{ladder.ratio:.3f} times "
+                f"the first (within "
                 f"{ladder.spread:.4f}) in {ladder.samples} of {ladder.of} samples; the number of "
                 "independent rows is "
                 f"{len(np.unique(groups))}, not {len(values)}"

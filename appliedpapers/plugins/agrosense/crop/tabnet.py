@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 _MOMENTUM = 0.02
@@ -58,14 +59,16 @@ class GhostNorm(nn.BatchNorm1d):
         return torch.cat([super(GhostNorm, self).forward(part) for part in x.chunk(count)])
 
     def _together(self, x: Tensor, count: int) -> Tensor:
-        # equal parts: their moments in one go, and the running ones as if they came one after the other
-        parts = x.view(count, -1, x.shape[1])
-        variance, mean = torch.var_mean(parts, dim=1, unbiased=False, keepdim=True)
-        scaled = ((parts - mean) * torch.rsqrt(variance + self.eps)).reshape_as(x)
+        # equal parts side by side are columns of one normalisation; with a momentum of 1 its running moments
+        # are those of the parts, which then count as if they had come one after the other
+        width = x.shape[1]
+        beside = x.view(count, -1, width).transpose(0, 1).reshape(-1, count * width)
+        means, variances = x.new_zeros(count * width), x.new_zeros(count * width)
+        weight, bias = self.weight.repeat(count), self.bias.repeat(count)
+        found = F.batch_norm(beside, means, variances, weight, bias, True, 1.0, self.eps)
         with torch.no_grad():
-            size = parts.shape[1]
-            self._follow(mean[:, 0], variance[:, 0] * (size / max(size - 1, 1)))
-        return torch.addcmul(self.bias, scaled, self.weight)
+            self._follow(means.view(count, width), variances.view(count, width))
+        return found.view(-1, count, width).transpose(0, 1).reshape_as(x)
 
     def _follow(self, means: Tensor, variances: Tensor) -> None:
         assert self.running_mean is not None
