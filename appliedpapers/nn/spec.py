@@ -34,3 +34,11 @@ def _head(spec: str) -> str:
 
 HeadSpec = Annotated[str, AfterValidator(_head), Field(json_schema_extra={"takes": "module"})]
 """Text such as ``mlp`` or ``kan(basis=rbf, grid=8)`` that names a network or layer."""
+
+
+def _linear_or_head(spec: str) -> str:
+    return spec if spec == "linear" else _head(spec)
+
+
+LinearOrHead = Annotated[str, AfterValidator(_linear_or_head), Field(json_schema_extra={"takes": "module"})]
+"""``linear`` for one linear layer, or what :data:`HeadSpec` takes."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from appliedpapers.core.config import Section, TaskConfig
 from appliedpapers.core.training_config import TrainingConfig
-from appliedpapers.nn.spec import HeadSpec
+from appliedpapers.nn.spec import LinearOrHead
 
 
 class DataConfig(Section):
@@ -65,9 +65,7 @@ class ModelConfig(Section):
     weights: str | None = Field(
         None, description="file of ImageNet weights for a timm network; null draws them, which learns little"
     )
-    head: Literal["linear"] | HeadSpec = Field(
-        "linear", union_mode="left_to_right", description="what turns a network's features into classes"
-    )
+    head: LinearOrHead = Field("linear", description="what turns a network's features into classes")
     input_size: int = Field(224, ge=32, le=1024, description="side that a trained network sees")
 
 
