@@ -206,7 +206,7 @@ def flags(config_class: type[TaskConfig]) -> dict[str, tuple[str, bool]]:
     """
     return {
         extra["flag"]: (path, info.annotation is bool)
-        for path, info in _fields(config_class)
+        for path, info in _fields(config_class, sections=True)
         if isinstance(extra := info.json_schema_extra, dict) and isinstance(extra.get("flag"), str)
     }
 
@@ -304,11 +304,16 @@ def _tags(section: type[BaseModel]) -> set[Any]:
     return {tag for info in section.model_fields.values() for tag in get_args(info.annotation)}
 
 
-def _fields(config_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _fields(
+    config_class: type[BaseModel], prefix: str = "", *, sections: bool = False
+) -> Iterator[tuple[str, Any]]:
+    """Yield path and description of every option; with ``sections`` those of sections, too."""
     for name, info in config_class.model_fields.items():
         annotation = info.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from _fields(annotation, f"{prefix}{name}.")
+            if sections:
+                yield f"{prefix}{name}", info
+            yield from _fields(annotation, f"{prefix}{name}.", sections=sections)
         else:
             yield f"{prefix}{name}", info
 

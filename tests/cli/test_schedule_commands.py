@@ -110,7 +110,7 @@ def test_a_firing_that_fails_has_the_exit_code_of_its_command(apps, after_a_run)
         (("show", "x"), "there is no ledger"),
         (("history",), "there is no ledger"),
         (("run-once", "x"), "there is no ledger"),
-        (("add", "none.yaml"), "none.yaml: cannot be read"),
+        (("add", "none.yaml"), "none.yaml: no such file"),
     ],
 )
 def test_without_jobs_the_message_says_how_to_add_some(apps, workspace, words, said):

@@ -189,6 +189,16 @@ def test_commented_yaml_says_what_options_mean_and_reads_back():
     assert configs.validate(Example, yaml.safe_load(text)) == config
 
 
+class Flagged(configs.TaskConfig):
+    network: Network = Field(Network(), json_schema_extra={"flag": "--network"})
+
+
+def test_a_section_may_have_a_flag_that_takes_a_mapping():
+    assert configs.flags(Flagged) == {"--network": ("network", False)}
+    found = configs.resolve(Flagged, assignments=["network={depth: 3, width: 16}"]).network
+    assert (found.depth, found.width) == (3, 16)
+
+
 def test_flags_are_found_with_their_path():
     assert configs.flags(Example) == {"--freq": ("freq", False), "--fast": ("fast", True)}
 
