@@ -154,7 +154,7 @@ def _profile(ours: Sequence[SlideAnswer], material: Material) -> Figure:
 
 
 def _curves(material: Material) -> Figure:
-    fig, axis = drawing.start(width=3.6, height=3.2)
+    fig, axis = drawing.start(height=3.2)
     ends = []
     for prediction, name, color in material.compared():
         answers = _answers(prediction)

@@ -69,7 +69,7 @@ def _foot(pen: ImageDraw, drawn: Drawn, width: int, top: int, mpp: float) -> Non
     length = nice_length(width * mpp / 5)
     end = 10 + length / mpp
     pen.line([(10, top + 40), (end, top + 40)], fill=_TEXT, width=3)
-    words = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    words = f"{length / 1000:g} mm"
     pen.text((end + 8, top + 31), words, fill=_TEXT, font=font)
     for number, notice in enumerate(drawn.notices[:2]):
         pen.text((10 + 0, top + 50 + 12 * number), notice, fill=_TEXT, font=ImageFont.load_default(10))
