@@ -43,7 +43,9 @@ def list_plugins(as_json: options.Json = False) -> None:
         return
     rows = [(item.id, _does(item), _state(item)) for item in found]
     print_columns(("plugin", "what it does", "state"), rows)
-    ready = next((item.id for item in found if item.state == "ok"), None)
+    # one of several tasks would have to be named, which a first command need not
+    usable = [item.spec for item in found if item.spec is not None and item.state == "ok"]
+    ready = min(usable, key=lambda spec: len(spec.tasks) > 1).id if usable else None
     noun = "plugin" if len(found) == 1 else "plugins"
     tip = f" Try:  apps info {ready}    apps run {ready}" if ready else ""
     print(f" {len(found)} {noun}.{tip}")

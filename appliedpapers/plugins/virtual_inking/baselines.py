@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -52,9 +53,9 @@ class TileBaseline(Baseline):
         self._config = config
         self._facts: dict[str, str] = {}
 
+    @abstractmethod
     def features(self, cases: list[Case], progress: Progress) -> list[Features]:
         """Return what it looks at, ``(N, dim)`` a slide."""
-        raise NotImplementedError
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
         """Fit on the labelled tiles of ``train``, choose the penalty on those of ``valid``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -59,8 +60,9 @@ class _NetworkFamily(Family):
         return cls(network, Scaler.from_json(state["scaler"]), int(state["inputs"]), int(state["classes"]))
 
     @classmethod
+    @abstractmethod
     def _new(cls, inputs: int, classes: int, config: CropConfig) -> nn.Module:
-        raise NotImplementedError
+        """Return the untrained network."""
 
     @classmethod
     def _learn(

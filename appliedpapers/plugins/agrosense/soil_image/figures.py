@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from appliedpapers.core.figures import MUTED, Figure, finish, label_ends, start
+from appliedpapers.core.figures import Figure, finish, start
 from appliedpapers.core.significance import mcnemar
 from appliedpapers.core.verdict import format_p
+from appliedpapers.plugins.agrosense import reliability as curves
 from appliedpapers.plugins.agrosense.soil_image.photos import NO_SOIL
 from appliedpapers.plugins.agrosense.soil_image.scoring import BINS, Seen, joined
 
@@ -95,31 +96,15 @@ def _confusion(material: Material) -> Figure:
 
 
 def _reliability(material: Material) -> Figure:
-    canvas, axes = start()
-    ends, said = [], []
+    shown = []
     for _, name, color in material.compared():
         chances, labels, _ = told(material, name)
-        confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
-        bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-        used = [number for number in range(BINS) if (bins == number).any()]
-        x = [confidence[bins == number].mean() for number in used]
-        y = [right[bins == number].mean() for number in used]
-        sizes = [8 + 160 * float(np.mean(bins == number)) for number in used]
-        axes.plot(x, y, color=color, lw=1)
-        axes.scatter(x, y, s=sizes, color=color, zorder=3)
-        ends.append((float(y[-1]), name, color))
-        gap = sum(np.mean(bins == n) * abs(a - b) for n, a, b in zip(used, x, y, strict=True))
-        said.append(f"{name} {gap:.3f}")
-    axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=":")
-    axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.04))
-    label_ends(axes, 1.02, ends)
-    return finish(
-        canvas,
-        name="reliability",
-        title="Reliability",
+        shown.append((name, color, chances.max(axis=1), chances.argmax(axis=1) == labels))
+    return curves.reliability(
+        shown,
+        BINS,
         caption="Share of right classes at each confidence; on the dotted line probabilities mean what they "
         "say. Larger dots hold more photos.",
-        alt=f"Expected calibration error: {', '.join(said)}.",
         synthetic=material.synthetic,
     )
 
