@@ -102,7 +102,11 @@ SUITE: tuple[Setting, ...] = (
         "virtual-inking",
         "check",
         "the head over a tile's frozen features",
-        ("simulator.blocks=[8, 3, 8]", "head.training.epochs=20", "encoder.cache=features"),
+        # an mlp as wide as it usually is: the preset's is there to check that anything runs
+        (
+            *("simulator.blocks=[8, 3, 8]", "encoder.cache=features"),
+            *("head.hidden=256", "head.training.epochs=20"),
+        ),
     ),
     Setting(
         "laser-cvae",
@@ -110,6 +114,7 @@ SUITE: tuple[Setting, ...] = (
         "the encoder of the forecast",
         # the part that judges a device by itself is not varied
         ("abnormality_training.epochs=2", "forecast_training.epochs=12"),
+        seeds=2,
     ),
     Setting(
         "varifocal-net",
@@ -118,19 +123,20 @@ SUITE: tuple[Setting, ...] = (
         # the networks answer without the boosted trees, and look at the chromosome's own box
         (
             *("simulator.train_cells=12", "simulator.test_cells=10"),
-            *("network.answer=joint", "network.crop=simple"),
+            *("network.answer=joint", "network.crop=simple", "network.head_hidden=512"),
             *("steps.g.epochs=10", "steps.l.epochs=8", "steps.fusion.epochs=10"),
         ),
-        seeds=2,
+        seeds=1,
     ),
     Setting(
         "imu-attitude",
         "quick",
         "the head of the network that corrects the mean of its window",
         (
-            *("data.simulator.sequences=24", "training.epochs=15"),
+            *("data.simulator.sequences=24", "training.epochs=6"),
             *("model.base=window-mean", "model.shares=[1.0]", "model.folds=2"),
         ),
+        seeds=1,
     ),
     # no linear forecast underneath, which would answer for whatever the network does not learn
     Setting(

@@ -19,13 +19,14 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import appliedpapers
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.config import TaskConfig, flags, resolve
-from benchmarks import results_page
+from benchmarks import pictures, results_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "images" / "report.png"
@@ -503,6 +504,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "mowst-accuracy": lambda: mixture_part("accuracy"),
     "mowst-routing": lambda: mixture_part("routing"),
     "mowst-checks": lambda: mixture_part("checks"),
+    **{f"{one.page}-picture": partial(pictures.markdown, one.page) for one in pictures.PICTURES},
     "results-headline": results_page.headline_table,
     "results-commands": results_page.command_table,
     "results-missed": results_page.missed_table,
