@@ -5,7 +5,7 @@
     python -m benchmarks.pictures --list           what is run for each
 
 Each goes to ``docs/images/PAGE.svg``, or ``.png`` where a figure holds many points. What it shows, for who
-cannot see it, and the command stand in ``docs/images/pictures.json``; ``benchmarks.docs`` writes both into the
+cannot see it, and the command stand in ``docs/images/pictures.json``; ``benchmarks.docs`` puts both into the
 page. Figures stand on a light card, so that they look the same on light and dark pages.
 """
 
