@@ -32,7 +32,9 @@ IMAGES = ROOT / "docs" / "images"
 INDEX = IMAGES / "pictures.json"
 MOST_BYTES = 200_000
 _COMMAND = "python -m benchmarks.pictures"
-_DRAWN = re.compile(r'<img src="data:[\w/+]+;base64,([^"]+)" alt="([^"]*)">')
+_DRAWN = re.compile(
+    r'<img src="data:[\w/+]+;base64,([^"]+)" alt="([^"]*)">\s*<figcaption[^>]*>(.*?)</figcaption>', re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ PICTURES: tuple[Picture, ...] = (
     Picture("pansharpening", "scene"),
     Picture("finalmlp", "calibration"),
     Picture("virtual-inking", "slides"),
-    Picture("varifocal-net", "cells"),
+    Picture("varifocal-net", "confusions"),
     Picture("imu-attitude", "error-over-time"),
 )
 
@@ -71,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", default=[], metavar="PAGE", help="may be repeated")
     parser.add_argument("--list", action="store_true", help="print the commands and do nothing")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.only) - {one.page for one in PICTURES})
+    pages = [*(one.page for one in PICTURES), *DRAWN]
+    unknown = sorted(set(options.only) - set(pages))
     if unknown:
-        known = ", ".join(one.page for one in PICTURES)
+        known = ", ".join(pages)
         print(f"no picture is called '{unknown[0]}'; there are {known}", file=sys.stderr)
         return 2
     for one in PICTURES:
@@ -89,7 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             (run,) = (Path(scratch) / "runs").iterdir()
             print(f"{one.page:<20} {keep(one, run)}", flush=True)
+    for page in DRAWN:
+        if not options.list and (not options.only or page in options.only):
+            print(f"{page:<20} {draw(page)}", flush=True)
     return 0
+
+
+DRAWN = {"mowst": "routing", "results": "matrix"}
+"""Pictures of pages that are drawn from committed results: names in :mod:`benchmarks.pictures_of_results`."""
 
 
 def keep(picture: Picture, run: Path, images: Path = IMAGES) -> str:
@@ -105,19 +115,33 @@ def keep(picture: Picture, run: Path, images: Path = IMAGES) -> str:
     data = found[0].read_bytes()
     if len(data) > MOST_BYTES:
         raise LookupError(f"{picture.page}: {len(data):,} bytes; at most {MOST_BYTES:,} are committed")
-    alt = next(
-        html.unescape(text)
-        for drawn, text in _DRAWN.findall((run / "report.html").read_text(encoding="utf-8"))
+    alt, caption = next(
+        (html.unescape(text), html.unescape(below).strip())
+        for drawn, text, below in _DRAWN.findall((run / "report.html").read_text(encoding="utf-8"))
         if base64.b64decode(drawn) == data
     )
-    name = f"{picture.page}{found[0].suffix}"
-    for old in images.glob(f"{picture.page}.*"):
+    return _keep(
+        picture.page, found[0].suffix, data, {"alt": alt, "caption": caption, "run": picture.command}, images
+    )
+
+
+def draw(page: str, images: Path = IMAGES) -> str:
+    """Draw a picture from committed results; return what came of it."""
+    from benchmarks import pictures_of_results
+
+    figure = getattr(pictures_of_results, DRAWN[page])()
+    suffix = Path(figure.file_name).suffix
+    return _keep(page, suffix, figure.data, {"alt": figure.alt, "caption": figure.caption, "run": ""}, images)
+
+
+def _keep(page: str, suffix: str, data: bytes, about: Mapping[str, str], images: Path) -> str:
+    name = f"{page}{suffix}"
+    for old in images.glob(f"{page}.*"):
         if old.suffix in (".svg", ".png") and old.name != name:
             old.unlink()
     with whole_file(images / name) as aside:
         aside.write_bytes(data)
-    index = known_pictures(images)
-    index[picture.page] = {"file": name, "alt": alt, "run": picture.command}
+    index = {**known_pictures(images), page: {"file": name, **about}}
     write_json(images / INDEX.name, dict(sorted(index.items())))
     return f"{name}, {len(data) / 1000:.0f} kB"
 
@@ -134,8 +158,10 @@ def markdown(page: str) -> str:
     if one is None:
         return f"Not drawn yet: `{_COMMAND} --only {page}`."
     alt = one["alt"].replace("[", "(").replace("]", ")")
-    made = f"Made by `{_COMMAND} --only {page}` from the report of `{one['run']}`, on simulated data."
-    return f"![{alt}](images/{one['file']})\n\n*{made}*"
+    source = f"the report of `{one['run']}`, on simulated data" if one["run"] else "the committed results"
+    made = f"Made by `{_COMMAND} --only {page}` from {source}."
+    caption = f"{one['caption']} " if one["caption"] else ""
+    return f"![{alt}](images/{one['file']})\n\n{caption}*{made}*"
 
 
 if __name__ == "__main__":

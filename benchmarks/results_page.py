@@ -168,6 +168,39 @@ def matrix_details() -> str:
     return "\n\n".join("\n".join(_section(part)) for part in _read(MATRIX).get("plugins", []))
 
 
+def serving_table() -> str:
+    """Return what ``benchmarks.serving --keep`` measured: servers side by side in one run."""
+    document = _read("serving")
+    if not document:
+        return "Not measured yet: `python -m benchmarks.serving --keep` writes `docs/results/serving.json`."
+    names = {"ours": "`apps serve`", "mlflow": "`mlflow models serve`", "bare": "bare FastAPI"}
+    lines = [
+        "| server | connections | requests/s | p50, ms | p99, ms | failed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in sorted(document["figures"], key=lambda row: not row["keep_alive"]):
+        kept = "kept" if row["keep_alive"] else "new for each request"
+        times = f"{row['p50']:.1f} | {row['p99']:.1f}"
+        lines.append(f"| {names[row['server']]} | {kept} | {row['rate']:,.0f} | {times} | {row['refused']} |")
+    return "\n".join([*lines, "", f"By `{document['command']}`."])
+
+
+def overhead_table() -> str:
+    """Return what ``benchmarks.overhead --keep`` measured: each plugin without and with the suite."""
+    document = _read("overhead")
+    if not document:
+        return "Not measured yet: `python -m benchmarks.overhead --keep` writes `docs/results/overhead.json`."
+    lines = ["| plugin | bare | `apps run` | more | bare, MB | `apps run`, MB |", "|---|---|---|---|---|---|"]
+    for row in document["figures"]:
+        if row["what"] != "run":
+            continue
+        seconds = [row["bare_s"], row["suite_s"], row["suite_s"] - row["bare_s"]]
+        memory = [row["bare_mb"], row["suite_mb"]]
+        cells = [row["plugin"], *(f"{one:.1f}" for one in seconds), *(f"{one:.0f}" for one in memory)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"By `{document['command']}`."])
+
+
 def measured_json() -> str:
     """Return what ``apps info`` reads: the rows of the first table by plugin."""
     found: dict[str, list[dict[str, Any]]] = {}
