@@ -92,7 +92,8 @@ def matrix() -> Figure:
         alt=f"Ten architectures in {len(parts)} plugins: in {clear or 'none'} of them one is better than all "
         f"others by the test. Chosen on valid: {', '.join(chosen)}.",
         caption="Blue: mean over seeds, with its 95 % interval over test units; filled: chosen on valid. "
-        "Orange diamonds differ from it, p below 0.05 after Holm's adjustment. Dashed: the strongest baseline.",
+        "Orange diamonds differ from it, p below 0.05 after Holm's adjustment. Dashed: the strongest "
+        "baseline.",
         synthetic=True,
     )
 
