@@ -113,3 +113,56 @@ def test_the_schema_refuses_what_readers_could_not_use(matrix, change, named):
 def test_figures_have_four_digits_that_count():
     shown = [results_page.number(value) for value in (0.123456, -0.5, 123456.0, 1e-9, -0.0, None)]
     assert shown == ["0.1235", "−0.5", "1.2e+05", "1.0e−09", "0", "–"]
+
+
+def test_speed_is_told_from_what_was_kept(monkeypatch):
+    kept = {
+        "serving": {
+            "command": "python -m benchmarks.serving --keep",
+            "figures": [
+                {
+                    "server": "mlflow",
+                    "keep_alive": False,
+                    "rate": 73.4,
+                    "p50": 109.2,
+                    "p99": 204.0,
+                    "refused": 0,
+                },
+                {
+                    "server": "ours",
+                    "keep_alive": True,
+                    "rate": 5950.2,
+                    "p50": 1.21,
+                    "p99": 3.49,
+                    "refused": 0,
+                },
+            ],
+        },
+        "overhead": {
+            "command": "python -m benchmarks.overhead --keep",
+            "figures": [
+                {
+                    "plugin": "frets",
+                    "what": "run",
+                    "bare_s": 19.9,
+                    "suite_s": 26.3,
+                    "bare_mb": 624,
+                    "suite_mb": 732,
+                },
+                {
+                    "plugin": "frets",
+                    "what": "score",
+                    "bare_s": 1.0,
+                    "suite_s": 2.0,
+                    "bare_mb": 1,
+                    "suite_mb": 2,
+                },
+            ],
+        },
+    }
+    monkeypatch.setattr(results_page, "_read", kept.__getitem__)
+    served = results_page.serving_table().splitlines()
+    assert served[2] == "| `apps serve` | kept | 5,950 | 1.2 | 3.5 | 0 |"
+    assert served[3].startswith("| `mlflow models serve` | new for each request | 73 |")
+    assert results_page.overhead_table().splitlines()[2] == "| frets | 19.9 | 26.3 | 6.4 | 624 | 732 |"
+    assert results_page.overhead_table().count("| frets |") == 1
