@@ -4,12 +4,13 @@ PLUGIN ?= frets
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
-.PHONY: help demo test acceptance lint types bench gpu docs clean
+.PHONY: help demo test acceptance compare lint types bench gpu docs clean
 
 help:
 	@echo "make demo        train, report, register, serve and score on the embedded dataset"
 	@echo "make test        run every test"
 	@echo "make acceptance  full runs on real data: PLUGIN=$(PLUGIN)"
+	@echo "make compare     every plugin with ten architectures and its baselines, on embedded data"
 	@echo "make lint types  ruff and mypy"
 	@echo "make bench       benchmarks, peers and us side by side"
 	@echo "make gpu         smoke runs and benchmarks on a CUDA device"
@@ -36,6 +37,10 @@ test: $(VENV)/.dev
 acceptance: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.acceptance $(PLUGIN)
 
+compare: $(VENV)/.dev
+	$(VENV)/bin/python -m benchmarks.compare_all
+	$(VENV)/bin/python -m benchmarks.docs --text
+
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -55,4 +60,4 @@ docs: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.docs
 
 clean:
-	rm -rf demo-output runs mlruns build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo-output comparison comparison-suite runs mlruns build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -198,6 +199,19 @@ def _print(case: dict[str, Any]) -> None:
         word = "ok" if item["reached"] else missed
         print(f"  {word:<8}{item['what']:<52}{item['target']:>24}{value:>12}")
     print(f"  {case['seconds']:.0f} s on {case['device']}, commit {case['commit']}")
+
+
+def keep(name: str, measured: dict[str, Any]) -> Path:
+    """Write what a benchmark measured to ``docs/results/NAME.json``, with the command, commit and versions.
+
+    Args:
+        name: Of the benchmark, and of the file.
+        measured: Its figures.
+    """
+    words = ["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]
+    path = RESULTS / f"{name}.json"
+    write_json(path, {"command": shlex.join(words), "commit": commit(), "versions": versions(), **measured})
+    return path
 
 
 def commit() -> str:

@@ -19,18 +19,21 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import appliedpapers
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.config import TaskConfig, flags, resolve
+from benchmarks import pictures, results_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "images" / "report.png"
 PICTURE_SIZE = (1240, 1190)
 PICTURE_MOST_BYTES = 200_000
 RESULTS = ROOT / "docs" / "results"
+MEASURED = "appliedpapers/plugins/measured.json"
 CLI_PAGE = "docs/cli.md"
 HELP_WIDTH = 88
 
@@ -61,6 +64,7 @@ def pages() -> Iterator[tuple[str, str]]:
         text = path.read_text(encoding="utf-8")
         if "<!-- generated: " in text:
             yield path.relative_to(ROOT).as_posix(), fill(text)
+    yield MEASURED, results_page.measured_json()
 
 
 def fill(text: str) -> str:
@@ -500,6 +504,15 @@ PARTS: dict[str, Callable[[], str]] = {
     "mowst-accuracy": lambda: mixture_part("accuracy"),
     "mowst-routing": lambda: mixture_part("routing"),
     "mowst-checks": lambda: mixture_part("checks"),
+    **{f"{one.page}-picture": partial(pictures.markdown, one.page) for one in pictures.PICTURES},
+    **{f"{page}-picture": partial(pictures.markdown, page) for page in pictures.DRAWN},
+    "serving-measured": results_page.serving_table,
+    "overhead-measured": results_page.overhead_table,
+    "results-headline": results_page.headline_table,
+    "results-commands": results_page.command_table,
+    "results-missed": results_page.missed_table,
+    "results-matrix": results_page.matrix_table,
+    "results-matrix-details": results_page.matrix_details,
     "mowst-command": lambda: mixture_part("command"),
 }
 

@@ -202,6 +202,7 @@ def main() -> None:
     parser.add_argument("--plugin", action="append", help="only this one; may be repeated")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--keep", action="store_true", help="write docs/results/overhead.json")
     parser.add_argument("--bare", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:
@@ -223,8 +224,13 @@ def main() -> None:
                 found.append(one)
                 if not options.json:
                     print(_line(one), flush=True)
+    kept = [{**asdict(one), "within": one.within} for one in found]
+    if options.keep:
+        from benchmarks.acceptance import keep
+
+        keep("overhead", {"figures": kept})
     if options.json:
-        print(json.dumps([{**asdict(one), "within": one.within} for one in found], indent=2))
+        print(json.dumps(kept, indent=2))
 
 
 if __name__ == "__main__":

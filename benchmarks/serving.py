@@ -218,6 +218,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=list(_NAMES), help="leave the others out")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="write docs/results/serving.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -229,6 +230,10 @@ def main() -> None:
             bundle = tiny_bundle(folder)
         rows = figures(measure(bundle, folder, bodies_for(bundle, options.rows), options))
     verdicts = judged(rows)
+    if options.keep:
+        from benchmarks.acceptance import keep
+
+        keep("serving", {"figures": [vars(row) for row in rows], "gate": verdicts})
     if options.json:
         print(json.dumps({"figures": [vars(row) for row in rows], "gate": verdicts}, indent=1))
         return

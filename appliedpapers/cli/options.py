@@ -72,7 +72,37 @@ def plugin_flags(context: typer.Context, plugin: str, task: str | None) -> list[
     Raises:
         ConfigError: A word is neither an option of the command nor a flag of the plugin.
     """
-    words = context.args
+    return _assigned(context, context.args, plugin, task, None)
+
+
+def folder_and_flags(
+    context: typer.Context, words: Sequence[str], plugin: str, task: str | None
+) -> tuple[Path, list[str]]:
+    """Tell a folder from flags of the plugin, where a command takes both.
+
+    Args:
+        context: As for :func:`plugin_flags`.
+        words: What follows the plugin and is no option of the command.
+        plugin: Plugin id.
+        task: Task name.
+
+    Returns:
+        The folder, the current one unless named, and assignments.
+
+    Raises:
+        ConfigError: As for :func:`plugin_flags`, or two folders are named.
+    """
+    plain: list[str] = []
+    assignments = _assigned(context, words, plugin, task, plain)
+    for word in plain[1:]:
+        raise ConfigError(f"'{word}' is one word too many.", hint="Name one folder.")
+    return Path(*plain), assignments
+
+
+def _assigned(
+    context: typer.Context, words: Sequence[str], plugin: str, task: str | None, plain: list[str] | None
+) -> list[str]:
+    """Return the assignments of flags; other words go into ``plain`` or are refused where that is None."""
     require_name(context, plugin)
     if not words:
         return []
@@ -83,7 +113,11 @@ def plugin_flags(context: typer.Context, plugin: str, task: str | None) -> list[
     assignments: list[str] = []
     rest = list(words)
     while rest:
-        name, sign, value = rest.pop(0).partition("=")
+        word = rest.pop(0)
+        name, sign, value = word.partition("=")
+        if plain is not None and not word.startswith("-"):
+            plain.append(word)
+            continue
         if name not in declared:
             raise _unknown(name, config_class, [*_own_options(context), *declared])
         path, is_switch = declared[name]

@@ -68,11 +68,21 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=escape, default=str, allow_nan=False))
 
 
-def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns; the last one is never padded."""
+def print_columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] | None = None
+) -> None:
+    """Print aligned columns; the last one is never padded.
+
+    Args:
+        header: Names of the columns.
+        rows: Cells.
+        notes: A dimmed line for below each row, under its second column; none where it is empty.
+    """
     table = [header, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     for number, row in enumerate(table):
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
         line = f" {'  '.join([*cells, row[-1]])}".rstrip()
         print(paint(line, "dim") if number == 0 else line)
+        if number and notes and notes[number - 1]:
+            print(paint(f" {'':<{widths[0]}}  {notes[number - 1]}", "dim"))

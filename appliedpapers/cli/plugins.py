@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from appliedpapers.cli import options
 from appliedpapers.cli.describe import describe
+from appliedpapers.cli.measured import in_words, measured
 from appliedpapers.cli.output import paint, print_columns, print_json
 from appliedpapers.core import plugin as registry
 from appliedpapers.core.errors import ConfigError
@@ -42,7 +44,7 @@ def list_plugins(as_json: options.Json = False) -> None:
         print_json([_found_json(item) for item in found])
         return
     rows = [(item.id, _does(item), _state(item)) for item in found]
-    print_columns(("plugin", "what it does", "state"), rows)
+    print_columns(("plugin", "what it does", "state"), rows, notes=[_field_and_data(item) for item in found])
     # one of several tasks would have to be named, which a first command need not
     usable = [item.spec for item in found if item.spec is not None and item.state == "ok"]
     ready = min(usable, key=lambda spec: len(spec.tasks) > 1).id if usable else None
@@ -56,6 +58,10 @@ def _does(item: registry.Found) -> str:
         return "-"
     text = item.spec.summary.rstrip(".")
     return text[0].lower() + text[1:]
+
+
+def _field_and_data(item: registry.Found) -> str:
+    return "" if item.spec is None else " · ".join(filter(None, (item.spec.field, item.spec.data)))
 
 
 def _state(item: registry.Found) -> str:
@@ -74,6 +80,8 @@ def _found_json(item: registry.Found) -> dict[str, Any]:
         "reason": item.reason,
         "title": spec.title if spec else None,
         "summary": spec.summary if spec else None,
+        "field": (spec.field or None) if spec else None,
+        "data": (spec.data or None) if spec else None,
         "tasks": [task.name for task in spec.tasks] if spec else [],
         "install": f'pip install "{spec.extra}"' if spec and spec.extra else None,
         "distributions": list(item.distributions),
@@ -81,8 +89,9 @@ def _found_json(item: registry.Found) -> dict[str, Any]:
 
 
 def info(plugin: options.Plugin, as_json: options.Json = False) -> None:
-    """Show what a plugin is: papers, tasks, presets, datasets, baselines."""
+    """Show what a plugin is: papers, tasks, presets, datasets, baselines, what was measured."""
     spec = registry.find(plugin)
+    found = measured(spec.id)
     facts = [_task_facts(spec, task) for task in spec.tasks]
     if as_json:
         papers = [{"title": paper.title, "year": paper.year, "url": paper.url} for paper in spec.papers]
@@ -91,9 +100,12 @@ def info(plugin: options.Plugin, as_json: options.Json = False) -> None:
                 "id": spec.id,
                 "title": spec.title,
                 "summary": spec.summary,
+                "field": spec.field or None,
+                "data": spec.data or None,
                 "papers": papers,
                 "tasks": facts,
                 "advice": list(spec.advice),
+                "measured": found,
             }
         )
         return
@@ -107,9 +119,20 @@ def info(plugin: options.Plugin, as_json: options.Json = False) -> None:
         print(f" own data  {task['formats']}")
         print(f" metric    {task['primary']}")
         print(f" baselines {' · '.join(task['baselines'])}")
-    for number, line in enumerate(spec.advice):
-        print(f"{chr(10) if number == 0 else ''} {'choose' if number == 0 else '':<9} {line}")
-    print(f"\n next      apps run {spec.id} --preset quick    apps config init {spec.id}")
+    _print_listed("choose", spec.advice)
+    _print_listed("measured", [line for row in found for line in in_words(row)])
+    # without a task, a plugin with several would ask for one
+    one = f"{spec.id} --task {spec.tasks[0].name}" if len(spec.tasks) > 1 else spec.id
+    print(
+        f"\n next      apps run {one} --preset quick    apps config init {one}    apps run {one} --data FILE"
+    )
+    if found:
+        print(f" page      docs/{spec.id}.md: your own data, step by step")
+
+
+def _print_listed(title: str, lines: Sequence[str]) -> None:
+    for number, line in enumerate(lines):
+        print(f"{chr(10) if number == 0 else ''} {title if number == 0 else '':<9} {line}")
 
 
 def _task_facts(spec: registry.PluginSpec, task: registry.TaskSpec) -> dict[str, Any]:
@@ -127,19 +150,25 @@ def _task_facts(spec: registry.PluginSpec, task: registry.TaskSpec) -> dict[str,
     }
 
 
-@config_app.command("show")
+@config_app.command("show", context_settings=options.PLUGIN_FLAGS)
 def config_show(
+    context: typer.Context,
     plugin: options.Plugin,
     task: options.Task = None,
     preset: options.Preset = "default",
     config: options.ConfigFile = None,
     sets: options.Sets = None,
+    dataset: options.DatasetName = None,
     as_json: options.Json = False,
 ) -> None:
     """Print the resolved configuration with each option's meaning."""
     from appliedpapers.core.config import commented_yaml, resolve_config
 
-    resolved = resolve_config(plugin, task=task, preset=preset, file=config, assignments=sets or ())
+    task = options.task_meant(plugin, task, dataset)
+    assignments = [*options.plugin_flags(context, plugin, task), *(sets or ())]
+    resolved = resolve_config(
+        plugin, task=task, preset=preset, file=config, assignments=assignments, dataset=dataset
+    )
     if as_json:
         print_json(resolved.model_dump(mode="json"))
     else:
@@ -166,12 +195,17 @@ def config_validate(
     print(f"{config}: valid for {plugin}.")
 
 
-@config_app.command("init")
+@config_app.command("init", context_settings=options.PLUGIN_FLAGS)
 def config_init(
+    context: typer.Context,
     plugin: options.Plugin,
-    folder: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path(),
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Folder to write into.", metavar="[FOLDER]")
+    ] = None,
     task: options.Task = None,
     preset: options.Preset = "default",
+    config: options.ConfigFile = None,
+    sets: options.Sets = None,
 ) -> None:
     """Write a commented configuration and a sample input file to start from."""
     from appliedpapers.core.config import commented_yaml, resolve_config
@@ -180,7 +214,10 @@ def config_init(
 
     spec = registry.find(plugin)
     part = spec.task(task)
-    resolved = resolve_config(plugin, task=task, preset=preset)
+    # flags of the plugin stand among the words: only its configuration says which of them take a value
+    folder, flagged = options.folder_and_flags(context, words or [], plugin, task)
+    assignments = [*flagged, *(sets or ())]
+    resolved = resolve_config(plugin, task=task, preset=preset, file=config, assignments=assignments)
     yaml_path, sample_path = folder / f"{plugin}.yaml", folder / f"{plugin}-sample.csv"
     for path in (yaml_path, sample_path):
         if path.exists():

@@ -87,6 +87,8 @@ class PluginSpec:
         extra: What to install when one is missing, such as ``applied-papers[frets]``.
         api_version: The contract version that the plugin was written for.
         advice: Lines for ``apps info`` on which method or setting suits whom.
+        field: Whose work it is for, in a word or two, such as ``remote sensing``.
+        data: The shape of the data that one brings and the files it comes in, for ``apps list``.
     """
 
     id: str
@@ -98,6 +100,8 @@ class PluginSpec:
     extra: str | None = None
     api_version: int = API_VERSION
     advice: tuple[str, ...] = ()
+    field: str = ""
+    data: str = ""
 
     def task(self, name: str | None = None) -> TaskSpec:
         """Return the named task, or the only one.

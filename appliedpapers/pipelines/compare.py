@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -229,7 +229,7 @@ class _Entry:
         valid = {label: sum(one["valid"] for one in found) / len(found) for label, found in records.items()}
         best = min(valid, key=lambda label: valid[label])
         started = time.monotonic()
-        contenders = self._rivals(config, progress)
+        contenders = self._rivals(config, progress, {choice.label for choice in kept})
         baselines_s = time.monotonic() - started
         ours: dict[str, list[Scored]] = {}
         with progress.task("judge", len(self.cells)) as bar:
@@ -299,7 +299,7 @@ class _Entry:
             ]
         )
 
-    def _rivals(self, config: Any, progress: Progress) -> list[Contender]:
+    def _rivals(self, config: Any, progress: Progress, labels: Collection[str]) -> list[Contender]:
         """Fit the baselines once: they know neither the choices nor the seeds."""
         folder = self.output / "baselines" / self.source.plugin
         fitter = Fitter(
@@ -316,7 +316,8 @@ class _Entry:
         rivals = fitter.baselines(self.dataset)
         return [
             Contender(
-                same[0].name,
+                # a choice of ours may be called as one of them: both have an mlp
+                f"{same[0].name} (baseline)" if same[0].name in labels else same[0].name,
                 same[0].kind,
                 pooled(
                     [

@@ -73,7 +73,7 @@ def compare_table(part: Mapping[str, Any]) -> CompareTable:
         table.columns,
         tuple(sorted(lines, key=lambda one: one.line.role != "ours")),
         verdict(results),
-        _choice(part),
+        choice_in_words(part),
         results,
     )
 
@@ -133,7 +133,7 @@ def _decimals(text: str) -> int:
     return len(text.partition(".")[2]) if "e" not in text else 7
 
 
-def _choice(part: Mapping[str, Any]) -> str:
+def choice_in_words(part: Mapping[str, Any]) -> str:
     """Say whether the choices differ, which people ask first."""
     results, pairs = part["results"], part["pairs"]
     best, metric = selected_model(results), primary_metric(results)

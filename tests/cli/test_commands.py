@@ -30,6 +30,49 @@ def test_list_without_its_parser_equals_list_with_it(apps):
     assert {item["id"] for item in json.loads(apps("list", "--json").out)} >= {"tiny-rows", "tiny-scenes"}
 
 
+def test_list_says_whose_work_a_plugin_is_for_and_what_it_takes(apps):
+    lines = apps("list").out.splitlines()
+    frets = next(number for number, line in enumerate(lines) if line.split()[0] == "frets")
+    assert lines[frets + 1].strip() == "forecasting · series: CSV, text, Parquet"
+    assert lines[frets + 1].index("forecasting") == lines[frets].index("forecast")
+    (known,) = (item for item in json.loads(apps("list", "--json").out) if item["id"] == "frets")
+    assert (known["field"], known["data"]) == ("forecasting", "series: CSV, text, Parquet")
+
+
+def test_info_sets_what_was_measured_beside_what_is_printed(apps):
+    said = apps("info", "frets").out
+    assert "strongest baseline" in said
+    assert "printed 0.3" in said
+    assert "docs/frets.md" in said
+    rows = json.loads(apps("info", "frets", "--json").out)["measured"]
+    assert {row["verdict"] for row in rows} <= {"better", "not told apart", "worse", "not tested"}
+    # one of another distribution brings none
+    assert json.loads(apps("info", "tiny-rows", "--json").out)["measured"] == []
+    assert "measured" not in apps("info", "tiny-rows").out
+
+
+def test_config_show_and_init_take_a_plugin_s_flags_as_run_does(apps, workspace):
+    shown = json.loads(
+        apps("config", "show", "frets", "--freq", "h", "--set", "model.head=kan", "--json").out
+    )
+    assert (shown["data"]["freq"], shown["model"]["head"]) == ("h", "kan")
+    words = ("config", "init", "frets", "--freq", "h", "here", "--set", "model.head=kan", "--preset", "quick")
+    assert apps(*words).code == 0
+    assert apps("config", "validate", "frets", "here/frets.yaml").code == 0
+    written = Path("here/frets.yaml").read_text()
+    assert "freq: h " in written
+    assert "head: kan " in written
+    for wrong, said in (
+        (("a", "b"), "'b' is one word too many"),
+        (("--fre", "h"), "no option is called '--fre'"),
+        (("--head", "kan"), "no option is called '--head'"),
+    ):
+        outcome = apps("config", "init", "frets", *wrong)
+        assert outcome.code == 2
+        assert said in outcome.err
+    assert not Path("a").exists()
+
+
 def test_the_version_is_the_package_s(apps):
     assert apps("--version").out.strip() == f"apps {appliedpapers.__version__}"
 

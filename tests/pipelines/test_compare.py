@@ -256,3 +256,13 @@ def test_several_plugins_stand_on_one_page(tmp_path):
     )
     assert [part["results"]["plugin"] for part in found.document["plugins"]] == ["tiny-rows", "tiny-tasks"]
     assert found.page.read_text().count("<section") == 3
+
+
+def test_a_choice_may_be_called_as_a_baseline_is(done, tmp_path, monkeypatch):
+    rows = done.document["plugins"][0]["results"]["rows"]
+    named = next(row["model"] for row in rows if row["kind"] == "baseline")
+    monkeypatch.setattr("appliedpapers.pipelines.compare_choices._label", lambda names, values, preset: named)
+    again = compare([request(overs=("alpha=[1]",), seeds=1)], tmp_path)
+    kinds = {row["model"]: row["kind"] for row in again.document["plugins"][0]["results"]["rows"]}
+    assert kinds[named] == "ours"
+    assert kinds[f"{named} (baseline)"] == "baseline"

@@ -8,6 +8,8 @@ PLUGIN = PluginSpec(
     id="agrosense",
     title="AgroSense",
     summary="Advise on crops, fertiliser and nitrogen from soil tests, spectra and photos of soil.",
+    field="agriculture",
+    data="tables, spectra and photos: CSV, XLSX, images",
     papers=(
         Paper(
             title="AgroSense: An Integrated Deep Learning System for Crop Recommendation via Soil Image "

@@ -6,6 +6,8 @@ PLUGIN = PluginSpec(
     id="finalmlp",
     title="FinalMLP",
     summary="Predict calibrated click probabilities from impression logs, new ids included.",
+    field="advertising",
+    data="tables: CSV, Parquet",
     papers=(
         Paper(
             title="FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction",

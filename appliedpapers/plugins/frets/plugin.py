@@ -6,6 +6,8 @@ PLUGIN = PluginSpec(
     id="frets",
     title="FreTS",
     summary="Forecast many related series with MLPs that learn in the frequency domain.",
+    field="forecasting",
+    data="series: CSV, text, Parquet",
     papers=(
         Paper(
             title="Frequency-domain MLPs are More Effective Learners in Time Series Forecasting",

@@ -15,7 +15,7 @@ from appliedpapers.core.data import Split
 from appliedpapers.core.errors import ConfigError, DataError, UnusableGroups
 from appliedpapers.core.model import FitContext, Model, Stream
 from appliedpapers.core.schema import OutputSchema, TableSchema
-from appliedpapers.core.weights import load_network, save_network
+from appliedpapers.core.weights import load_network, parameter_count, save_network
 from appliedpapers.plugins.imu_attitude import answers
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, FilterConfig
 from appliedpapers.plugins.imu_attitude.embedded import WEIGHTS, is_plain, single_corrector
@@ -191,6 +191,8 @@ class AttitudeEstimator(Model):
             kept = f"{self.share:g} of its correction is kept"
             nothing = "nothing is kept: the network adds nothing on this data"
             yield "network", kept if self.share else nothing
+            if self._residual is not None:
+                yield "parameters", parameter_count(self._residual)
             errors = ", ".join(f"{share:g}: {error:.3f}" for share, error in self._held_out.items())
             yield "inclination RMSE of held-out trials by that share, deg", errors
         yield from self.calibration.describe()

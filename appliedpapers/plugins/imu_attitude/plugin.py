@@ -6,6 +6,8 @@ PLUGIN = PluginSpec(
     id="imu-attitude",
     title="Inertial attitude",
     summary="Say where up is, sample by sample, from an accelerometer and a gyroscope alone.",
+    field="inertial sensing",
+    data="recordings of a sensor: CSV, Parquet, npz, mat; streams",
     papers=(
         Paper(
             title=(

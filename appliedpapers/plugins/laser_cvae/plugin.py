@@ -6,6 +6,8 @@ PLUGIN = PluginSpec(
     id="laser-cvae",
     title="Laser CVAE",
     summary="Find lasers and LEDs that age abnormally for their condition, and predict which will fail.",
+    field="reliability",
+    data="life tests, a row a reading: CSV, Parquet",
     papers=(
         Paper(
             title="Degradation Prediction of Semiconductor Lasers using Conditional Variational Autoencoder",

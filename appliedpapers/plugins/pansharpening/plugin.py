@@ -6,6 +6,8 @@ PLUGIN = PluginSpec(
     id="pansharpening",
     title="rho-PNN",
     summary="Sharpen hyperspectral scenes with a panchromatic band, without ground truth.",
+    field="remote sensing",
+    data="pairs of rasters: GeoTIFF, ENVI, PRISMA, EnMAP, Hyperion",
     papers=(
         Paper(
             title=(

@@ -6,6 +6,8 @@ PLUGIN = PluginSpec(
     id="varifocal-net",
     title="Varifocal-Net",
     summary="Give segmented chromosomes their type and polarity, and cells a karyotype to check.",
+    field="cytogenetics",
+    data="images of single chromosomes: PNG, TIFF, NPZ, COCO",
     papers=(
         Paper(
             title="Varifocal-Net: A Chromosome Classification Approach Using Deep Convolutional Networks",

@@ -6,6 +6,8 @@ PLUGIN = PluginSpec(
     id="virtual-inking",
     title="VIN",
     summary="Draw the surgical margin on H&E slides and measure distances to it, for an expert to confirm.",
+    field="pathology",
+    data="whole-slide images: SVS and what else OpenSlide reads",
     papers=(
         Paper(
             title="VIN: virtual inking of surgical margins on H&E slides",

@@ -6,6 +6,8 @@ PLUGIN = PluginSpec(
     id="volatility-images",
     title="Volatility from order-flow images",
     summary="Forecast the next minute's realised volatility from an order book and trades.",
+    field="finance",
+    data="order books and trades: captures, frames, TAQ; streams",
     papers=(
         Paper(
             title="Learning to Predict Short-Term Volatility with Order Flow Image Representation",

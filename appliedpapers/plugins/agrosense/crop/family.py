@@ -51,6 +51,11 @@ class Family(ABC):
     name: ClassVar[str]
     is_tree: ClassVar[bool] = False
 
+    @property
+    def parameters(self) -> int:
+        """Numbers of a network that were learned; 0 of what has no network."""
+        return 0
+
     @classmethod
     @abstractmethod
     def fit(cls, lesson: Lesson, config: CropConfig, run: FitContext) -> Self:

@@ -40,6 +40,11 @@ class _NetworkFamily(Family):
         self._network = network.double().cpu().eval()
         self._scaler, self._inputs, self._classes = scaler, inputs, classes
 
+    @property
+    def parameters(self) -> int:
+        """Numbers of the network that were learned."""
+        return sum(one.numel() for one in self._network.parameters())
+
     def logits(self, matrix: Floats) -> Floats:
         """Return logits."""
         scaled = torch.from_numpy(self._scaler(matrix))

@@ -142,6 +142,8 @@ class Recommender:
         """Yield the facts of the report."""
         pooled = zip(self.members, self.weights, strict=True)
         yield "members and weights", ", ".join(f"{one.name} {weight:.2f}" for one, weight in pooled)
+        if learned := sum(one.parameters for one in self.members):
+            yield "parameters", f"{learned:,}"
         method = self.calibration.method
         shown = f" {self.calibration.temperature:.3f}" if method == "temperature" else ""
         yield "calibration", f"{method}{shown}, on rows not learned from"

@@ -6,6 +6,8 @@ PLUGIN = PluginSpec(
     id="harvest-ridge",
     title="Harvest ridge",
     summary="Predict the harvest of a plot with ridge regression.",
+    field="agriculture",
+    data="a table, a row a plot: CSV, Parquet",
     papers=(
         Paper(
             title="Ridge Regression: Biased Estimation for Nonorthogonal Problems",
