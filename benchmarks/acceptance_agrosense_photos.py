@@ -122,7 +122,17 @@ PHOTO_CASES: tuple[Case, ...] = (
         "one-photo",
         (13,),
         {},
-        (Check("a photo to its answer, warm [s]", _printed("speed", "photo"), high=0.5),),
+        (
+            Check(
+                "a photo of 12 million pixels to its answer, warm [s]", _printed("speed", "photo"), high=0.5
+            ),
+            Check(
+                "a photo of 192 px to its answer, warm [s]",
+                _printed("speed", "small photo"),
+                high=0.15,
+                stretch=True,
+            ),
+        ),
         commands=_table("speed"),
     ),
 )
