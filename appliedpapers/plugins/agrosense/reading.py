@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import TableSchema
@@ -295,3 +296,10 @@ def _is_bytes(values: pa.ChunkedArray) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type))
+
+
+def texts_of(table: pa.Table, name: str) -> NDArray[Any] | None:
+    """Return a column as texts, ``(rows,)``; None where there is none."""
+    if name not in table.column_names:
+        return None
+    return np.array(table.column(name).to_pylist(), dtype=object).astype(str)
