@@ -87,7 +87,7 @@ def resolve(
         values = merge(values, read_yaml(file))
     written = values
     for assignment in assignments:
-        values = merge(values, parse_assignment(assignment))
+        values = merge(values, parse_assignment(assignment), empties=True)
     values = _over_defaults(config_class, values)
     try:
         return validate(config_class, values)
@@ -165,13 +165,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the nested keys of ``over`` laid on top."""
+def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, empties: bool = False) -> dict[str, Any]:
+    """Return ``base`` with the nested keys of ``over`` laid on top.
+
+    Args:
+        base: Below.
+        over: On top.
+        empties: An empty mapping on top empties the one below instead of leaving it as it is.
+    """
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+        both = isinstance(below, Mapping) and isinstance(value, Mapping) and (value or not empties)
+        merged[key] = merge(below, value, empties=empties) if both else value  # type: ignore[arg-type]
     return merged
 
 

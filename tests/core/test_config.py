@@ -245,3 +245,9 @@ def test_published_means_the_setting_of_the_dataset():
     assert configs.resolve(Chosen, preset="published", dataset="one").seed == 2
     assert configs.resolve(Chosen, preset="published", dataset="other").seed == 1
     assert configs.resolve(Chosen, preset="default", dataset="one").seed == configs.TaskConfig().seed
+
+
+def test_an_assignment_of_nothing_empties_a_mapping():
+    base = {"candidates": {"wide": {"a": 1}}, "model": {"b": 2}}
+    assert configs.merge(base, {"candidates": {}}) == base
+    assert configs.merge(base, {"candidates": {}}, empties=True) == {"candidates": {}, "model": {"b": 2}}
