@@ -12,6 +12,8 @@ from appliedpapers.core.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from appliedpapers.core.schema import TableSchema
+
 _LOOKED_AT = 1 << 16
 _START_BYTES = 2 * _LOOKED_AT
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -54,6 +56,21 @@ def decimal_of(text: str, separator: str) -> str:
     if any(_WITH_POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell) for cell in cells):
         return "."
     return "," if any(_WITH_COMMA.fullmatch(cell) for cell in cells) else "."
+
+
+def with_points(table: pa.Table, schema: TableSchema) -> pa.Table:
+    """Write the decimal commas of columns of numbers, which are still texts, as points."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column in schema.columns:
+        if column.name not in table.column_names or column.shape or not column.dtype.startswith("float"):
+            continue
+        place = table.column_names.index(column.name)
+        if pa.types.is_string(table.schema.field(place).type):
+            points = pc.replace_substring(table.column(place), ",", ".")
+            table = table.set_column(place, column.name, points)
+    return table
 
 
 def read_delimited(path: Path) -> tuple[pa.Table, list[str]]:

@@ -14,9 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from appliedpapers.core.delimited import decimal_of, separator_of
+from appliedpapers.core.delimited import decimal_of, separator_of, with_points
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import TableSchema, Violation
 from appliedpapers.core.validation import check_names, from_records
@@ -165,19 +164,10 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
         broken, skipped[:] = tuple(item for _, item in skipped[:used]), skipped[used:]
         first = int(numbers[-1]) + 1 if len(numbers) else first + used
         table = pa.Table.from_batches([batch])
-        yield Piece(with_arrays(_with_points(table, schema) if comma else table, schema), numbers, broken)
+        yield Piece(with_arrays(with_points(table, schema) if comma else table, schema), numbers, broken)
     if skipped:
         table = pa.table({name: pa.array([], pa.string()) for name in reader.schema.names})
         yield Piece(table, np.empty(0, dtype=np.int64), tuple(item for _, item in skipped))
-
-
-def _with_points(table: pa.Table, schema: TableSchema) -> pa.Table:
-    """Write the decimal commas of the columns of numbers as points."""
-    for column in schema.columns:
-        if column.name in table.column_names and column.shape is None and column.dtype.startswith("float"):
-            points = pc.replace_substring(table.column(column.name), ",", ".")
-            table = table.set_column(table.column_names.index(column.name), column.name, points)
-    return table
 
 
 def _numbers(first: int, count: int, skipped: Sequence[int]) -> tuple[Rows, int]:
