@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import TableSchema
-from appliedpapers.core.sheets import is_sheet, read_sheet
-from appliedpapers.core.tables import read_table
+from appliedpapers.core.tables import notes_of, read_table
 from appliedpapers.core.validation import check
 from appliedpapers.plugins.agrosense.columns import (
     Feature,
@@ -84,7 +83,7 @@ def open_table(path: Path) -> pa.Table:
     Raises:
         DataError: It is absent, empty, damaged or of an unknown format.
     """
-    return read_sheet(path) if is_sheet(path) else read_table(path)
+    return read_table(path)
 
 
 def read_soil_table(raw: pa.Table, source: str, wanted: Wanted) -> Read:
@@ -102,7 +101,7 @@ def read_soil_table(raw: pa.Table, source: str, wanted: Wanted) -> Read:
 
     special = _special(raw.column_names, wanted, source)
     columns: dict[str, Any] = {}
-    features, notes = list[Feature](), list[str]()
+    features, notes = list[Feature](), notes_of(raw)
     for header in raw.column_names:
         if header in special:
             values = raw.column(header)
