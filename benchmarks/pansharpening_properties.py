@@ -94,7 +94,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         AppsError: Data are absent.
     """
     if options.what == "invariance":
-        return {method: invariance(method, options.bands_every, options.set) for method in ("gsa", *NETWORKS)}
+        methods = options.methods or ("gsa", *NETWORKS)
+        return {method: invariance(method, options.bands_every, options.set) for method in methods}
     if options.what == "enmap":
         return {f"ratio {ratio}": enmap(ratio, options.set, options.methods) for ratio in options.ratios}
     return {"simulator": simulator(options.scenes)}
