@@ -36,8 +36,8 @@ from benchmarks.acceptance_case import Case, Measured, Settings
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 _WHAT = "Full acceptance runs of a plugin: target against measured, printed and kept."
-# shared modules with cases that are no runs of the product
-_OWN_RUNNERS = {"mowst": "benchmarks.mowst_graphs"}
+# what has cases that are no runs of the product
+_OWN_RUNNERS = {"mowst": "benchmarks.mowst_graphs", "fuzz": "benchmarks.fuzz"}
 _LIBRARIES = (
     *("torch", "numpy", "pandas", "pyarrow", "scikit-learn", "lightgbm", "xgboost-cpu"),
     *("lightning-fabric", "scipy", "rasterio"),

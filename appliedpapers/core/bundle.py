@@ -113,7 +113,7 @@ def read_info(folder: Path) -> BundleInfo:
         version = document["format_version"]
     except FileNotFoundError:
         raise BundleError(f"{folder}: not a bundle.", hint=f"Expected a folder with {MANIFEST}.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{path}: cannot be read ({error}).", hint=_RESTORE) from None
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise BundleError(
@@ -125,7 +125,8 @@ def read_info(folder: Path) -> BundleInfo:
         raise BundleError(f"{path}: it was changed after it was written.", hint=_RESTORE)
     try:
         info = _from_json(document)
-    except (KeyError, TypeError, ValueError) as error:
+    # a seal shows that a manifest is whole, not that its values are what they should be
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path}: incomplete ({error!r}).", hint=_RESTORE) from None
     _verify(folder, info)
     return info
@@ -195,6 +196,12 @@ def _to_json(info: BundleInfo) -> dict[str, Any]:
 
 def _from_json(document: Mapping[str, Any]) -> BundleInfo:
     values = dict(document)
+    for names, kind in ((("plugin", "task"), str), (("config", "state", "dataset", "files"), dict)):
+        for name in names:
+            if not isinstance(values[name], kind):
+                raise TypeError(f"{name} is a {type(values[name]).__name__}")
+    if not all(isinstance(sha256, str) for sha256 in values["files"].values()):
+        raise TypeError("files are named with something else than checksums")
     values["input_schema"] = TableSchema.from_json(values["input_schema"])
     values["output_schema"] = OutputSchema.from_json(values["output_schema"])
     return BundleInfo(**values)

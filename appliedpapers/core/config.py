@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from appliedpapers.core import bounded_yaml
 from appliedpapers.core.errors import ConfigError, did_you_mean
 
 
@@ -49,7 +50,7 @@ class TaskConfig(Section):
 T = TypeVar("T", bound=TaskConfig)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(bounded_yaml.BoundedLoader):
     """The safe loader, with dates and times left as texts: ``1990-01-01``, ``14:30``."""
 
 
@@ -163,7 +164,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     expected = "Expected YAML, such as 'model: {horizon: 24}'."
     with yaml_problems(path, hint=expected, absent="Check the path given to --config."):
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = bounded_yaml.load(path.read_text(encoding="utf-8"), _Loader)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -200,7 +201,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
         raise ConfigError(f"--set {text}: not an assignment.", hint="Expected --set section.option=value.")
     try:
         # formats of dates begin with a sign that YAML keeps for itself
-        value: Any = raw if raw.startswith("%") else yaml.load(raw, _Loader)
+        value: Any = raw if raw.startswith("%") else bounded_yaml.load(raw, _Loader)
     except yaml.YAMLError:
         raise ConfigError(
             f"--set {text}: the value is not YAML.", hint="Quote it, such as --set 'a.b=[1, 2]'."

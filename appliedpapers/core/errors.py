@@ -7,6 +7,7 @@ Each class carries the exit code of the command line: 1 run failed, 2 usage or c
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,20 @@ if TYPE_CHECKING:
     from appliedpapers.core.model import GroupProblem
 
 
+_LONGEST = 2000
+_LONGEST_WORD = 100
+# what moves a cursor, colours a terminal, turns the direction of text, ends a line, or is no character at all
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 class AppsError(Exception):
     """Base of every error that is reported without a traceback.
 
+    Files and options are quoted in messages, so signs that no terminal should obey are written as escapes,
+    and a message that is longer than a screen is cut in its middle.
+
     Args:
-        message: What happened and where (file, row, column or option), in one line.
+        message: What happened and where (file, row, column or option); it is made one line.
         hint: What was expected and what to do next.
     """
 
@@ -26,9 +36,11 @@ class AppsError(Exception):
     label = "error"
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
+        self.message = printable(message).replace("\n", "\\n")
+        self.hint = None if hint is None else printable(hint)
+        super().__init__(self.message)
 
     def render(self) -> str:
         """Return the text for a terminal: ``label: message`` and the indented hint."""
@@ -110,10 +122,16 @@ class LockedError(AppsError):
     label = "locked"
 
 
+def printable(text: str) -> str:
+    """Return a text that a terminal shows as it is: line ends and tabs stay, what else acts is escaped."""
+    return _UNPRINTABLE.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return a hint that names the closest choice, or lists the choices when none is close."""
     known = sorted(choices)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    # the time of a comparison grows with the square of the length
+    close = difflib.get_close_matches(word[:_LONGEST_WORD], known, n=1, cutoff=0.6)
     if close:
         return f"Did you mean '{close[0]}'?"
     return f"Choose one of: {', '.join(known)}." if known else "There is nothing to choose from."

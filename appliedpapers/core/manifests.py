@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliedpapers.core.archives import gunzipped
 from appliedpapers.core.data import part_named
 from appliedpapers.core.delimited import separator_of
 from appliedpapers.core.errors import DataError, did_you_mean
 from appliedpapers.core.tables import kind_of, read_table
 
 _LISTED = 8
+_MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def read_manifest(
 def _texts(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         packed = path.read_bytes()
-        content = gzip.decompress(packed) if path.name.lower().endswith(".gz") else packed
+        zipped = path.name.lower().endswith(".gz")
+        content = gunzipped(packed, str(path), _MOST_BYTES) if zipped else packed
         text = content.decode("utf-8-sig").lstrip("\r\n")
         separator = separator_of(text.partition("\n")[0], path)
         lines = [line for line in csv.reader(io.StringIO(text, newline=None), delimiter=separator) if line]

@@ -231,8 +231,14 @@ def _value(text: str, whole: str) -> Any:
     if text.startswith("(") and text.endswith(")"):
         text = f"[{text[1:-1].rstrip(', ')}]"
     try:
+        # what is named once and used often may unfold to more than memory holds
+        if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise SpecError(f"in the module '{whole}', the value '{text}' has aliases, which are not read")
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except SpecError:
+        raise
+    # numbers of thousands of digits and dates that are none are values that cannot be read, too
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"in the module '{whole}', the value '{text}' cannot be read") from error
     if isinstance(value, str):  # YAML 1.1 takes 1e-3 for a word
         try:

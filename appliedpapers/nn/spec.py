@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from appliedpapers.nn.registry import SpecError, list_modules, parse
 
 _TRIED = 8
+_MOST = 4096
+_MOST_GRID = 256
 
 
 def _head(spec: str) -> str:
@@ -24,12 +27,33 @@ def _head(spec: str) -> str:
         raise SpecError(
             f"'{entry.name}' is of kind {entry.kind} and cannot be a head; there are {', '.join(fitting)}"
         )
+    _require_small(options)
     if options or entry.name != "mlp":
         # only a module knows its options; a small one is quickly made, and loads torch only where it must
         from appliedpapers.nn.factory import build
 
-        build(spec, in_features=_TRIED, out_features=_TRIED)
+        try:
+            build(spec, in_features=_TRIED, out_features=_TRIED)
+        # options may ask together for more than memory holds, or be of a kind that the module does not take
+        except (MemoryError, RuntimeError, TypeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SpecError(f"'{spec}' cannot be built: {reason}") from None
     return spec
+
+
+def _require_small(options: Mapping[str, Any]) -> None:
+    """Refuse sizes that no configuration needs, before memory and time are spent on them.
+
+    Raises:
+        SpecError: A width or a grid is too large; modules made in Python have no such bound.
+    """
+    for name, value in options.items():
+        if isinstance(value, str) and "(" in value:
+            _require_small(parse(value)[1])
+        most = _MOST_GRID if name in ("grid", "degree") else _MOST
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and abs(number) > most:
+                raise SpecError(f"option {name}={number:.12g} is larger than {most}")
 
 
 HeadSpec = Annotated[str, AfterValidator(_head), Field(json_schema_extra={"takes": "module"})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -9,6 +10,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -140,9 +142,11 @@ def _unpack(file: Path, folder: Path, max_bytes: int) -> dict[str, Any]:
             return manifest
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such file.", hint="Check the path.") from None
-    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, KeyError, zlib.error) as error:
         raise BundleError(f"{file}: not an exported model ({error}).", hint=_AGAIN) from None
     except OSError as error:
+        if error.errno == errno.EINVAL:  # it points to places that a file cannot have
+            raise BundleError(f"{file}: not an exported model ({error}).", hint=_AGAIN) from None
         raise write_error(folder, error) from error
 
 
@@ -163,7 +167,7 @@ def _read_manifest(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
         _require(all(k.startswith("apps.") and isinstance(v, str) for k, v in tags.items()), "bad tags")
         for facts in manifest["files"].values():
             _require(isinstance(facts["size"], int) and isinstance(facts["sha256"], str), "bad checksums")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise BundleError(f"{file}: not an exported model ({error}).", hint=_AGAIN) from None
     return dict(manifest)
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
+from appliedpapers.core import bounded_yaml
 from appliedpapers.core.config import Section, yaml_problems
 from appliedpapers.core.errors import ConfigError, did_you_mean
 from appliedpapers.pipelines.schedule_times import Cron, Interval, Trigger, seconds_of, time_zone
@@ -280,8 +281,8 @@ def _sentence(problem: Mapping[str, Any], place: tuple[int | str, ...], more: st
 def _parse(file: Path) -> tuple[yaml.Node, Any]:
     with yaml_problems(file, hint="Quote texts with special signs, such as cron: '*/15 * * * *'."):
         text = file.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        return root or yaml.MappingNode("", []), yaml.safe_load(text)
+        root = bounded_yaml.compose(text)
+        return root or yaml.MappingNode("", []), bounded_yaml.load(text)
 
 
 def _refuse_repeated(file: Path, node: yaml.Node) -> None:

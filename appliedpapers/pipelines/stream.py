@@ -85,7 +85,11 @@ def _by_table(given: Mapping[str, Any], schema: TableSchema, source: str) -> dic
     """
     from appliedpapers.core.validation import check, from_records
 
-    checked = check(from_records([given], schema, source=source), schema, source=source)
+    try:
+        table = from_records([given], schema, source=source)
+    except UnicodeEncodeError:
+        raise DataError(f"{source}: half a surrogate pair is no character.", hint="Expected UTF-8.") from None
+    checked = check(table, schema, source=source)
     if checked.violations:
         # the line says where; a record has no other rows
         raise violations_error([replace(found, row=None) for found in checked.violations])
@@ -127,7 +131,7 @@ def _require_names(header: Sequence[str], schema: TableSchema, source: str) -> N
 def _json_record(line: str, source: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source}: not JSON ({error}).", hint='Expected {"column": value}.') from None
     if not isinstance(record, dict):
         raise DataError(f"{source}: not a JSON object.", hint='Expected {"column": value}.')

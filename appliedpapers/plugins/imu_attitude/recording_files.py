@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.archives import read_npz
 from appliedpapers.core.errors import DataError, did_you_mean
 from appliedpapers.plugins.imu_attitude.config import ColumnsConfig
 
@@ -88,7 +89,7 @@ def read_file(path: Path, names: ColumnsConfig) -> RawFile:
     if not path.stat().st_size:
         raise DataError(f"{path.name}: the file is empty.", hint="Expected column names and rows.")
     if kind in (".npz", ".mat"):
-        return _from_arrays(path.name, _guarded(path, _read_npz if kind == ".npz" else _read_mat))
+        return _from_arrays(path.name, _guarded(path, read_npz if kind == ".npz" else _read_mat))
     if kind in TEXT:
         return from_frame(path.name, _guarded(path, _read_text), names)
     return from_frame(path.name, _guarded(path, _read_parquet if kind == ".parquet" else _read_json), names)
@@ -201,11 +202,6 @@ def _read_json(path: Path) -> pd.DataFrame:
 
     frame: pd.DataFrame = pa_json.read_json(path).to_pandas()
     return frame
-
-
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
 
 
 def _read_mat(path: Path) -> dict[str, NDArray[Any]]:

@@ -169,4 +169,15 @@ def _load(path: Path) -> Mapping[str, Any]:
             )
             if absent:
                 raise DataError(f"{path.name}, {key}, item {number}: there is no '{absent}'.", hint=_HINT)
+            odd = next((name for name in fields if not isinstance(item[name], str | int)), None)
+            if odd:
+                raise DataError(
+                    f"{path.name}, {key}, item {number}: '{odd}' is neither a number nor a text.", hint=_HINT
+                )
+            named = item.get("category_id")
+            if key == "annotations" and not (named is None or isinstance(named, str | int)):
+                raise DataError(
+                    f"{path.name}, {key}, item {number}: 'category_id' is neither a number nor a text.",
+                    hint=_HINT,
+                )
     return dict(document)

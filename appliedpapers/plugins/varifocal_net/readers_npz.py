@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.archives import read_npz
 from appliedpapers.core.data import part_named
 from appliedpapers.core.errors import DataError
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN
@@ -107,14 +107,7 @@ class _Images:
 
 def _load(path: Path) -> Arrays:
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > _MAX_BYTES:
-            raise DataError(
-                f"{path}: {size / 2**30:,.0f} GiB when unpacked.", hint="Divide it in several files."
-            )
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return read_npz(path, _MAX_BYTES)
     except DataError:
         raise
     except FileNotFoundError:

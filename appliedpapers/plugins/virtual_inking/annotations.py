@@ -131,7 +131,15 @@ def _geojson(text: bytes, name: str) -> Iterator[Shape]:
         features = _features(document)
         for feature in features:
             yield from _of_feature(feature)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise DataError(
             f"{name}: not GeoJSON ({type(error).__name__}: {error}).",
             hint="Export it from QuPath by File, Export objects as GeoJSON.",
@@ -165,8 +173,9 @@ def _of_feature(feature: Mapping[str, Any]) -> Iterator[Shape]:
 
 
 def _xml(text: bytes, name: str) -> Iterator[Shape]:
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        raise DataError(f"{name}: XML with a document type.", hint=f"Expected {FORMATS}.")
+    # a NUL is UTF-16, in which the words would not be found
+    if b"<!DOCTYPE" in text or b"<!ENTITY" in text or b"\0" in text:
+        raise DataError(f"{name}: XML with a document type, or not in UTF-8.", hint=f"Expected {FORMATS}.")
     try:
         root = ElementTree.fromstring(text)
         yield from _asap(root) if root.tag == "ASAP_Annotations" else _aperio(root, name)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.archives import MOST_BYTES
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.files import whole_file
 from appliedpapers.core.vision.encoders import Identity, require_same
@@ -71,11 +72,17 @@ def read_features(path: Path, name: str | None = None) -> StoredFeatures:
     shown = name or path.name
     try:
         with h5py.File(path, "r") as file:
+            size = sum(int(file[key].nbytes) for key in ("features", "coords"))
+            if size > MOST_BYTES:
+                raise DataError(
+                    f"{shown}: {size / 2**30:,.0f} GiB of features.", hint="Expected those of one slide."
+                )
             features = np.asarray(file["features"], dtype=np.float32)
             coords = np.asarray(file["coords"], dtype=np.int64)
             attributes = {key: _plain(value) for key, value in file["coords"].attrs.items()}
             identity = json.loads(file["features"].attrs.get(IDENTITY, "{}"))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    # a damaged file takes the library wherever its bytes point
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
         raise DataError(
             f"{shown}: no h5 file with 'features' and 'coords' ({error}).",
             hint="Expected what TRIDENT or an earlier run wrote.",
