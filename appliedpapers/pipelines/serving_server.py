@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -24,17 +26,30 @@ if TYPE_CHECKING:
     from appliedpapers.pipelines.serving_guard import Door
     from appliedpapers.pipelines.serving_settings import ServeSettings
 
-_LINGER_S = 0.5
+_LINGER_S, _PATIENCE_S = 0.5, 3.0
 _POLL_S = 0.02
+_HANDSHAKE_S = 0.1
+_SO_ATTACH_FILTER = 26
+# Classic BPF over a TCP header, as (code, jump if true, jump if false, constant). Byte 13 holds the flags: a
+# packet with SYN (2) and without ACK (16) asks for a new connection and is dropped, anything else passes.
+_NO_NEW_CONNECTION = (
+    (0x30, 0, 0, 13),
+    (0x54, 0, 0, 18),
+    (0x15, 0, 1, 2),
+    (0x06, 0, 0, 0),
+    (0x06, 0, 0, 2**32 - 1),
+)
 
 
 class Server(uvicorn.Server):
     """A server that ends in steps.
 
-    At the first signal it is no longer ready, takes the connections that wait already, and closes its socket.
+    At the first signal it is no longer ready, takes the connections that wait already, and closes its socket
+    (on Linux new ones are kept out first, see :func:`keep_out`, so that none is taken and never answered).
     For half a second it then answers whatever comes on the connections it has, each with
-    ``Connection: close``, so that a client that asks again and again learns of the end from an answer. What
-    is idle then is closed, what is being worked on is finished within the grace period.
+    ``Connection: close``, so that a client that asks again and again learns of the end from an answer; a
+    connection that has not asked anything yet is given three seconds. What is idle then is closed, what is
+    being worked on is finished within the grace period.
 
     Args:
         config: Uvicorn's.
@@ -54,12 +69,23 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End, having closed the socket first."""
+        if any([keep_out(listener) for listener in sockets or []]):
+            await asyncio.sleep(_HANDSHAKE_S)
         await self._close(sockets or [])
-        until = time.monotonic() + _LINGER_S
-        while self.server_state.connections and not self._door.draining and time.monotonic() < until:
+        started = time.monotonic()
+        while not self._door.draining and self._expects(time.monotonic() - started):
             await asyncio.sleep(_POLL_S)
+        # on a busy machine the time may be over before what had come by then was read
+        await asyncio.sleep(_POLL_S)
         self._door.draining = True
         await super().shutdown(sockets)
+
+    def _expects(self, waited: float) -> bool:
+        connections = self.server_state.connections
+        if waited < _LINGER_S:
+            return bool(connections)
+        unasked = any(getattr(connection, "cycle", self) is None for connection in connections)
+        return unasked and waited < min(_PATIENCE_S, self.config.timeout_graceful_shutdown or _PATIENCE_S)
 
     async def _close(self, sockets: list[socket.socket]) -> None:
         waiting = []
@@ -102,6 +128,30 @@ def listen(settings: ServeSettings) -> socket.socket:
             f"cannot listen on {settings.host} port {settings.port} ({error.strerror or error}).",
             hint="Choose another port with --port, or stop what uses this one.",
         ) from None
+
+
+def keep_out(listener: socket.socket) -> bool:
+    """Let no new connection begin, while those that have begun go on.
+
+    Closing a listening socket resets the connections that the system has taken for it since it was last asked
+    for them. On Linux a filter on the socket drops the first packet of new ones: their clients try again a
+    second later, and find the port closed or the server's successor.
+
+    Args:
+        listener: A listening TCP socket; processes that share it share the filter.
+
+    Returns:
+        Whether it was done; False where the system has no such filter.
+    """
+    if sys.platform != "linux":
+        return False
+    steps = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in _NO_NEW_CONNECTION))
+    program = struct.pack("@HP", len(_NO_NEW_CONNECTION), ctypes.addressof(steps))
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    except OSError:
+        return False
+    return True
 
 
 def announce(listener: socket.socket, models: str, settings: ServeSettings) -> None:

@@ -139,7 +139,10 @@ class Workers:
             self._start()
 
     def _end(self) -> None:
+        from appliedpapers.pipelines.serving_server import keep_out
+
         # the workers hold the socket still: the last one to close it turns nobody away that it took
+        keep_out(self._listener)
         self._listener.close()
         for process in self._processes:
             process.terminate()

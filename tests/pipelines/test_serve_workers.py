@@ -38,6 +38,15 @@ def children(process) -> list[int]:
     return [int(number) for number in text.split()]
 
 
+def published_rows(folder: Path) -> float:
+    """What the workers have written down; what one has only in its memory dies with it."""
+    total = 0.0
+    for path in folder.glob("applied-papers-serve-*/*.metrics.json"):
+        counts = json.loads(path.read_text())["counts"]
+        total += sum(count for name, *_, count in counts if name == "apps_rows")
+    return total
+
+
 def counted(address: str, name: str) -> float:
     text = httpx.get(f"{address}/metrics").text
     return sum(float(value) for value in re.findall(rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)$", text, re.M))
@@ -55,7 +64,8 @@ def expected(tiny) -> dict:
 
 def test_workers_answer_alike_count_together_and_a_dead_one_is_replaced(tiny, expected, tmp_path):
     log = tmp_path / "access.jsonl"
-    with apps_serve(tiny.bundle, "--workers", 2, "--access-log", log) as (process, address):
+    words = (tiny.bundle, "--workers", 2, "--access-log", log)
+    with apps_serve(*words, env={"TMPDIR": str(tmp_path)}) as (process, address):
         wait_for(lambda: counted(address, "apps_ready") == 2)
 
         def ask(_):
@@ -67,6 +77,7 @@ def test_workers_answer_alike_count_together_and_a_dead_one_is_replaced(tiny, ex
             assert set(pool.map(ask, range(60))) == {200}
         rows = 'apps_rows_total{model="apps.tiny-rows"}'
         wait_for(lambda: f"{rows} 60.0" in httpx.get(f"{address}/metrics").text)
+        wait_for(lambda: published_rows(tmp_path) == 60)
         before = children(process)
         assert len(before) == 2
         os.kill(before[0], signal.SIGKILL)
