@@ -26,16 +26,39 @@ def _p(model: str) -> Figure:
     return measure
 
 
-def _printed(part: str, name: str) -> Figure:
-    return lambda _: float(printed_by("agrosense_images", part)[name])
+def _printed(part: str, name: str, script: str = "agrosense_images") -> Figure:
+    return lambda _: float(printed_by(script, part)[name])
 
 
-def _gain(arm: str) -> Figure:
-    return lambda runs: _printed("fusion", arm)(runs) - _printed("fusion", "table")(runs)
+def _beside(part: str, name: str) -> Figure:
+    return _printed(part, name, "agrosense_fusion")
+
+
+def _gain(part: str, arm: str, than: str = "table") -> Figure:
+    return lambda runs: _beside(part, arm)(runs) - _beside(part, than)(runs)
+
+
+def _arms(part: str, least: float) -> tuple[Check, ...]:
+    return (
+        Check("table alone, three variables hidden", _beside(part, "table")),
+        Check("table and photo", _beside(part, "table and photo")),
+        Check("gain of the photo", _gain(part, "table and photo"), low=least),
+        Check("gain of a shuffled photo", _gain(part, "table and shuffled photo"), high=0.01),
+        Check("photo missing, against the table alone", _gain(part, "photo missing"), -0.01, 0.01),
+        Check(
+            "logloss of photos read by readers that had not seen them, less that of photos read by heart",
+            _gain(part, "table and photo, logloss", "photos read by heart, logloss"),
+            high=0.0,
+        ),
+    )
 
 
 def _table(part: str) -> dict[str, str]:
     return {part: f"python -m benchmarks.agrosense_images {part}"}
+
+
+def _fusion(part: str) -> dict[str, str]:
+    return {part: f"python -m benchmarks.agrosense_fusion {part}"}
 
 
 PHOTO_CASES: tuple[Case, ...] = (
@@ -81,24 +104,35 @@ PHOTO_CASES: tuple[Case, ...] = (
             Check("photos of soil that are rejected", _ours("soil_rejected"), high=0.05),
         ),
     ),
+    Case("photos-beside-tables", (4, 5), {}, _arms("mixed", 0.02), commands=_fusion("mixed")),
+    Case("photos-one-soil-a-site", (4, 5), {}, _arms("sites", 0.02), commands=_fusion("sites")),
     Case(
-        "photos-beside-tables",
-        (4, 5),
+        "missing-values",
+        (5,),
         {},
         (
-            Check("table alone, three variables hidden", _printed("fusion", "table")),
-            Check("table and photo", _printed("fusion", "table and photo")),
-            Check("gain of the photo", _gain("table and photo"), low=0.02),
-            Check("gain of a shuffled photo", _gain("table and shuffled photo"), high=0.01),
-            Check("photo missing, against the table alone", _gain("photo missing"), low=-0.01),
+            Check("simulated fields, all six variables", _beside("missing", "whole")),
+            Check(
+                "gain of losing a tenth of the values", _gain("missing", "a tenth lost", "whole"), low=-0.03
+            ),
         ),
-        commands=_table("fusion"),
+        commands=_fusion("missing"),
     ),
     Case(
         "one-photo",
         (13,),
         {},
-        (Check("a photo to its answer, warm [s]", _printed("speed", "photo"), high=0.5),),
+        (
+            Check(
+                "a photo of 12 million pixels to its answer, warm [s]", _printed("speed", "photo"), high=0.5
+            ),
+            Check(
+                "a photo of 192 px to its answer, warm [s]",
+                _printed("speed", "small photo"),
+                high=0.15,
+                stretch=True,
+            ),
+        ),
         commands=_table("speed"),
     ),
 )

@@ -3,8 +3,7 @@
     python -m benchmarks.agrosense_images audit --json
 
 Parts: ``audit`` (checksums, Soil7's folds, copies that were planted), ``folds`` (seconds of five folds of the
-default with and without features at hand), ``fusion`` (what a photo adds to half a soil test, simulated),
-``speed`` (one photo of 12 million pixels to its answer).
+default with and without features at hand), ``speed`` (one photo of 12 million pixels to its answer).
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -25,10 +22,6 @@ from appliedpapers.core.images import read_rgb
 from appliedpapers.core.model import FitContext
 from appliedpapers.plugins.agrosense.audit.checksums import read_checksums
 from appliedpapers.plugins.agrosense.audit.near_duplicates import Prints, fingerprint, groups_of, pairs_of
-from appliedpapers.plugins.agrosense.crop.config import CropConfig
-from appliedpapers.plugins.agrosense.crop.data import DATASETS as CROPS
-from appliedpapers.plugins.agrosense.crop.data import CropSplit
-from appliedpapers.plugins.agrosense.crop.model import CropRecommender
 from appliedpapers.plugins.agrosense.soil_image.config import SoilImageConfig
 from appliedpapers.plugins.agrosense.soil_image.data import DATASETS
 from appliedpapers.plugins.agrosense.soil_image.evaluation import EVALUATION
@@ -38,7 +31,6 @@ from appliedpapers.plugins.agrosense.soil_image.published_data import SOIL7, ope
 Found = dict[str, float]
 
 _PLANTED = 200
-_SEEDS = (1, 2)
 
 
 def main() -> None:
@@ -93,66 +85,8 @@ def folds() -> Found:
     return {"whole": once(), "kept": once()}
 
 
-def fusion() -> Found:
-    """Compare tables with three of six soil variables, with photos, with shuffled ones and without them.
-
-    Sites of test are not learned from; the figures are means over seeds of the simulator.
-    """
-    found = [_fusion_of(seed) for seed in _SEEDS]
-    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-
-
-def _fusion_of(seed: int) -> Found:
-    config = CropConfig().replace(
-        seed=seed,
-        fusion={"images": True, "eye": "colour", "hidden": ("ph", "total_nitrogen", "organic_carbon")},
-        model={"family": "lightgbm", "inner_folds": 3, "trees": 60},
-    )
-    data = CROPS.simulated(config)
-    train, valid, test = (cast("CropSplit", part) for part in (data.train, data.valid, data.test))
-    labels = test.labels
-
-    def right(options: CropConfig, splits: Sequence[CropSplit], photos: bool = True) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            run = FitContext(seed=seed, folder=Path(folder))
-            model = CropRecommender(options).fit(splits[0], splits[1], run)
-        asked = splits[2] if photos else _without_photos(splits[2])
-        chances = model.answers(asked.table, attributions=False).probabilities
-        return float(np.mean(chances.argmax(axis=1) == labels))
-
-    alone = config.replace(fusion={"images": False})
-    shuffled = [_shuffled(part, seed) for part in (train, valid, test)]
-    return {
-        "table": right(alone, (train, valid, test)),
-        "table and photo": right(config, (train, valid, test)),
-        "table and shuffled photo": right(config, shuffled),
-        "photo missing": right(config, (train, valid, test), photos=False),
-    }
-
-
-def _shuffled(split: CropSplit, seed: int) -> CropSplit:
-    """Return a split whose photos, with their soils, are those of other rows."""
-    order = np.random.default_rng(seed).permutation(split.num_rows)
-    table = split.table
-    for name in ("image", "soil"):
-        if name in table.column_names:
-            table = table.set_column(table.column_names.index(name), name, table.column(name).take(order))
-    return CropSplit(table, split.features, split.classes, synthetic=split.synthetic)
-
-
-def _without_photos(split: CropSplit) -> CropSplit:
-    import pyarrow as pa
-
-    table, place = split.table, split.table.column_names.index("image")
-    nothing = pa.nulls(split.num_rows, table.column("image").type)
-    return CropSplit(
-        table.set_column(place, "image", nothing), split.features, split.classes, synthetic=split.synthetic
-    )
-
-
 def speed() -> Found:
-    """Answer for one photo of 4000 x 3000 px, as a warm server does; the median of several."""
-    import pyarrow as pa
+    """Answer for one photo of 4000 x 3000 px and for one of 192 x 192 px, as a warm server does."""
     from PIL import Image
 
     config = SoilImageConfig().replace(simulator={"sites": 28, "fields": 2})
@@ -164,14 +98,21 @@ def speed() -> Found:
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(source)) as small:
         small.resize((4000, 3000)).save(buffer, "JPEG", quality=90)
-    table = pa.table({"image": pa.array([buffer.getvalue()], pa.binary())})
+    return {"photo": _median(model, buffer.getvalue()), "small photo": _median(model, source)}
+
+
+def _median(model: SoilClassifier, content: bytes) -> float:
+    """Return the seconds of an answer for one photo, the median of several after a first one."""
+    import pyarrow as pa
+
+    table = pa.table({"image": pa.array([content], pa.binary())})
     model.predict(table)
     seconds = []
     for _ in range(7):
         start = time.perf_counter()
         model.predict(table)
         seconds.append(time.perf_counter() - start)
-    return {"photo": float(np.median(seconds))}
+    return float(np.median(seconds))
 
 
 def _changed(content: bytes, number: int) -> bytes:
@@ -190,7 +131,7 @@ def _changed(content: bytes, number: int) -> bytes:
     return buffer.getvalue()
 
 
-_PARTS = {"audit": audit, "folds": folds, "fusion": fusion, "speed": speed}
+_PARTS = {"audit": audit, "folds": folds, "speed": speed}
 
 
 if __name__ == "__main__":

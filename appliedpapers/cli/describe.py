@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,22 +13,33 @@ import typer
 from appliedpapers.cli import options
 from appliedpapers.cli.output import paint, print_columns, print_json
 from appliedpapers.core import plugin as registry
-from appliedpapers.core.errors import ConfigError
+from appliedpapers.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from appliedpapers.core.features.infer import Inferred
+    from appliedpapers.pipelines.describe import FileFit
 
 _DEFAULT_PLUGIN = "finalmlp"
 _DEFAULT_FILE = Path("fields.yaml")
+_NEXT = (("data", "audit"), ("run",))
 _EXAMPLE = 20
 _TYPE = 16
 
 
 def describe(
-    plugin: Annotated[
+    context: typer.Context,
+    file: Annotated[
         str | None,
-        typer.Argument(help="Plugin that is to learn from it; finalmlp unless given.", metavar="[ID]"),
+        typer.Argument(help="File or folder; without --for, a plugin's id with --data.", metavar="[FILE]"),
     ] = None,
+    meant: Annotated[
+        str | None,
+        typer.Option("--for", help="Say whether it fits this plugin, and with which options.", metavar="ID"),
+    ] = None,
+    task: options.Task = None,
+    preset: options.Preset = "default",
+    config: options.ConfigFile = None,
+    sets: options.Sets = None,
     data: options.DataPath = None,
     write: Annotated[
         Path | None, typer.Option("--write", help="YAML file to write the roles to, for --config.")
@@ -37,11 +49,27 @@ def describe(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Guess what each column of a table is for, as YAML that can be edited."""
+    """Say whether a file fits a plugin (--for), or guess what each column is for, as YAML to edit."""
     from appliedpapers.core.features.infer import fields_yaml, infer_fields
     from appliedpapers.core.features.rows import open_rows
     from appliedpapers.core.files import write_text
 
+    if meant is not None:
+        if (file is None) == (data is None):
+            raise ConfigError("give the file once.", hint="Such as apps data describe FILE --for ID")
+        # its own --label is a flag of some plugins, too
+        context.args += ["--label", label] if label else []
+        words = [*options.plugin_flags(context, meant, task), *(sets or [])]
+        _describe_fit(Path(data or file or ""), meant, task, preset, config, words, as_json)
+        return
+    if context.args:
+        said = f"no option is called '{context.args[0]}'."
+        raise ConfigError(said, hint="Options of a plugin need --for ID.")
+    plugin = None
+    if file is not None and (data is not None or file in options.complete_plugin(file)):
+        plugin = file
+    elif file is not None:
+        data = Path(file)
     if data is None:
         raise ConfigError("no data given.", hint="Name a file or a folder: --data clicks.parquet")
     if plugin is not None:
@@ -59,6 +87,56 @@ def describe(
     print(f" roles guessed from {inferred.sampled:,} rows\n")
     _print_roles(inferred)
     _print_next(plugin or _DEFAULT_PLUGIN, data, write, label)
+
+
+def _describe_fit(
+    path: Path,
+    plugin: str,
+    task: str | None,
+    preset: str,
+    config: Path | None,
+    assignments: Sequence[str],
+    as_json: bool,
+) -> None:
+    from appliedpapers.pipelines.describe import command, describe_file
+
+    fit = describe_file(path, plugin, task=task, preset=preset, file=config, assignments=assignments)
+    several = len(registry.find(plugin).tasks) > 1
+    said = [word for text in assignments for word in ("--set", text)]
+    lines = [
+        " ".join([command(fit, ("apps", *verb), path, several), *map(shlex.quote, said)]) for verb in _NEXT
+    ]
+    if as_json:
+        print_json(asdict(fit) | {"data": str(path), "next": lines if fit.fits else []})
+    else:
+        _print_fit(fit, path, lines)
+    if not fit.fits:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _print_fit(fit: FileFit, path: Path, lines: Sequence[str]) -> None:
+    size = f" · {fit.summary}" if fit.summary else ""
+    task = f" {fit.task}" if len(registry.find(fit.plugin).tasks) > 1 else ""
+    print(f" {path} · {fit.plugin}{task}{size}")
+    if fit.renamed:
+        print()
+        print_columns(
+            ("column", "read as"), [(_short(name, 40), meaning) for name, meaning in fit.renamed.items()]
+        )
+    if fit.missing:
+        print(f" not found  {', '.join(fit.missing)}")
+    for line in fit.look:
+        print(f" {paint('look', 'bad')}       {line}")
+    if fit.fits:
+        print(f" {paint('fits', 'good')}       {'with these options' if fit.options else 'as it is'}\n")
+        for number, line in enumerate(lines):
+            print(f" {'next' if number == 0 else '':<10} {line}")
+        return
+    print(f" {paint('does not fit', 'bad')}  {fit.problem}")
+    if fit.hint:
+        print(f"   {fit.hint}")
+    if fit.options:
+        print(f"   tried with  {shlex.join(fit.options)}")
 
 
 def _print_roles(inferred: Inferred) -> None:

@@ -32,7 +32,7 @@ def attach(app: typer.Typer) -> None:
     app.command("check")(check)
     app.command("new")(new)
     app.command("doctor")(doctor)
-    data_app.command("describe")(describe)
+    data_app.command("describe", context_settings=options.PLUGIN_FLAGS)(describe)
     app.add_typer(config_app, name="config")
     app.add_typer(data_app, name="data")
 

@@ -48,7 +48,7 @@ def stored(content: bytes, folder: Path, name: str = "the file") -> Path:
         RunError: The disk is full.
     """
     header = read_header(content)
-    if header is None:
+    if header is None or header.suffix == ".webp":
         raise DataError(
             f"{name}: {len(content)} bytes that are neither TIFF, PNG, JPEG nor BMP.",
             hint="Send a GeoTIFF; other formats, and products of several files, are read by their path.",

@@ -29,7 +29,8 @@ class ImageHeader:
     """What a file says of itself.
 
     Attributes:
-        suffix: What a file of this format is called: ``.png``, ``.jpg``, ``.bmp`` or ``.tif``.
+        suffix: What a file of this format is called: ``.png``, ``.jpg``, ``.bmp``, ``.tif`` or
+            ``.webp``.
         width: Pixels of a row.
         height: Number of rows.
         samples: Values of a pixel.
@@ -49,7 +50,7 @@ class ImageHeader:
 
 
 def read_header(content: Content) -> ImageHeader | None:
-    """Return what a PNG, JPEG, BMP or TIFF declares; None for any other file and for a broken header."""
+    """Return what a PNG, JPEG, BMP, TIFF or WebP declares; None for others and for a broken header."""
     try:
         if content[:8] == _PNG:
             return _png(content)
@@ -57,6 +58,8 @@ def read_header(content: Content) -> ImageHeader | None:
             return _jpeg(content)
         if content[:2] == _BMP:
             return _bmp(content)
+        if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+            return _webp(content)
         if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _tiff(content)
     except (struct.error, IndexError, KeyError):
@@ -93,6 +96,21 @@ def _jpeg(content: Content) -> ImageHeader | None:
             bits, height, width, samples = struct.unpack_from(">BHHB", content, at + 4)
             return ImageHeader(".jpg", width, height, samples, bits)
         at += 2 + max(struct.unpack_from(">H", content, at + 2)[0], 2)
+    return None
+
+
+def _webp(content: Content) -> ImageHeader | None:
+    kind = content[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return ImageHeader(".webp", width & 0x3FFF, height & 0x3FFF, 3, 8)
+    if kind == b"VP8L":
+        (packed,) = struct.unpack_from("<I", content, 21)
+        samples = 4 if packed >> 28 & 1 else 3
+        return ImageHeader(".webp", (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1, samples, 8)
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(content[at : at + 3], "little") + 1 for at in (24, 27))
+        return ImageHeader(".webp", width, height, 4 if content[20] & 0x10 else 3, 8)
     return None
 
 

@@ -43,6 +43,7 @@ def read_rgb(
     max_pixels: int = MAX_PIXELS,
     least_side: int = LEAST_SIDE,
     background: int = WHITE,
+    enough: int | None = None,
 ) -> Pixels:
     """Decode a photo to colours.
 
@@ -52,6 +53,8 @@ def read_rgb(
         max_pixels: A larger image is refused before it is decoded.
         least_side: An image with a shorter side, in pixels, is refused.
         background: Grey level that shows through transparent pixels.
+        enough: Shorter side in pixels that does; a JPEG is decoded at a half, a quarter or an eighth of its
+            size as long as it keeps that many. None: at its own size.
 
     Returns:
         uint8 ``(h, w, 3)``, upright.
@@ -59,7 +62,9 @@ def read_rgb(
     Raises:
         DataError: It is absent, empty, damaged, too large, too small, or no image.
     """
-    pixels = decoded(content_of(source, name), name, lambda image: _rgb(image, background), max_pixels)
+    pixels = decoded(
+        content_of(source, name), name, lambda image: _rgb(image, background), max_pixels, enough=enough
+    )
     require_side(pixels, name, least_side)
     return pixels
 
@@ -106,6 +111,7 @@ def decoded(
     formats: tuple[str, ...] = FORMATS,
     hint: str = _HINT,
     rescue: Callable[[bytes], T] | None = None,
+    enough: int | None = None,
 ) -> T:
     """Open an image, turn it upright, and return what ``take`` makes of it while it is open.
 
@@ -117,6 +123,7 @@ def decoded(
         formats: Formats by pillow's names; no other decoder sees the bytes.
         hint: What messages say was expected.
         rescue: Another way to read a damaged file, tried last; a ValueError says why it cannot.
+        enough: As in :func:`read_rgb`.
 
     Raises:
         DataError: It is empty, damaged, too large, or of another format.
@@ -129,6 +136,9 @@ def decoded(
         with Image.open(io.BytesIO(content), formats=formats) as image:
             if image.width * image.height > max_pixels:
                 raise _too_large(name, max_pixels, f"{image.width:,} x {image.height:,} px")
+            if enough is not None:
+                # of formats other than JPEG this does nothing
+                image.draft(None, (enough, enough))
             return take(ImageOps.exif_transpose(image))
     except DataError:
         raise

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliedpapers.core.data import part_named
+from appliedpapers.core.delimited import separator_of
 from appliedpapers.core.errors import DataError, did_you_mean
-from appliedpapers.core.tables import kind_of, read_table, separator_of
+from appliedpapers.core.tables import kind_of, read_table
 
 _LISTED = 8
 

@@ -1,8 +1,7 @@
-"""Reading and writing whole tables: CSV, Parquet, JSON lines and Arrow, by the file's name."""
+"""Reading and writing whole tables by the file's name: CSV, Parquet, JSON lines, Arrow; XLSX is only read."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,9 +9,11 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
+from appliedpapers.core.delimited import read_delimited
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.files import whole_file
 from appliedpapers.core.json_rows import cells, plain, records
+from appliedpapers.core.sheets import SUFFIX, is_sheet, read_sheet
 
 _NOTES = b"applied-papers.notes"
 KINDS: Mapping[str, str] = MappingProxyType(
@@ -26,7 +27,6 @@ KINDS: Mapping[str, str] = MappingProxyType(
 """What a file of rows is, by the end of its name: for training, prediction and scoring alike."""
 
 FORMATS = tuple(KINDS)
-_HEADER_BYTES = 1 << 16
 
 
 def kind_of(path: Path) -> str | None:
@@ -35,20 +35,10 @@ def kind_of(path: Path) -> str | None:
     return next((kind for suffix, kind in KINDS.items() if name.endswith(suffix)), None)
 
 
-def separator_of(header: str, path: Path) -> str:
-    """Return what stands between the names in the first line of a text table: ``,`` ``;`` ``|`` or a tab.
-
-    Args:
-        header: The line.
-        path: The file; one that is called TSV has tabs, if there is any in the line.
-    """
-    bare = re.sub(r'"[^"]*"', "", header)
-    tabs = ".tsv" in path.name.lower()
-    return "\t" if tabs and "\t" in bare else max("\t,;|" if tabs else ",;\t|", key=bare.count)
-
-
 def read_table(path: Path, kind: str | None = None) -> pa.Table:
     """Read a table; text columns of a CSV that hold numbers or timestamps become such.
+
+    The table carries notes (:func:`notes_of`) where its encoding or its decimal mark was inferred.
 
     Args:
         path: The file.
@@ -57,9 +47,11 @@ def read_table(path: Path, kind: str | None = None) -> pa.Table:
     Raises:
         DataError: The file is missing, empty, truncated or of an unknown format.
     """
+    if kind is None and is_sheet(path):
+        return read_sheet(path)
     reader = _READERS.get(kind or kind_of(path) or "")
     if reader is None:
-        raise DataError(f"{path}: unknown format.", hint=f"Expected one of {', '.join(FORMATS)}.")
+        raise DataError(f"{path}: unknown format.", hint=f"Expected one of {', '.join((*FORMATS, SUFFIX))}.")
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty.", hint="Expected column names and rows.")
@@ -159,12 +151,8 @@ def _suffix(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    from pyarrow import csv
-
-    with pa.input_stream(str(path), compression="detect") as stream:
-        start = bytes(stream.read(_HEADER_BYTES)).decode("utf-8-sig", "replace").lstrip("\r\n")
-    header = re.split(r"[\r\n]", start, maxsplit=1)[0]
-    return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=separator_of(header, path)))
+    table, notes = read_delimited(path)
+    return with_notes(table, notes) if notes else table
 
 
 def _read_parquet(path: Path) -> pa.Table:

@@ -15,15 +15,16 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
+from appliedpapers.core.delimited import decimal_of, separator_of, with_points
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import TableSchema, Violation
-from appliedpapers.core.tables import separator_of
 from appliedpapers.core.validation import check_names, from_records
 from appliedpapers.pipelines.score_files import Fragment
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 _BLOCK_BYTES = 1 << 22
+_LOOKED_AT = 1 << 17
 _LINES_PER_PIECE = 8192
 _JSON_TEXT = {"string", "timestamp"}
 _BROKEN_TEXT = 200
@@ -136,6 +137,7 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
         header = next((line for line in text if line.strip()), "")
         separator = separator_of(header, Path(fragment.place))
         names = next(csv.reader(itertools.chain([header], text), delimiter=separator), [])
+        comma = decimal_of(text.read(_LOOKED_AT), separator) == ","
     skipped: list[tuple[int, Violation]] = []
 
     def set_aside(row: Any) -> str:
@@ -161,7 +163,8 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
         numbers, used = _numbers(first, batch.num_rows, [number for number, _ in skipped])
         broken, skipped[:] = tuple(item for _, item in skipped[:used]), skipped[used:]
         first = int(numbers[-1]) + 1 if len(numbers) else first + used
-        yield Piece(with_arrays(pa.Table.from_batches([batch]), schema), numbers, broken)
+        table = pa.Table.from_batches([batch])
+        yield Piece(with_arrays(with_points(table, schema) if comma else table, schema), numbers, broken)
     if skipped:
         table = pa.table({name: pa.array([], pa.string()) for name in reader.schema.names})
         yield Piece(table, np.empty(0, dtype=np.int64), tuple(item for _, item in skipped))

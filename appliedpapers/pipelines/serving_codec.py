@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from appliedpapers.core.delimited import decimal_of, separator_of, with_points
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import TableSchema
 from appliedpapers.core.validation import from_columns
@@ -32,6 +33,7 @@ _DEEPEST = 16
 _WHOLE = 2**53
 _FURTHER_COLUMNS = 1000
 _UNFOLDING = 16
+_BODY = Path("body.csv")
 _NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 
@@ -188,7 +190,10 @@ class Decoder:
         if not body.strip():
             raise refuse(400, "malformed", "The CSV is empty.", "Expected a line of column names, then rows.")
         try:
-            header = next(csv.reader(io.StringIO(body.decode("utf-8"), newline="")), [])
+            text = body.decode("utf-8")
+            first = text.lstrip("\r\n").partition("\n")[0]
+            separator = separator_of(first, _BODY)
+            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
         except UnicodeDecodeError as error:
             raise refuse(400, "malformed", f"Not UTF-8 at byte {error.start}.", "Expected UTF-8.") from None
         except csv.Error:
@@ -196,7 +201,10 @@ class Decoder:
         self._bounds.require_columns(len(header))
         try:
             # text keeps every cell as it came; the check casts it and names the bad ones
-            table = _read_csv(body, {column.name: pa.string() for column in self._schema.columns})
+            types = {column.name: pa.string() for column in self._schema.columns}
+            table = _read_csv(body, types, separator)
+            if decimal_of(text, separator) == ",":
+                table = with_points(table, self._schema)
         except pa.ArrowInvalid as error:
             message = str(error).splitlines()[0].removeprefix("CSV parse error: ")
             raise refuse(
@@ -304,11 +312,11 @@ def _record_columns(
     return {name: [record.get(name) for record in content] for name in names}
 
 
-def _read_csv(body: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+def _read_csv(body: bytes, types: dict[str, pa.DataType], separator: str = ",") -> pa.Table:
     return arrow_csv.read_csv(
         io.BytesIO(body),
         read_options=arrow_csv.ReadOptions(use_threads=False),
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        parse_options=arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         convert_options=arrow_csv.ConvertOptions(
             column_types=types, null_values=_NULLS, strings_can_be_null=True
         ),

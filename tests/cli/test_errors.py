@@ -431,3 +431,22 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_with_debug(apps, monkey
 
     with pytest.raises(ZeroDivisionError):
         main(["doctor", "--debug"])
+
+
+def test_an_interrupt_while_the_command_line_loads_is_130_and_one_word():
+    import subprocess
+    import sys
+
+    cut = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Cut:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Cut())\n"
+        "from appliedpapers.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", cut], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted.\n")

@@ -38,6 +38,22 @@ def test_a_header_says_what_a_reader_makes_of_the_file(kind, width, height, mode
 
 
 @pytest.mark.parametrize(
+    "options", [{}, {"lossless": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"}], ids=str
+)
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["RGB", "RGBA"]))
+@settings(max_examples=25, deadline=None)
+def test_a_webp_header_says_what_a_reader_makes_of_the_file(options, width, height, mode):
+    header = read_header(written("WEBP", mode, width, height, **options))
+    assert (header.width, header.height, header.suffix) == (width, height, ".webp")
+    assert header.decoded_bytes >= width * height * 3
+
+
+def test_rasters_are_not_kept_as_webp(tmp_path):
+    with pytest.raises(DataError, match="neither TIFF"):
+        stored(written("WEBP", "RGB", 3, 3), tmp_path)
+
+
+@pytest.mark.parametrize(
     "options", [{}, {"BIGTIFF": "YES"}, {"compress": "deflate"}, {"tiled": True}], ids=str
 )
 def test_a_raster_of_many_bands_says_how_large_it_is(tmp_path, options):
@@ -56,7 +72,7 @@ def test_a_mapped_file_is_read_like_its_bytes(tmp_path):
         assert read_header(content) == read_header(path.read_bytes())
 
 
-@given(st.sampled_from(sorted(FORMATS)), st.integers(0, 200), st.binary(max_size=40))
+@given(st.sampled_from([*sorted(FORMATS), "WEBP"]), st.integers(0, 200), st.binary(max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_a_broken_header_breaks_nothing(kind, keep, rest):
     header = read_header(written(kind, "RGB", 5, 4)[:keep] + rest)

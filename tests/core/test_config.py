@@ -245,3 +245,24 @@ def test_published_means_the_setting_of_the_dataset():
     assert configs.resolve(Chosen, preset="published", dataset="one").seed == 2
     assert configs.resolve(Chosen, preset="published", dataset="other").seed == 1
     assert configs.resolve(Chosen, preset="default", dataset="one").seed == configs.TaskConfig().seed
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[14:30, 21:00]", ["14:30", "21:00"]),
+        ("14", 14),
+        ("1.5", 1.5),
+        ("-2", -2),
+        (".5", 0.5),
+        ("1:30.5", "1:30.5"),
+    ],
+)
+def test_a_time_of_day_is_no_number(text, value):
+    assert configs.parse_assignment(f"a={text}") == {"a": value}
+
+
+def test_an_assignment_of_nothing_empties_a_mapping():
+    base = {"candidates": {"wide": {"a": 1}}, "model": {"b": 2}}
+    assert configs.merge(base, {"candidates": {}}) == base
+    assert configs.merge(base, {"candidates": {}}, empties=True) == {"candidates": {}, "model": {"b": 2}}

@@ -105,3 +105,15 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         read_rgb(tmp_path / "none.jpg", "soil")
     with pytest.raises(DataError, match="soil: cannot be read"):
         read_rgb(tmp_path, "soil")
+
+
+def test_a_large_jpeg_is_decoded_no_larger_than_needed_and_other_formats_at_their_size():
+    ramp = np.linspace(0, 255, 800).astype(np.uint8)
+    image = Image.fromarray(np.repeat(np.tile(ramp, (600, 1))[..., None], 3, axis=2))
+    for kind, size in (("JPEG", (300, 400)), ("PNG", (600, 800))):
+        buffer = io.BytesIO()
+        image.save(buffer, kind)
+        whole, small = read_rgb(buffer.getvalue(), "photo"), read_rgb(buffer.getvalue(), "photo", enough=200)
+        assert whole.shape[:2] == (600, 800)
+        assert small.shape[:2] == size
+        assert abs(float(whole.mean()) - float(small.mean())) < 1

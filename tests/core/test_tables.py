@@ -10,6 +10,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from appliedpapers.core.delimited import separator_of
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.features.rows import open_rows
 from appliedpapers.core.tables import (
@@ -18,7 +19,6 @@ from appliedpapers.core.tables import (
     json_lines,
     kind_of,
     read_table,
-    separator_of,
     write_table,
 )
 

@@ -23,7 +23,7 @@ FILES = {
     name.split("/")[-1]: text
     for text, name in (
         (found[1], found[2])
-        for found in re.finditer(r"```(?:yaml|python|ini|dockerfile)\n(# (\S+)\n.*?)```", PAGE, re.DOTALL)
+        for found in re.finditer(r"```(?:yaml|python|ini)\n(# (\S+)\n.*?)```", PAGE, re.DOTALL)
     )
 }
 
@@ -44,7 +44,6 @@ def test_every_file_of_the_page_is_looked_at():
     assert set(FILES) == {
         "ray-cluster.yaml",
         "cronjob.yaml",
-        "Dockerfile",
         "nightly_scores.py",
         "apps-schedule.service",
         "nightly-scores.service",
@@ -71,13 +70,6 @@ def test_the_cron_job_keeps_one_pod_that_continues_and_stops_where_trying_again_
     assert set(mounted) == volumes
     paths = [word.partition("=")[2] for word in container["args"] if "/" in word]
     assert all(path.startswith(tuple(mounted.values())) for path in paths)
-
-
-def test_the_image_holds_the_package_and_no_root():
-    lines = FILES["Dockerfile"].splitlines()
-    assert any(line.startswith("FROM python:3.11") for line in lines)
-    assert any("applied-papers[" in line for line in lines)
-    assert "USER 1000" in lines
 
 
 def test_the_dag_calls_the_command_that_the_ledger_knows():

@@ -93,6 +93,14 @@ def test_cells_may_be_separated_otherwise(name, separator, rows_bundle, tmp_path
     assert scores(tmp_path / "out", "plot") == expected(rows_bundle, table, "plot")
 
 
+def test_commas_may_be_decimal_marks(rows_bundle, tmp_path):
+    table = plots(40)
+    content = csv_bytes(table).replace(b",", b";").replace(b".", b",")
+    (tmp_path / "a.csv").write_bytes(content)
+    run(rows_bundle, [tmp_path / "a.csv"], tmp_path / "out", batch_rows=30)
+    assert scores(tmp_path / "out", "plot") == expected(rows_bundle, table, "plot")
+
+
 def test_parquet_without_a_column_of_categories_or_with_codes_in_it_is_judged_by_the_schema(
     rows_bundle, tmp_path
 ):

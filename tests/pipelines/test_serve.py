@@ -113,6 +113,12 @@ def test_csv_gives_the_answer_of_the_model_alone(server, rows):
     assert answer.json()["predictions"] == expected(rows, [ROW, {**ROW, "plot": "007"}])
 
 
+def test_csv_of_a_german_spreadsheet_gives_the_same_answer(server, rows):
+    text = "plot;heat;moisture;soil;visits\na;11,5;;clay;2\n007;11,5;;clay;2\n"
+    answer = server.post("/invocations", content=text, headers=CSV)
+    assert answer.json()["predictions"] == expected(rows, [ROW, {**ROW, "plot": "007"}])
+
+
 def test_answers_equal_those_of_mlflows_own_server(server, rows, tiny, tmp_path):
     from mlflow.pyfunc import load_model
     from mlflow.pyfunc.scoring_server import invocations

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, json
 
+from appliedpapers.core.delimited import decimal_of, separator_of
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.features.rows import (
     RowSource,
@@ -25,10 +26,11 @@ from appliedpapers.core.features.rows import (
     require_same_columns,
 )
 from appliedpapers.core.features.rows_parquet import files_fingerprint
-from appliedpapers.core.tables import kind_of, separator_of
+from appliedpapers.core.tables import kind_of
 
 _BLOCK = 1 << 22
 _LONGEST = 1 << 28
+_LOOKED_AT = 1 << 17
 _GZIP_RATIO = 4
 _CONFLICT = re.compile(r"In CSV column #(\d+):.*?conversion error to [^:]*: invalid value '(.*)'", re.DOTALL)
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
@@ -58,6 +60,7 @@ class TextRows(RowSource):
         self._path, self._files = path, list(files)
         self._lines = kind_of(files[0]) == "jsonl"
         self._separators: dict[Path, str] = {}
+        self._decimals: dict[Path, str] = {}
         self._block = _BLOCK
         if not self._lines:
             headers = [self._header(file) for file in self._files]
@@ -106,10 +109,12 @@ class TextRows(RowSource):
     def _header(self, file: Path) -> list[str]:
         try:
             with pa.input_stream(str(file), compression="detect") as stream:
-                line = bytes(stream.read(_BLOCK)).split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r")
+                start = bytes(stream.read(_BLOCK))
+            line = start.split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r")
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise broken(file, error) from None
         separator = self._separators[file] = separator_of(line, file)
+        self._decimals[file] = decimal_of(start[:_LOOKED_AT].decode("utf-8", "replace"), separator)
         names = next(text_csv.reader([line], delimiter=separator), [])
         if not any(names):
             raise DataError(f"{file}: the first line is empty.", hint="Expected the names of the columns.")
@@ -140,7 +145,8 @@ class TextRows(RowSource):
             try:
                 return sum(block.num_rows for block in self._cells(file, types, self._names))
             except _Conflict as conflict:
-                types[conflict.column] = _wider(types[conflict.column], conflict.value)
+                value = conflict.value.replace(self._decimals[file], ".")
+                types[conflict.column] = _wider(types[conflict.column], value)
 
     def _first_types(self) -> Types:
         file = self._files[0]
@@ -180,7 +186,9 @@ class TextRows(RowSource):
             csv.ReadOptions(block_size=self._block, use_threads=False),
             # a quoted text may hold line ends
             csv.ParseOptions(delimiter=self._separators[file], newlines_in_values=True),
-            csv.ConvertOptions(column_types=dict(types), include_columns=columns),
+            csv.ConvertOptions(
+                column_types=dict(types), include_columns=columns, decimal_point=self._decimals[file]
+            ),
         )
 
     def _said(self, file: Path, error: Exception) -> Exception:

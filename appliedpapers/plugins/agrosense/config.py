@@ -15,3 +15,9 @@ class SimulatorConfig(Section):
     fields_to: int = Field(120, ge=2, le=10_000, description="most fields a site")
     missing: float = Field(0.05, ge=0, lt=1, description="share of the values that is missing at random")
     label_noise: float = Field(0.02, ge=0, lt=1, description="share of the fields with a random crop")
+    mixed_soils: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the fields whose soil is drawn by itself; the rest have their site's",
+    )

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import TableSchema
-from appliedpapers.core.sheets import is_sheet, read_sheet
-from appliedpapers.core.tables import read_table
+from appliedpapers.core.tables import notes_of, read_table
 from appliedpapers.core.validation import check
 from appliedpapers.plugins.agrosense.columns import (
     Feature,
@@ -83,7 +83,7 @@ def open_table(path: Path) -> pa.Table:
     Raises:
         DataError: It is absent, empty, damaged or of an unknown format.
     """
-    return read_sheet(path) if is_sheet(path) else read_table(path)
+    return read_table(path)
 
 
 def read_soil_table(raw: pa.Table, source: str, wanted: Wanted) -> Read:
@@ -101,7 +101,7 @@ def read_soil_table(raw: pa.Table, source: str, wanted: Wanted) -> Read:
 
     special = _special(raw.column_names, wanted, source)
     columns: dict[str, Any] = {}
-    features, notes = list[Feature](), list[str]()
+    features, notes = list[Feature](), notes_of(raw)
     for header in raw.column_names:
         if header in special:
             values = raw.column(header)
@@ -295,3 +295,10 @@ def _is_bytes(values: pa.ChunkedArray) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type))
+
+
+def texts_of(table: pa.Table, name: str) -> NDArray[Any] | None:
+    """Return a column as texts, ``(rows,)``; None where there is none."""
+    if name not in table.column_names:
+        return None
+    return np.array(table.column(name).to_pylist(), dtype=object).astype(str)

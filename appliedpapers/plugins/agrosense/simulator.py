@@ -109,7 +109,7 @@ def simulate(config: SimulatorConfig, seed: int) -> Fields:
     sizes = rng.integers(config.fields_from, max(config.fields_from, config.fields_to) + 1, config.sites)
     site = np.repeat(np.arange(config.sites), sizes)
     heat, wet = rng.uniform(8, 30, config.sites), np.exp(rng.normal(6.6, 0.5, config.sites))
-    soil = rng.integers(0, len(SOILS), config.sites)[site]
+    soil = _mixed(rng.integers(0, len(SOILS), config.sites)[site], config.mixed_soils, seed)
     priors = rng.dirichlet(np.full(len(CROPS), 2.0), config.sites)[site]
     shifts = rng.normal(0, _SITE_SPREAD, (config.sites, len(VARIABLES)))[site]
     scores = stream(seed, "soil").normal(size=(len(site), len(VARIABLES))) @ _factor().T + shifts
@@ -147,6 +147,12 @@ def lose(values: Floats, share: float, seed: int) -> Floats:
     """Return ``values`` with a share of the cells missing at random, as NaN; any shape."""
     lost = stream(seed, "missing").random(values.shape) < share
     return np.where(lost, np.nan, values)
+
+
+def _mixed(soil: Integers, share: float, seed: int) -> Integers:
+    """Return soil classes ``(fields,)`` of which a share is drawn for each field by itself."""
+    rng = stream(seed, "mixed soils")
+    return np.where(rng.random(len(soil)) < share, rng.integers(0, len(SOILS), len(soil)), soil)
 
 
 def _factor() -> Floats:

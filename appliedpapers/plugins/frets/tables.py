@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.core.delimited import decimal_of
 from appliedpapers.core.errors import DataError, did_you_mean
+from appliedpapers.core.sheets import SUFFIX as SHEET_SUFFIX
+from appliedpapers.core.sheets import read_sheet
 from appliedpapers.plugins.frets.config import ColumnsConfig
 
 if TYPE_CHECKING:
@@ -58,12 +61,15 @@ def read_cells(path: Path, layout: Layout | Literal["auto"], names: ColumnsConfi
     if kind in PARQUET_SUFFIXES and not packed:
         frame = _read_parquet(path)
         cells = Cells(path.name, "wide", frame, np.arange(1, len(frame) + 1))
+    elif kind == SHEET_SUFFIX and not packed:
+        frame = _without_row_numbers(path.name, read_sheet(path).to_pandas())
+        cells = Cells(path.name, "wide", frame, np.arange(2, len(frame) + 2))
     elif kind in TEXT_SUFFIXES:
         cells = _read_text(path.name, _text(path, packed), layout, names)
     else:
         raise DataError(
             f"{path.name}: files of this kind are not read.",
-            hint="Expected .csv, .txt, .tsv (each also .gz) or .parquet.",
+            hint="Expected .csv, .txt, .tsv (each also .gz), .xlsx or .parquet.",
         )
     if not len(cells.frame):
         raise DataError(f"{path.name}: it has no rows.", hint="Expected at least one row below the header.")
@@ -77,7 +83,7 @@ def is_readable(path: Path) -> bool:
     """Whether ``path`` is a visible file of a kind that :func:`read_cells` reads."""
     kinds = [suffix.lower() for suffix in path.suffixes]
     plain = kinds[:-1] if kinds and kinds[-1] == ".gz" else kinds
-    known = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES)
+    known = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES, SHEET_SUFFIX)
     return path.is_file() and not path.name.startswith(".") and bool(plain) and plain[-1] in known
 
 
@@ -210,6 +216,7 @@ def _parse(
             return pd.read_csv(
                 io.StringIO(text),
                 sep=separator,
+                decimal=decimal_of(text, separator),
                 header=None,
                 names=fields,
                 skiprows=skip,

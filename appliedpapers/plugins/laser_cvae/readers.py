@@ -9,7 +9,7 @@ import numpy as np
 
 from appliedpapers.core.errors import DataError, did_you_mean
 from appliedpapers.core.schema import Violation, violations_error
-from appliedpapers.core.tables import FORMATS, read_table
+from appliedpapers.core.tables import FORMATS, notes_of, read_table, with_notes
 from appliedpapers.plugins.laser_cvae.config import ColumnsConfig, DataConfig
 from appliedpapers.plugins.laser_cvae.devices import Devices
 from appliedpapers.plugins.laser_cvae.tables import is_long_enough, read_devices
@@ -31,6 +31,7 @@ def read_file(path: Path, data: DataConfig) -> pa.Table:
         DataError: The file cannot be read, a column is missing, or a condition is.
     """
     table = read_table(path)
+    notes = notes_of(table)
     columns = data.columns
     if data.layout == "wide" or (data.layout == "auto" and columns.device not in table.column_names):
         table = _long(table, path, data)
@@ -41,7 +42,7 @@ def read_file(path: Path, data: DataConfig) -> pa.Table:
             raise _absent(path, wanted, table.column_names, key)
     table = table.select([name for name in table.column_names if name in names])
     table = table.rename_columns([names[name] for name in table.column_names])
-    table = _numbers(table, path, columns)
+    table = with_notes(_numbers(table, path, columns), notes) if notes else _numbers(table, path, columns)
     return _with_conditions(table, path, data) if data.conditions is not None else table
 
 
@@ -62,7 +63,7 @@ def read_user(path: Path, data: DataConfig) -> tuple[Devices, tuple[str, ...]]:
         raise _refused(read.faults, path.name, data.columns, table)
     enough = is_long_enough(read.devices)
     devices = read.devices.take(enough)
-    notes = []
+    notes = [*notes_of(table)]
     if not enough.all():
         short = [name for name, long in zip(read.devices.names, enough, strict=True) if not long]
         notes.append(f"{len(short)} devices with fewer than four readings left out ({', '.join(short[:5])})")

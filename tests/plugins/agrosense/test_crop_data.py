@@ -165,6 +165,15 @@ def test_simulated_truth_is_a_probability_that_nobody_beats():
     assert np.corrcoef(np.log(fields.nitrogen), fields.organic_score)[0, 1] > 0.6
 
 
+def test_fields_may_have_soils_of_their_own_which_change_no_other_number_of_the_draw():
+    one, own = (simulate(SimulatorConfig(sites=8, mixed_soils=share), 3) for share in (0.0, 1.0))
+    for site in range(8):
+        assert len(set(one.soil_class[one.site == site])) == 1
+        assert len(set(own.soil_class[own.site == site])) > 3
+    np.testing.assert_array_equal(one.temperature, own.temperature)
+    np.testing.assert_array_equal(one.phosphorus, own.phosphorus)
+
+
 def test_a_field_in_the_middle_of_an_envelope_suits():
     for crop, (acid, warm, wet) in ENVELOPES.items():
         middle = [np.array([(part[1] + part[2]) / 2]) for part in (acid, warm, wet)]

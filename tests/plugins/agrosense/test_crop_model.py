@@ -12,10 +12,15 @@ from appliedpapers.core.errors import DataError
 from appliedpapers.core.inference import predict_all
 from appliedpapers.core.model import FitContext
 from appliedpapers.plugins.agrosense.columns import Feature
-from appliedpapers.plugins.agrosense.crop.baselines import Arm
+from appliedpapers.plugins.agrosense.crop.baselines import Arm, PhotoArm, usual_baselines
 from appliedpapers.plugins.agrosense.crop.config import CropConfig, FusionConfig
 from appliedpapers.plugins.agrosense.crop.data import DATASETS, CropSplit
-from appliedpapers.plugins.agrosense.crop.fusion import cross_fitted, learn_photos, read_photos
+from appliedpapers.plugins.agrosense.crop.fusion import (
+    cross_fitted,
+    learn_photos,
+    left_out_together,
+    read_photos,
+)
 from appliedpapers.plugins.agrosense.crop.model import CropRecommender, joined
 from appliedpapers.plugins.agrosense.crop.scoring import Told, score
 from appliedpapers.plugins.agrosense.crop.trust import threshold_for
@@ -205,6 +210,39 @@ def test_probabilities_of_photos_come_from_readers_that_did_not_see_them(dataset
     found, reader = cross_fitted(Eye(), images, rows.soils, rows.groups, folds=3, seed=0)
     assert found.max() == pytest.approx(0.6)
     assert reader.probabilities(images).max() == 1.0
+
+
+def test_no_reader_is_kept_from_the_only_site_of_a_soil():
+    labels = np.array(["red", "red", "red", "black", "black", "arid", "arid"])
+    sites = np.array(["a", "a", "b", "c", "c", "d", "e"])
+    kept = left_out_together(labels, sites)
+    assert kept[[0, 1, 2, 5, 6]].tolist() == ["a", "a", "b", "d", "e"]
+    assert len({*kept[[3, 4]]} | {"a", "b", "d", "e"}) == 6
+
+
+def test_photos_are_held_against_no_photos_and_those_of_other_rows(tmp_path):
+    config = CropConfig().replace(
+        simulator={"sites": 5, "fields_from": 8, "fields_to": 8, "mixed_soils": 1.0},
+        model={"family": "gaussian-nb", "inner_folds": 2},
+        fusion={"images": True, "eye": "colour", "folds": 2},
+    )
+    fields = DATASETS.simulated(config)
+    arms = [one for one in usual_baselines(config, fields.train) if isinstance(one, PhotoArm)]
+    assert [one.name for one in arms] == ["without photos", "photos shuffled"]
+    readers = []
+    for arm in arms:
+        arm.fit(fields.train, fields.valid, FitContext(tmp_path / arm.name))
+        np.testing.assert_allclose(arm.predict(fields.test).probabilities.sum(axis=1), 1)
+        readers.append(arm._model.reader)
+    assert readers[0] is None
+    assert readers[1] is not None
+    shuffled = arms[1]._changed(fields.train, 0)
+    pairs = [
+        set(zip(*(part.table.column(name).to_pylist() for name in ("image", "soil")), strict=True))
+        for part in (shuffled, fields.train)
+    ]
+    assert pairs[0] == pairs[1]
+    assert shuffled.table.column("image") != fields.train.table.column("image")
 
 
 def test_missing_photos_are_the_prior_and_a_flag_and_some_are_dropped(dataset):

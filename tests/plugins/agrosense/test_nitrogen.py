@@ -325,3 +325,18 @@ def test_the_audit_names_ladder_codes_and_the_index_that_deviates(shared, monkey
     assert "by up to 0.277, at date-2" in said
     assert "621.4 nm: correlation 0.74, 120 ppm" in said
     assert "668.1 nm: correlation 0.86, 86 ppm" in said
+
+
+def test_more_folds_learn_from_more_rows_each(dataset, tmp_path, monkeypatch):
+    sizes = []
+
+    def counted(self, names, x, y, seed):
+        sizes.append(len(y))
+        return fitted(self, names, x, y, seed)
+
+    fitted = NitrogenModel.fitted
+    monkeypatch.setattr(NitrogenModel, "fitted", counted)
+    config = NitrogenConfig().replace(model={"learners": ("ridge",)}, interval={"folds": 3})
+    NitrogenModel(config).fit(dataset.train, dataset.valid, FitContext(tmp_path))
+    assert len(sizes) == 4
+    assert max(sizes[:3]) < sizes[3] == dataset.train.num_rows + dataset.valid.num_rows

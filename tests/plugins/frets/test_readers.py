@@ -444,7 +444,8 @@ def test_a_missing_name_of_a_series_is_named(tmp_path):
         ("a.csv.gz", gzip.compress(b"date,a\n2024-01-01,1\n" * 99, mtime=0)[:40], "not a whole gzip file"),
         ("a.csv.gz", b"date,a\n2024-01-01,1\n", "not a whole gzip file"),
         ("a.parquet", b"PAR1", "not a whole Parquet file"),
-        ("a.xlsx", b"PK", "not read"),
+        ("a.ods", b"PK", "not read"),
+        ("a.xlsx", b"PK", "cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path, name, content, says):

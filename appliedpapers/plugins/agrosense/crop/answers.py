@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,12 +93,17 @@ class Answers:
             found.append(inside or [self.classes[order[0]]])
         return found
 
-    def table(self, schema: OutputSchema, ids: Any, *, explain: bool) -> pa.Table:
-        """Return the answers as a table of the schema; ``ids`` are carried over."""
+    def table(self, schema: OutputSchema, more: Mapping[str, Any]) -> pa.Table:
+        """Return the answers as a table of the schema.
+
+        Args:
+            schema: Which columns; attributions where it names them.
+            more: Its columns that are no answers of ours, such as ``id``.
+        """
         import pyarrow as pa
 
         order, rows = self.order, np.arange(len(self.probabilities))
-        columns: dict[str, Any] = {"id": ids, "advised": pa.array(self.advised)}
+        columns: dict[str, Any] = {**more, "advised": pa.array(self.advised)}
         for rank in range(1, RANKED + 1):
             if rank > len(self.classes):
                 columns[f"crop_{rank}"] = pa.nulls(len(rows), pa.string())
@@ -109,7 +114,7 @@ class Answers:
             columns[f"probability_{rank}"] = pa.array(self.probabilities[rows, place])
         columns["crops_possible"] = pa.array(["; ".join(names) for names in self.sets()])
         columns["warnings"] = pa.array(["; ".join(sentences) for sentences in self.warnings], pa.string())
-        if explain:
+        if "attributions" in schema.arrow_schema().names:
             assert self.attributions is not None
             kind = schema.column("attributions").arrow_type()
             flat = pa.array(self.attributions.ravel(), pa.float64())

@@ -143,24 +143,71 @@ class Arm(Baseline):
 
     def changed(self, rows: CropSplit, seed: int) -> CropSplit:
         """Return rows without the inputs that are left out, and with those shuffled that are to be."""
-        import pyarrow as pa
-
         from appliedpapers.plugins.agrosense.crop.data import CropSplit as Made
 
-        table = rows.table
-        order = pa.array(np.random.default_rng(seed).permutation(rows.num_rows))
-        for name in self._shuffled:
-            table = table.set_column(table.column_names.index(name), name, table.column(name).take(order))
+        table = with_shuffled(rows, self._shuffled, seed).table
         features = [feature for feature in rows.features if feature.name not in self._without]
         grouped = rows.grouped or self._elsewhere
         return Made(table, features, rows.classes, synthetic=rows.synthetic, grouped=grouped)
 
 
+class PhotoArm(Baseline):
+    """Our model without its photos, or with the photos of other rows: what photos are worth.
+
+    Args:
+        name: In the table.
+        config: Of the run; fusion is on.
+        shuffled: Photos are dealt to other rows, with their soils, in training and in the test; else there
+            are none.
+    """
+
+    kind: Kind = "ours"
+
+    def __init__(self, name: str, config: CropConfig, *, shuffled: bool) -> None:
+        self.name, self._shuffled = name, shuffled
+        self._config = config.replace(fusion={"images": shuffled}, candidates={})
+
+    def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
+        """Fit the changed model."""
+        parts = [self._changed(cast("CropSplit", part), run.seed) for part in (train, valid)]
+        quiet = replace(run, log_metrics=lambda metrics, step, /: None)
+        self._model = CropRecommender(self._config).fit(parts[0], parts[1], quiet)
+        self._seed = run.seed
+        return self
+
+    def predict(self, split: Split) -> Told:
+        """Ask about rows that were changed in the same way."""
+        rows = self._changed(cast("CropSplit", split), self._seed + 1)
+        return Told(self._model.answers(rows.table, attributions=False).probabilities)
+
+    def _changed(self, rows: CropSplit, seed: int) -> CropSplit:
+        return with_shuffled(rows, ("image", "soil"), seed) if self._shuffled else rows
+
+
+def with_shuffled(rows: CropSplit, names: Sequence[str], seed: int) -> CropSplit:
+    """Return rows of which some columns are those of other rows, all of one row together."""
+    import pyarrow as pa
+
+    from appliedpapers.plugins.agrosense.crop.data import CropSplit as Made
+
+    table = rows.table
+    order = pa.array(np.random.default_rng(seed).permutation(rows.num_rows))
+    for name in names:
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, table.column(name).take(order))
+    return Made(table, rows.features, rows.classes, synthetic=rows.synthetic, grouped=rows.grouped)
+
+
 def usual_baselines(config: CropConfig, split: CropSplit) -> list[Baseline]:
-    """Return the baselines of a table; where it holds the colour of the soil, the arms of that, too."""
+    """Return the baselines of a table; where it holds the colour of the soil or photos, arms of them, too."""
     own = config.model.family
     found: list[Baseline] = [Commonest()]
     found += [FamilyAlone(name, config) for name in (*ALWAYS, *NETWORKS) if name != own]
+    if config.fusion.images:
+        found += [
+            PhotoArm("without photos", config, shuffled=False),
+            PhotoArm("photos shuffled", config, shuffled=True),
+        ]
     names = [feature.name for feature in split.features]
     if "soil_colour" in names and len(names) > 1:
         found += [

@@ -20,7 +20,7 @@ from appliedpapers.plugins.agrosense.crop.published_data import (
     CROP_RECOMMENDATION,
     ETHIOPIA,
 )
-from appliedpapers.plugins.agrosense.reading import Read, Wanted, open_table, read_soil_table
+from appliedpapers.plugins.agrosense.reading import Read, Wanted, open_table, read_soil_table, texts_of
 from appliedpapers.plugins.agrosense.simulator import Fields, lose, simulate
 from appliedpapers.plugins.agrosense.simulator_crops import CROPS
 from appliedpapers.plugins.agrosense.soils import SOILS
@@ -93,7 +93,7 @@ class CropSplit(RowsSplit):
     @property
     def groups(self) -> NDArray[Any] | None:
         """Group of each row; None where there are none."""
-        return self._texts("group")
+        return texts_of(self.table, "group")
 
     @property
     def together(self) -> NDArray[Any] | None:
@@ -103,12 +103,7 @@ class CropSplit(RowsSplit):
     @property
     def soils(self) -> NDArray[Any] | None:
         """Soil class of each row's photo; None where it is not known."""
-        return self._texts("soil")
-
-    def _texts(self, name: str) -> NDArray[Any] | None:
-        if name not in self.table.column_names:
-            return None
-        return np.array(self.table.column(name).to_pylist(), dtype=object).astype(str)
+        return texts_of(self.table, "soil")
 
     def _of(self, table: pa.Table) -> CropSplit:
         return CropSplit(table, self.features, self.classes, synthetic=self.synthetic, grouped=self.grouped)

@@ -36,7 +36,9 @@ GRADES: Mapping[str, tuple[float, float, float]] = MappingProxyType(
 )
 """Products and their N, P2O5 and K2O in %."""
 
-_OXIDE = {"N": (1.0, "N"), "P": (1 / P_OF_P2O5, "P2O5"), "K": (1 / K_OF_K2O, "K2O")}
+OXIDES = {"N": (1.0, "N"), "P": (1 / P_OF_P2O5, "P2O5"), "K": (1 / K_OF_K2O, "K2O")}
+"""What one of an element is of its oxide, and the name of that."""
+
 _TOLERANCE = 1e-6
 _MASS_PRICE = 1e-6
 
@@ -100,6 +102,25 @@ class Plan:
     short: Mapping[str, float]
 
 
+def shares_of(options: FertiliserConfig) -> dict[str, float]:
+    """Return the share of the stock that a crop takes up, of ``N``, ``P`` and ``K``."""
+    return {
+        "N": options.nitrogen_efficiency,
+        "P": options.phosphorus_efficiency,
+        "K": options.potassium_efficiency,
+    }
+
+
+def grades_of(options: FertiliserConfig) -> list[tuple[str, tuple[float, float, float]]]:
+    """Return the products at hand with their N, P2O5 and K2O in %.
+
+    Raises:
+        ConfigError: A product is not known.
+    """
+    names = [_product(name) for name in options.products]
+    return [(name, GRADES[name]) for name in names]
+
+
 def nutrient_stock(test: float, unit: str | None, options: FertiliserConfig, field: str) -> float:
     """Return the stock of a nutrient in kg/ha.
 
@@ -136,14 +157,9 @@ def deficits(
     Raises:
         DataError: A unit is not known.
     """
-    shares = {
-        "N": options.nitrogen_efficiency,
-        "P": options.phosphorus_efficiency,
-        "K": options.potassium_efficiency,
-    }
-    found = []
+    shares, found = shares_of(options), []
     for element, (value, unit, field) in tests.items():
-        factor, name = _OXIDE[element]
+        factor, name = OXIDES[element]
         stock = nutrient_stock(value, unit, options, field) * factor
         available = stock * shares[element]
         uptake = {"N": target.n, "P2O5": target.p2o5, "K2O": target.k2o}[name]
@@ -165,8 +181,9 @@ def plan(
     Raises:
         ConfigError: A product is not known.
     """
-    names = [_product(name) for name in options.products]
-    grades = np.array([GRADES[name] for name in names], dtype=np.float64).T / 100
+    known = grades_of(options)
+    names = [name for name, _ in known]
+    grades = np.array([grade for _, grade in known], dtype=np.float64).T / 100
     wanted = np.asarray(demand, dtype=np.float64)
     rates = _least(grades, wanted, np.array([(prices or {}).get(name, 0.0) for name in names]))
     brought = grades @ rates

@@ -89,12 +89,31 @@ def cross_fitted(
     """
     whole = teacher.fit(images, list(labels), list(groups), seed)
     found = np.full((len(images), len(whole.classes)), np.nan)
-    for learned, judged in inner_folds(labels, groups, folds, seed):
+    for learned, judged in inner_folds(labels, left_out_together(labels, groups), folds, seed):
         reader = teacher.fit(
             [images[row] for row in learned], list(labels[learned]), list(groups[learned]), seed
         )
         found[judged] = reader.probabilities([images[row] for row in judged])
     return found, whole
+
+
+def left_out_together(labels: NDArray[Any], groups: NDArray[Any]) -> NDArray[Any]:
+    """Return the groups that readers may be kept from, ``(photos,)``.
+
+    A soil that stands in one group alone would be unknown to the reader that is kept from that group, and its
+    probabilities would be of another kind than those that are read later: photos of such a group are dealt
+    singly.
+
+    Args:
+        labels: Soil class of each photo, ``(photos,)``.
+        groups: Photos of one group are copies of one another or of one place, ``(photos,)``.
+    """
+    homes: dict[Any, set[Any]] = {}
+    for label, group in zip(labels, groups, strict=True):
+        homes.setdefault(label, set()).add(group)
+    alone = {next(iter(own)) for own in homes.values() if len(own) == 1}
+    single = [f"photo {row} of {group}" for row, group in enumerate(groups)]
+    return np.where(np.isin(groups, list(alone)), single, groups)
 
 
 def learn_photos(split: CropSplit, options: FusionConfig, seed: int, teacher: SoilTeacher | None) -> Photos:

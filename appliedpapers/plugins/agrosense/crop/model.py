@@ -19,6 +19,8 @@ from appliedpapers.plugins.agrosense.crop.answers import Answers, answer_columns
 from appliedpapers.plugins.agrosense.crop.config import CropConfig
 from appliedpapers.plugins.agrosense.crop.data import SIMULATED_FEATURES
 from appliedpapers.plugins.agrosense.crop.family import Lesson
+from appliedpapers.plugins.agrosense.crop.fertiliser_table import COLUMNS as FERTILISER
+from appliedpapers.plugins.agrosense.crop.fertiliser_table import fertiliser_columns
 from appliedpapers.plugins.agrosense.crop.fusion import (
     Picture,
     SoilReader,
@@ -78,7 +80,7 @@ class CropRecommender(Model):
         names = [name for name, _ in self.encoder.players] if self.config.answer.explain else None
         carried = Column("id", "string", "name of the field, carried over", nullable=True)
         columns = answer_columns(len(self.classes), names)
-        return OutputSchema((carried, *columns), rows="per_row", keys=("id",))
+        return OutputSchema((carried, *columns, *FERTILISER), rows="per_row", keys=("id",))
 
     def fit(self, train: Split, valid: Split, run: FitContext, *, init: Model | None = None) -> Self:
         """Fit on both parts: folds inside them decide on calibration, thresholds and novelty.
@@ -137,7 +139,10 @@ class CropRecommender(Model):
         """
         self._refuse(table)
         answers = self.answers(table)
-        return answers.table(self.output_schema, table.column("id"), explain=self.config.answer.explain)
+        order, advised = answers.order[:, 0], answers.advised
+        crops = [self.classes[one] if said else None for one, said in zip(order, advised, strict=True)]
+        more = fertiliser_columns(table, self.encoder.features, crops, self.config.fertiliser)
+        return answers.table(self.output_schema, {"id": table.column("id"), **more})
 
     def answers(self, table: pa.Table, *, attributions: bool | None = None) -> Answers:
         """Return what is answered for rows, as arrays.

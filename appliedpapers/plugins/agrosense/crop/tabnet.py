@@ -29,11 +29,13 @@ def sparsemax(scores: Tensor) -> Tensor:
     Returns:
         Not negative, rows sum to 1, many entries exactly 0.
     """
+    # the projection does not feel a shift: with the largest at 0 nothing is rounded that matters
+    scores = scores - scores.max(dim=1, keepdim=True).values
     ordered, _ = scores.sort(dim=1, descending=True)
-    sums = ordered.cumsum(dim=1)
+    sums = ordered.cumsum(dim=1) - 1
     ranks = torch.arange(1, scores.shape[1] + 1, device=scores.device, dtype=scores.dtype)
-    support = (1 + ranks * ordered > sums).sum(dim=1, keepdim=True)
-    threshold = (sums.gather(1, support - 1) - 1) / support
+    support = (ranks * ordered > sums).sum(dim=1, keepdim=True)
+    threshold = sums.gather(1, support - 1) / support
     return (scores - threshold).clamp_min(0)
 
 
@@ -73,14 +75,12 @@ class GhostNorm(nn.BatchNorm1d):
     def _follow(self, means: Tensor, variances: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
-        count = len(means)
-        powers = torch.arange(count - 1, -1, -1, device=means.device, dtype=means.dtype)
-        shares = _MOMENTUM * (1 - _MOMENTUM) ** powers
-        kept = (1 - _MOMENTUM) ** count
-        self.running_mean.mul_(kept).add_(shares @ means)
-        self.running_var.mul_(kept).add_(shares @ variances)
+        # one after the other, as they would have come: a sum of all at once is rounded differently
+        for mean, variance in zip(means, variances, strict=True):
+            self.running_mean.mul_(1 - _MOMENTUM).add_(mean, alpha=_MOMENTUM)
+            self.running_var.mul_(1 - _MOMENTUM).add_(variance, alpha=_MOMENTUM)
         if self.num_batches_tracked is not None:
-            self.num_batches_tracked += count
+            self.num_batches_tracked += len(means)
 
 
 class Gated(nn.Module):

@@ -76,9 +76,14 @@ class IntervalConfig(Section):
     alpha: float = Field(0.1, gt=0, lt=1, description="share of true values that may lie outside")
     calibration: Literal["cross", "split"] = Field(
         "cross",
-        description="split keeps a quarter of the rows for the interval alone; cross takes each "
-        "eighth in turn "
+        description="split keeps a quarter of the rows for the interval alone; cross takes each fold in turn "
         "and then learns from all rows",
+    )
+    folds: int = Field(
+        16,
+        ge=2,
+        le=100,
+        description="of cross; the more, the nearer its errors are to those of the model of all rows",
     )
     scale: Literal["plain", "normalised"] = Field(
         "plain", description="normalised: wider where errors were larger for such values"

@@ -19,7 +19,7 @@ from appliedpapers.plugins.agrosense.nitrogen import bands, simulator_spectra
 from appliedpapers.plugins.agrosense.nitrogen.config import NitrogenConfig
 from appliedpapers.plugins.agrosense.nitrogen.published_data import MAIN, NIRSOIL, UMS_TN
 from appliedpapers.plugins.agrosense.nitrogen.rows import NitrogenRows, read_rows
-from appliedpapers.plugins.agrosense.reading import open_table
+from appliedpapers.plugins.agrosense.reading import open_table, texts_of
 from appliedpapers.plugins.agrosense.simulator import simulate
 from appliedpapers.plugins.agrosense.splits import RowsSplit, group_folds, with_folds
 
@@ -73,17 +73,12 @@ class NitrogenSplit(RowsSplit):
     @property
     def groups(self) -> NDArray[Any] | None:
         """Group of each row; None where there are none."""
-        return self._texts("group")
+        return texts_of(self.table, "group")
 
     @property
     def dates(self) -> NDArray[Any] | None:
         """Date of each row; None where there are none."""
-        return self._texts("date")
-
-    def _texts(self, name: str) -> NDArray[Any] | None:
-        if name not in self.table.column_names:
-            return None
-        return np.array(self.table.column(name).to_pylist(), dtype=object).astype(str)
+        return texts_of(self.table, "date")
 
     def _of(self, table: pa.Table) -> NitrogenSplit:
         return NitrogenSplit(

@@ -33,7 +33,7 @@ Fitted = tuple[tuple[str, Arrays], ...]
 
 ON_SPECTRA = ("svr", "gpr", "mlp")
 
-_PARTS = {"split": 4, "cross": 8}
+_SPLIT = 4
 _STATE, _ARRAYS = "nitrogen.json", "nitrogen.safetensors"
 
 
@@ -298,8 +298,9 @@ class NitrogenModel(Model):
         self, names: Sequence[str], x: Floats, y: Floats, groups: NDArray[Any] | None, seed: int
     ) -> tuple[Fitted, Interval]:
         options = self.config.interval
-        folds = list(group_folds(_units(y, groups), _PARTS[options.calibration], seed))
-        if options.calibration == "split":
+        split = options.calibration == "split"
+        folds = list(group_folds(_units(y, groups), _SPLIT if split else options.folds, seed))
+        if split:
             folds = folds[:1]
         told, truth = [], []
         for learned, judged in folds:
@@ -312,7 +313,7 @@ class NitrogenModel(Model):
             options.alpha,
             normalised=options.scale == "normalised",
         )
-        if options.calibration == "split":
+        if split:
             return learners, interval
         return self.fitted(names, x, y, seed), interval
 

@@ -17,7 +17,7 @@ from appliedpapers.plugins.agrosense.nitrogen.spectra import (
     spectrum_table,
     wavelength_columns,
 )
-from appliedpapers.plugins.agrosense.reading import GROUPS, IDS, numbers_of
+from appliedpapers.plugins.agrosense.reading import GROUPS, IDS, numbers_of, texts_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,12 +101,12 @@ class NitrogenRows:
     @property
     def groups(self) -> NDArray[Any] | None:
         """Group of each row; None where there are none."""
-        return self._texts("group")
+        return texts_of(self.table, "group")
 
     @property
     def dates(self) -> NDArray[Any] | None:
         """Date of each row; None where there are none."""
-        return self._texts("date")
+        return texts_of(self.table, "date")
 
     def without(self, column: str) -> NitrogenRows:
         """Return the rows without a column."""
@@ -143,11 +143,6 @@ class NitrogenRows:
             raise DataError(
                 f"{source}, column 'nitrogen': every row is {values[0]:g}.", hint="There is nothing to learn."
             )
-
-    def _texts(self, name: str) -> NDArray[Any] | None:
-        if name not in self.table.column_names:
-            return None
-        return np.array(self.table.column(name).to_pylist(), dtype=object).astype(str)
 
 
 def read_rows(raw: pa.Table, source: str, config: NitrogenConfig) -> NitrogenRows:

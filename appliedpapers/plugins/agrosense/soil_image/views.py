@@ -19,6 +19,8 @@ SIDE = 192
 """Side of a view in pixels, that of the published photos: more detail would be another kind of photo."""
 
 _SQUARE = Preprocess(size=SIDE, fit="crop")
+_ENOUGH = 2 * SIDE
+"""Shorter side to which a large JPEG is decoded: it is averaged down to the view from there."""
 
 
 def view_of(source: Source, name: str) -> Pixels:
@@ -34,7 +36,7 @@ def view_of(source: Source, name: str) -> Pixels:
     Raises:
         DataError: It is absent, damaged, too small, or no image.
     """
-    return square(read_rgb(source, name))
+    return square(read_rgb(source, name, enough=_ENOUGH))
 
 
 def square(pixels: Pixels) -> Pixels:

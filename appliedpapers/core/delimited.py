@@ -1,0 +1,128 @@
+"""Text tables as programs save them: their encoding, what separates the cells, and the decimal mark."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliedpapers.core.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from appliedpapers.core.schema import TableSchema
+
+_LOOKED_AT = 1 << 16
+_START_BYTES = 2 * _LOOKED_AT
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_WINDOWS = "cp1252"
+_WITH_COMMA = re.compile(r"[+-]?(\d+,\d+|,\d+)([eE][+-]?\d+)?")
+_WITH_POINT = re.compile(r"[+-]?(\d+\.\d+|\.\d+)([eE][+-]?\d+)?")
+# 1.234 may be a number of thousands as well
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+")
+
+
+def separator_of(header: str, path: Path) -> str:
+    """Return what stands between the names in the first line of a text table: ``,`` ``;`` ``|`` or a tab.
+
+    Args:
+        header: The line.
+        path: The file; one that is called TSV has tabs, if there is any in the line.
+    """
+    bare = re.sub(r'"[^"]*"', "", header)
+    tabs = ".tsv" in path.name.lower()
+    return "\t" if tabs and "\t" in bare else max("\t,;|" if tabs else ",;\t|", key=bare.count)
+
+
+def decimal_of(text: str, separator: str) -> str:
+    """Return the decimal mark of a text table, ``.`` or ``,``.
+
+    It is a comma where commas separate nothing, some cell is a number with a comma, and none is one with a
+    point.
+
+    Args:
+        text: Lines of the table; the first 64 K are looked at.
+        separator: What stands between its cells; blanks where it is a pattern of them.
+    """
+    if separator == ",":
+        return "."
+    if len(text) > _LOOKED_AT:
+        # its last line may be cut
+        text = text[:_LOOKED_AT].rpartition("\n")[0]
+    split = str.split if separator == r"\s+" else (lambda line: line.split(separator))
+    cells = [cell.strip().strip('"') for line in text.splitlines() for cell in split(line)]
+    if any(_WITH_POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell) for cell in cells):
+        return "."
+    return "," if any(_WITH_COMMA.fullmatch(cell) for cell in cells) else "."
+
+
+def with_points(table: pa.Table, schema: TableSchema) -> pa.Table:
+    """Write the decimal commas of columns of numbers, which are still texts, as points."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column in schema.columns:
+        if column.name not in table.column_names or column.shape or not column.dtype.startswith("float"):
+            continue
+        place = table.column_names.index(column.name)
+        if pa.types.is_string(table.schema.field(place).type):
+            points = pc.replace_substring(table.column(place), ",", ".")
+            table = table.set_column(place, column.name, points)
+    return table
+
+
+def read_delimited(path: Path) -> tuple[pa.Table, list[str]]:
+    """Read a text table; errors of the file and of Arrow pass through.
+
+    UTF-8, UTF-16 with its mark, and Windows-1252, which spreadsheets of Western Europe save, are read.
+
+    Returns:
+        The table, and what a person should know of how it was read.
+
+    Raises:
+        DataError: It is not text.
+    """
+    import pyarrow as pa
+
+    with pa.input_stream(str(path), compression="detect") as stream:
+        start = bytes(stream.read(_START_BYTES))
+    if start.startswith(_UTF_16):
+        return _read(path, start, "utf-16")
+    if b"\0" in start:
+        raise _no_text(path)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+        table, notes = _read(path, start, "utf-8-sig")
+        if not any(pa.types.is_binary(kind) for kind in table.schema.types):
+            return table, notes
+    except UnicodeDecodeError:
+        pass
+    table, notes = _read(path, start, _WINDOWS)
+    return table, ["it is not UTF-8 and was read as Windows-1252", *notes]
+
+
+def _read(path: Path, start: bytes, encoding: str) -> tuple[pa.Table, list[str]]:
+    from pyarrow import csv
+
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(start).lstrip("\r\n")
+    separator = separator_of(re.split(r"[\r\n]", text, maxsplit=1)[0], path)
+    decimal = decimal_of(text, separator)
+    try:
+        table = csv.read_csv(
+            path,
+            # Arrow takes a mark at the start away itself
+            csv.ReadOptions(encoding="utf8" if encoding == "utf-8-sig" else encoding),
+            csv.ParseOptions(delimiter=separator),
+            csv.ConvertOptions(decimal_point=decimal),
+        )
+        # a name that is no text fails only here
+        _ = table.column_names
+    except UnicodeError:
+        raise _no_text(path) from None
+    return table, ["commas were read as decimal points"] if decimal == "," else []
+
+
+def _no_text(path: Path) -> DataError:
+    return DataError(f"{path}: it is not text in UTF-8 or Windows-1252.", hint="Save it as CSV in UTF-8.")

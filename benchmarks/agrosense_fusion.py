@@ -1,0 +1,173 @@
+"""What photos of soil add to half a soil test, on simulated fields of sites that were not learned from.
+
+    python -m benchmarks.agrosense_fusion sites --json
+
+Parts: ``sites`` (one soil a site, as the simulator has it), ``mixed`` (each field has a soil of its own),
+``missing`` (a tenth of the values of a table is lost). Every field is judged once, by what saw other sites.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliedpapers.core.model import FitContext
+from appliedpapers.plugins.agrosense.crop.baselines import with_shuffled
+from appliedpapers.plugins.agrosense.crop.config import CropConfig
+from appliedpapers.plugins.agrosense.crop.data import DATASETS, CropSplit
+from appliedpapers.plugins.agrosense.crop.fusion import learn_photos, usual_teacher
+from appliedpapers.plugins.agrosense.crop.matrix import soil_block
+from appliedpapers.plugins.agrosense.crop.model import CropRecommender, joined
+from appliedpapers.plugins.agrosense.simulator import lose, stream
+from appliedpapers.plugins.agrosense.splits import group_folds
+
+Found = dict[str, float]
+Floats = NDArray[np.float64]
+
+_SEED, _FOLDS = 1, 3
+_HIDDEN = ("ph", "total_nitrogen", "organic_carbon")
+
+
+def main() -> None:
+    """Measure a part and print it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.agrosense_fusion")
+    parser.add_argument("part", choices=sorted(_PARTS))
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    found = _PARTS[options.part]()
+    print(json.dumps(found) if options.json else json.dumps(found, indent=1))
+
+
+def sites() -> Found:
+    """Compare the arms where all fields of a site have one soil."""
+    return _arms(0.0)
+
+
+def mixed() -> Found:
+    """Compare the arms where the soil of each field is drawn by itself."""
+    return _arms(1.0)
+
+
+def missing() -> Found:
+    """Lose a tenth of the values of the judged rows, beyond the twentieth that the simulator loses."""
+    right: dict[str, list[NDArray[np.bool_]]] = {"whole": [], "a tenth lost": []}
+    for train, test in _cuts(CropConfig().replace(seed=_SEED, model=_MODEL)):
+        model = _learned(CropConfig().replace(seed=_SEED, model=_MODEL), train, None)
+        for name, rows in (("whole", test), ("a tenth lost", _with_losses(test))):
+            right[name].append(_chances(model, rows).argmax(axis=1) == test.labels)
+    return {name: float(np.concatenate(parts).mean()) for name, parts in right.items()}
+
+
+_MODEL = {"family": "lightgbm", "inner_folds": 2, "trees": 40, "leaves": 15}
+
+
+def _arms(mixed_soils: float) -> Found:
+    config = CropConfig().replace(
+        seed=_SEED,
+        simulator={"mixed_soils": mixed_soils},
+        fusion={"images": True, "eye": "colour", "hidden": _HIDDEN},
+        model=_MODEL,
+    )
+    told: dict[str, list[Floats]] = {}
+    labels = []
+    for train, test in _cuts(config):
+        for name, chances in _told(config, train, test).items():
+            told.setdefault(name, []).append(chances)
+        labels.append(test.labels)
+    truth = np.concatenate(labels)
+    found: Found = {"fields": len(truth)}
+    for name, parts in told.items():
+        chances = np.concatenate(parts)
+        picked = chances[np.arange(len(truth)), truth]
+        found[name] = float((chances.argmax(axis=1) == truth).mean())
+        found[f"{name}, logloss"] = float(-np.log(np.maximum(picked, 1e-12)).mean())
+    return found
+
+
+def _told(config: CropConfig, train: CropSplit, test: CropSplit) -> dict[str, Floats]:
+    """Return what each arm says of the judged rows."""
+    alone = config.replace(fusion={"images": False})
+    shuffled = [
+        with_shuffled(part, ("image", "soil"), _SEED + place) for place, part in enumerate((train, test))
+    ]
+    model = _learned(config, train, None)
+    return {
+        "table": _chances(_learned(alone, train, None), test),
+        "table and photo": _chances(model, test),
+        "photo missing": _chances(model, _without_photos(test)),
+        "table and shuffled photo": _chances(_learned(config, shuffled[0], None), shuffled[1]),
+        "photos read by heart": _chances(_learned(config, train, _by_heart(model, config, train)), test),
+    }
+
+
+def _by_heart(model: CropRecommender, config: CropConfig, rows: CropSplit) -> Floats:
+    """Return the soil columns by the reader that learned from these very photos; as many are dropped."""
+    assert model.reader is not None
+    chances = model.reader.probabilities(rows.table.column("image").to_pylist())
+    dropped = stream(_SEED, "dropped photos").random(len(chances)) < config.fusion.dropped
+    return soil_block(chances, chances.mean(axis=0), dropped)
+
+
+def _learned(config: CropConfig, rows: CropSplit, soil: Floats | None) -> CropRecommender:
+    """Return a recommender of rows; with their soil columns where these are made otherwise."""
+    model = CropRecommender(config)
+    model.classes, model.synthetic = rows.classes, rows.synthetic
+    with tempfile.TemporaryDirectory() as folder:
+        run = FitContext(seed=_SEED, folder=Path(folder))
+        if config.fusion.images:
+            photos = learn_photos(rows, config.fusion, _SEED, usual_teacher(config.fusion))
+            model.reader, model.prior = photos.reader, photos.prior
+            soil = photos.block if soil is None else soil
+        model.learn(rows, soil, run)
+    return model
+
+
+def _chances(model: CropRecommender, rows: CropSplit) -> Floats:
+    return model.answers(rows.table, attributions=False).probabilities
+
+
+def _cuts(config: CropConfig) -> Iterator[tuple[CropSplit, CropSplit]]:
+    data = DATASETS.simulated(config)
+    train, valid, test = (cast("CropSplit", part) for part in (data.train, data.valid, data.test))
+    rows = joined(joined(train, valid), test)
+    assert rows.groups is not None
+    for learned, judged in group_folds(rows.groups, _FOLDS, 0):
+        yield cast("CropSplit", rows.take(learned)), cast("CropSplit", rows.take(judged))
+
+
+def _without_photos(split: CropSplit) -> CropSplit:
+    import pyarrow as pa
+
+    return _replaced(split, {"image": pa.nulls(split.num_rows, pa.binary())})
+
+
+def _with_losses(split: CropSplit) -> CropSplit:
+    import pyarrow as pa
+
+    names = [feature.name for feature in split.features]
+    values = np.stack([split.table.column(name).to_numpy() for name in names], axis=1)
+    kept = lose(values, 0.1, _SEED + 1)
+    return _replaced(
+        split, {name: pa.array(kept[:, place], from_pandas=True) for place, name in enumerate(names)}
+    )
+
+
+def _replaced(split: CropSplit, columns: dict[str, object]) -> CropSplit:
+    table = split.table
+    for name, cells in columns.items():
+        table = table.set_column(table.column_names.index(name), name, cells)
+    return CropSplit(table, split.features, split.classes, synthetic=split.synthetic, grouped=split.grouped)
+
+
+_PARTS = {"sites": sites, "mixed": mixed, "missing": missing}
+
+
+if __name__ == "__main__":
+    main()
