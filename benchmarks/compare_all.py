@@ -132,7 +132,7 @@ SUITE: tuple[Setting, ...] = (
     Setting(
         "imu-attitude",
         "quick",
-        "the head of the network that corrects its window; where held-out trials keep nothing, the filter answers",
+        "the head of the network on top; where held-out trials keep nothing of it, the filter answers",
         (
             *("data.simulator.sequences=12", "training.epochs=5"),
             *("model.base=window-mean", "model.shares=[1.0]", "model.folds=2"),
