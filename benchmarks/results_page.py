@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from appliedpapers.core.verdict import SIGNIFICANT, format_p, headline, selected_model, strongest_baseline
+from benchmarks.compare_all import SUITE
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -158,7 +159,13 @@ def matrix_table() -> str:
         words = "a best one" if part["best"] else "some differ" if _told_apart(part) else "not told apart"
         first = f"[`{part['plugin']}`](#{part['plugin']})"
         lines.append(f"| {' | '.join([first, f'{_metric(part)} {arrow}', *cells, _rival(part), words])} |")
-    for plugin, why in document["left_out"].items():
+    absent = [
+        one.plugin for one in SUITE if one.plugin not in {part["plugin"] for part in document["plugins"]}
+    ]
+    again = {
+        plugin: f"not measured yet: `python -m benchmarks.compare_all --only {plugin}`" for plugin in absent
+    }
+    for plugin, why in {**again, **document["left_out"]}.items():
         lines.append(f"| `{plugin}` | – {'| – ' * len(names)}| – | {why} |")
     return "\n".join(lines)
 
