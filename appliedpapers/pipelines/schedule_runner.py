@@ -35,6 +35,7 @@ BEAT_S = 10.0
 LOST_S = 90.0
 HUNG_S = 600.0
 MAX_TAKEOVERS = 3
+LOGS_KEPT = 500
 _GRACE_S = 30.0
 _TELLING_S = 70.0
 _LONGEST_BACKOFF_S = 3600
@@ -316,6 +317,7 @@ class Runner:
     def _logs(self, firing: Firing) -> tuple[Path, Path]:
         folder = self.ledger.folder / "logs" / firing.job
         stamp = f"{firing.due.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+        _prune(folder)
         number = 1
         while (folder / f"{stamp}-{number}.log").exists():
             number += 1
@@ -323,6 +325,14 @@ class Runner:
 
     def _now(self) -> float:
         return self.clock.now().timestamp()
+
+
+def _prune(folder: Path) -> None:
+    """Remove what older tries of a job printed; the newest stay."""
+    logs = sorted(folder.glob("*.log"), key=lambda log: log.stat().st_mtime)
+    for log in logs[: max(0, len(logs) - LOGS_KEPT + 1)]:
+        log.unlink(missing_ok=True)
+        log.with_suffix(".json").unlink(missing_ok=True)
 
 
 @contextmanager

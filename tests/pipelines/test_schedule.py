@@ -7,11 +7,13 @@ import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from scheduled_jobs import NIGHT, FakeApps, FakeClock, Place, job, live
 
 from appliedpapers.core.errors import ConfigError, LockedError
+from appliedpapers.pipelines import schedule_runner
 from appliedpapers.pipelines.schedule import run_once
 from appliedpapers.pipelines.schedule_notify import tell
 from appliedpapers.pipelines.schedule_process import last_words, next_words
@@ -104,6 +106,17 @@ def test_a_failure_is_tried_again_with_growing_waits_and_then_given_up(place):
     assert (firing.state, firing.attempts, firing.exit_code) == ("failed", 4, 1)
     assert firing.reason == "run error: no room left"
     assert len(list((place.folder / "schedule" / "logs" / "nightly").glob("*.log"))) == 4
+
+
+def test_old_logs_of_a_job_are_removed(place, monkeypatch):
+    monkeypatch.setattr(schedule_runner, "LOGS_KEPT", 2)
+    place.apps.codes, place.apps.says = [1], "run error: no room left.\n"
+    place.add(retries=3, backoff="1m")
+    live(place, place.daemon(), seconds=900)
+    (firing,) = place.ledger().firings()
+    logs = {log.name for log in (place.folder / "schedule" / "logs" / "nightly").glob("*.log")}
+    assert len(logs) == 2
+    assert Path(firing.log).name in logs
 
 
 def test_a_store_that_cannot_be_reached_for_a_minute_costs_a_minute(place):
