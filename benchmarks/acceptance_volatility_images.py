@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from appliedpapers.plugins.volatility_images.verdict import RIVALS
 from benchmarks.acceptance_case import Case, Check, Measured, Settings, printed_by
@@ -191,10 +192,7 @@ _DEEP = Case(
         for name in _DEEP_NETWORKS
     },
     tuple(Check(f"{name} alone, quick size: QLIKE", _ours("qlike", name)) for name in _DEEP_NETWORKS)
-    + tuple(
-        Check(f"{name}: seconds of fitting", lambda runs, name=name: _fit_seconds(runs, name))
-        for name in _DEEP_NETWORKS
-    ),
+    + tuple(Check(f"{name}: seconds of fitting", partial(_fit_seconds, run=name)) for name in _DEEP_NETWORKS),
 )
 _SIMULATED = Case(
     "simulated",
