@@ -148,7 +148,7 @@ class AgeingHead:
     def _points(self) -> torch.Tensor:
         """Standard normal points ``(S, 1, latent)``, the same for all rows."""
         wanted, latent = self.options.samples, self.network.latent
-        points = simplex(latent) if wanted == "simplex" else draws(wanted, latent)
+        points = simplex(latent) if isinstance(wanted, str) else draws(wanted, latent)
         return torch.as_tensor(points[:, None], dtype=torch.float32, device=self.device)
 
 

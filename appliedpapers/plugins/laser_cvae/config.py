@@ -156,7 +156,7 @@ class AbnormalityConfig(Section):
     samples: Literal["simplex"] | Annotated[int, Field(ge=1, le=4096)] = Field(
         "simplex",
         description="points of z that a score is a mean over, the same for all devices: so many draws, or "
-        "the corners of a simplex, which come closer to the mean over z than 32 draws do",
+        "the corners of a simplex, which are enough where z is known well",
     )
     alpha: float = Field(0.02, gt=0, lt=0.5, description="alerts on healthy devices, as a share")
     one_sided: bool = Field(False, description="never alert on devices that age less than expected")
