@@ -150,7 +150,8 @@ def test_scores_alone_are_those_of_a_whole_judgement():
     dataset, model = fitted()
     devices = dataset.test.devices
     seen = devices.before(0.6 * devices.horizon)
-    np.testing.assert_allclose(model.ageing.scores(seen), model.ageing.judge(seen).score, rtol=1e-4, atol=1e-4)
+    whole = model.ageing.judge(seen).score
+    np.testing.assert_allclose(model.ageing.scores(seen), whole, rtol=1e-4, atol=1e-4)
 
 
 def test_prefixes_of_those_that_wait_end_before_the_failure_and_are_no_copies(devices):
