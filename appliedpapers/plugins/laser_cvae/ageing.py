@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,12 +73,17 @@ class AgeingHead:
         self.options, self.network, self.how, self.device = options, network, how, device
         self.calibration: Calibration | None = None
 
-    def judge(self, given: Prefixes) -> Judgement:
-        """Judge prefixes of at least four readings; a row does not depend on the others, to the bit."""
+    def judge(self, given: Prefixes, *, alone: bool = False) -> Judgement:
+        """Judge prefixes of at least four readings; a row does not depend on the others, to the bit.
+
+        Args:
+            given: Prefixes.
+            alone: Compute each row by itself, as the stream of one device does, which never has more.
+        """
         count, width = len(given), given.hours.shape[1]
         score, fit, active = np.empty(count), np.empty(count), np.empty((count, self.options.latent))
         parts, expected = np.zeros((count, width)), np.zeros((count, width))
-        for own, rows in self._blocks(given):
+        for own, rows in self._blocks(given, 1 if alone else _BLOCK):
             with torch.inference_mode():
                 posterior = self.network.encode(rows.features, rows.tokens)
                 losses, _ = reading_losses(self.network, rows, posterior.draw(self._points))
@@ -95,7 +100,7 @@ class AgeingHead:
     def scores(self, given: Prefixes) -> Floats:
         """Return the scores ``(R,)`` of :meth:`judge` alone, which take half the time."""
         found = np.empty(len(given))
-        for own, rows in self._blocks(given):
+        for own, rows in self._blocks(given, _BLOCK):
             with torch.inference_mode():
                 posterior = self.network.encode(rows.features, rows.tokens)
                 losses, _ = reading_losses(self.network, rows, posterior.draw(self._points))
@@ -133,12 +138,12 @@ class AgeingHead:
             found[seen.device, number] = self.scores(seen)
         return found
 
-    def _blocks(self, given: Prefixes) -> Iterator[tuple[Indices, AgeingRows]]:
+    def _blocks(self, given: Prefixes, size: int) -> Iterator[tuple[Indices, AgeingRows]]:
         """Yield row numbers and blocks of one shape; features are made of many rows at once."""
-        for own, wide in in_blocks(given, _BLOCK, _AT_ONCE):
+        for own, wide in in_blocks(given, size, _AT_ONCE if size > 1 else 1):
             rows = ageing_rows(wide, self.how, self.options, self.device)
-            for start in range(0, len(own), _BLOCK):
-                yield own[start : start + _BLOCK], rows.each(lambda one, at=start: one[at : at + _BLOCK])
+            for start in range(0, len(own), size):
+                yield own[start : start + size], rows.each(partial(_part, start=start, size=size))
 
     def _score(self, rows: AgeingRows, fit: torch.Tensor, posterior: Posterior) -> torch.Tensor:
         count = rows.weight.sum(dim=1).clamp(min=1)
@@ -150,6 +155,10 @@ class AgeingHead:
         wanted, latent = self.options.samples, self.network.latent
         points = simplex(latent) if isinstance(wanted, str) else draws(wanted, latent)
         return torch.as_tensor(points[:, None], dtype=torch.float32, device=self.device)
+
+
+def _part(one: torch.Tensor, *, start: int, size: int) -> torch.Tensor:
+    return one[start : start + size]
 
 
 def ageing_rows(

@@ -107,9 +107,15 @@ class ForecastHead:
         self.calibrator: Calibrator = Line("none")
         self.residual = (prior.noise, 0.0)
 
-    def look(self, given: Prefixes) -> Outlook:
-        """Forecast prefixes of at least four readings; a row does not depend on the others, to the bit."""
-        blocks = [(own, self._look(rows)) for own, rows in in_blocks(given, _BLOCK)]
+    def look(self, given: Prefixes, *, alone: bool = False) -> Outlook:
+        """Forecast prefixes of at least four readings; a row does not depend on the others, to the bit.
+
+        Args:
+            given: Prefixes.
+            alone: Compute each row by itself, as the stream of one device does, which never has more.
+        """
+        size = 1 if alone else _BLOCK
+        blocks = [(own, self._look(rows)) for own, rows in in_blocks(given, size)]
         if not blocks:
             none = np.empty(0)
             fan = np.empty((0, STEPS, 3))
