@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from appliedpapers.plugins.volatility_images.verdict import RIVALS
 from benchmarks.acceptance_case import Case, Check, Measured, Settings, printed_by
@@ -19,6 +20,7 @@ _RULES = "baselines=[train-mean, log-har+flow]"
 _FEW = "baselines=[train-mean, har, log-har, log-har+flow, qlike-har+flow]"
 _NETWORKS = tuple(f"network {number}" for number in (1, 2, 3))
 _SEEDS = (1, 2, 3, 4, 5)
+_DEEP_NETWORKS = ("cnn", "convmixer", "resnet18")
 
 
 def _ours(metric: str, run: str = "run") -> Figure:
@@ -51,6 +53,10 @@ def _speed(name: str) -> Figure:
 
 def _seconds(run: str = "run") -> Figure:
     return lambda runs: sum(float(value) for value in runs[run].results["seconds"].values())
+
+
+def _fit_seconds(runs: Runs, run: str) -> float:
+    return float(runs[run].results["seconds"]["fit"])
 
 
 def _coverage(run: str = "run") -> Figure:
@@ -166,6 +172,28 @@ _OTHERS = Case(
     },
     tuple(Check(f"{name}: QLIKE", _ours("qlike", name)) for name in ("convmixer", "raw-mlp", "mlp")),
 )
+_DEEP = Case(
+    "taq-equity-deep",
+    (),
+    {
+        name: Settings(
+            "published",
+            "taq-equity",
+            (
+                f"model.network={name}",
+                "model.skip=none",
+                "model.seeds=1",
+                "training.epochs=2",
+                "data.stride=60",
+                "data.test_stride=60",
+                _RULES,
+            ),
+        )
+        for name in _DEEP_NETWORKS
+    },
+    tuple(Check(f"{name} alone, quick size: QLIKE", _ours("qlike", name)) for name in _DEEP_NETWORKS)
+    + tuple(Check(f"{name}: seconds of fitting", partial(_fit_seconds, run=name)) for name in _DEEP_NETWORKS),
+)
 _SIMULATED = Case(
     "simulated",
     (10,),
@@ -230,4 +258,4 @@ _FAST = Case(
     commands={"speed": "python -m benchmarks.volatility_images_speed"},
 )
 
-CASES = (_EQUITY, _QLIKE, _RMSPE, _IMAGE_ONLY, _OTHERS, _SIMULATED, _SIMULATED_SEEDS, _SPOT, _FAST)
+CASES = (_EQUITY, _QLIKE, _RMSPE, _IMAGE_ONLY, _OTHERS, _DEEP, _SIMULATED, _SIMULATED_SEEDS, _SPOT, _FAST)

@@ -21,6 +21,8 @@ import numpy as np
 
 from appliedpapers.core.config import resolve
 from appliedpapers.core.data import Dataset
+from appliedpapers.core.device import derive_seed
+from appliedpapers.core.metrics import auc
 from appliedpapers.core.model import FitContext
 from appliedpapers.plugins.laser_cvae.config import LaserConfig
 from appliedpapers.plugins.laser_cvae.data import DATASETS
@@ -28,7 +30,7 @@ from appliedpapers.plugins.laser_cvae.devices import Devices, Floats, cell_names
 from appliedpapers.plugins.laser_cvae.evaluation import EVALUATION
 from appliedpapers.plugins.laser_cvae.model import LaserCvae
 from appliedpapers.plugins.laser_cvae.path_model import PathModel
-from appliedpapers.plugins.laser_cvae.simulator import simulate
+from appliedpapers.plugins.laser_cvae.simulator import CONDITION_ONLY, simulate
 from appliedpapers.plugins.laser_cvae.splits import DeviceSplit
 
 _TEST = 2800
@@ -60,6 +62,7 @@ def measure(seed: int) -> tuple[Figures, dict[str, list[Floats]]]:
     test = dataset.test
     assert isinstance(test, DeviceSplit)
     found |= _half_density(model, test.devices) | _healthy(model, test.devices)
+    found |= _begun(config, test.devices)
     return found | _physics(config, seed), _scores(model, test.devices)
 
 
@@ -79,6 +82,28 @@ def _scored(config: LaserConfig, dataset: Dataset, model: LaserCvae, run: FitCon
     return found
 
 
+def _begun(config: LaserConfig, devices: Devices) -> Figures:
+    """Return the AUC of one who knows every failure that shows at a cut, and nothing of later ones.
+
+    A failure shows where its damage is beyond the noise of a reading by then, or where it is the condition
+    that fails the device; a step or a dark line that comes later can be known to nobody.
+    """
+    wanted = config.data.simulator.model_copy(update={"p_fail": 0.0})
+    seed = derive_seed(config.seed, "simulated-ageing", "test")
+    plain = simulate(wanted, seed, len(devices), mode=config.data.mode, limit=config.data.criterion)
+    assert devices.truth is not None
+    assert plain.truth is not None
+    extra, rows, found = devices.truth - plain.truth, np.arange(len(devices)), {}
+    by_condition = np.array(devices.modes) == CONDITION_ONLY
+    for share in _CUTS[:-1]:
+        hours = share * devices.horizon
+        at = (devices.hours <= hours[:, None] * (1 + 1e-12)).sum(axis=1) - 1
+        shows = devices.failed & (by_condition | (extra[rows, at] > float(np.mean(wanted.noise))))
+        waiting = devices.failure > hours
+        found[f"begun {100 * share:g}% auc"] = auc(devices.failed[waiting], shows[waiting].astype(float))
+    return found
+
+
 def _half_density(model: LaserCvae, devices: Devices) -> Figures:
     """Return how scores and chances change where every other reading is left out, at 60 % of the test."""
     from scipy.stats import spearmanr
@@ -88,7 +113,7 @@ def _half_density(model: LaserCvae, devices: Devices) -> Figures:
     few = devices.take(slice(0, 500))
     thin = replace(few, hours=few.hours[:, ::2], damage=few.damage[:, ::2])
     both = [one.before(0.6 * few.horizon) for one in (few, thin)]
-    scores = [model.ageing.judge(seen).score for seen in both]
+    scores = [model.ageing.scores(seen) for seen in both]
     waiting = ~both[0].crossed & ~both[1].crossed
     chances = [model.forecast.look(seen.take(waiting)).p_cross for seen in both]
     return {
@@ -117,7 +142,7 @@ def _scores(model: LaserCvae, devices: Devices) -> dict[str, list[Floats]]:
     healthy, found = devices.take(~devices.failed), {}
     for share in _CUTS:
         seen = healthy.before(share * healthy.horizon)
-        score = model.ageing.judge(seen).score
+        score = model.ageing.scores(seen)
         fresh = calibration.standardised(score, seen.end, cell_names(seen.conditions))
         at = float(seen.end[0])
         held = np.array([np.interp(at, calibration.hours, row) for row in calibration.scores])

@@ -31,7 +31,7 @@ def fastest(work: Callable[[], object]) -> float:
 
 
 def rates() -> dict[str, float]:
-    """Return devices a second of our score (S = 32) and of OCSVM, and the milliseconds of an update."""
+    """Return devices a second of our score and of OCSVM's, and the milliseconds of an update."""
     import torch
     from sklearn.svm import OneClassSVM
 
@@ -53,7 +53,7 @@ def rates() -> dict[str, float]:
     head = model.ageing
     assert head is not None
     seen = test.devices.before(np.inf)
-    ours = fastest(lambda: head.judge(seen))
+    ours = fastest(lambda: head.scores(seen))
     svm = OneClassSVM(nu=0.02, gamma="scale").fit(train.devices.damage[~train.devices.failed])
     theirs = fastest(lambda: svm.decision_function(test.devices.damage))
     records, stream, spent = test.example(1).to_pylist(), model.stream(), list[float]()

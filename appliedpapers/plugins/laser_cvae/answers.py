@@ -16,6 +16,8 @@ STATUS = ("ok", "insufficient", "already-failed")
 HINTS = ("normal", "gradual", "rapid", "sudden", "too-good", "outlier")
 DIRECTIONS = ("more", "less")
 
+_CENSORED = "null: censored"
+
 _VALUES: Mapping[str, tuple[str, float | None, float]] = {
     "ratio": ("relative value, 1 at the start", 1e-9, 0.997),
     "percent": ("change since the start", None, 0.4),
@@ -76,15 +78,6 @@ def input_schema(data: DataConfig) -> TableSchema:
 def output_schema(data: DataConfig) -> OutputSchema:
     """Return the contract of answers: a row a reading, with what was known by then and nothing later."""
     told = {"percent": "%", "dB": "dB"}.get(data.value_unit)
-
-    def number(
-        name: str, about: str, unit: str | None = None, low: float | None = None, high: float | None = None
-    ) -> Column:
-        return Column(name, "float64", about, unit=unit, nullable=True, minimum=low, maximum=high)
-
-    def curve(name: str, about: str, unit: str | None) -> Column:
-        return Column(name, "float64", about, unit=unit, nullable=True, shape=(STEPS,))
-
     return OutputSchema(
         (
             Column("device", "string", "name of the device"),
@@ -95,51 +88,64 @@ def output_schema(data: DataConfig) -> OutputSchema:
                 "insufficient: fewer than four readings; already-failed: beyond the criterion",
                 categories=STATUS,
             ),
-            number("score", "abnormality for its condition: loss of a reading plus KL term", "nat"),
-            number("reconstruction", "the same without the KL term", "nat"),
-            number("p_value", "share of healthy devices at least as abnormal at this time", None, 0, 1),
-            Column("alert", "bool", "whether the p-value is at most alpha"),
-            Column(
-                "compared_with",
-                "string",
-                "what the p-value is of",
-                categories=("cell", "standardised"),
-                nullable=True,
-            ),
-            Column(
-                "direction",
-                "string",
-                "aged more or less than its condition lets expect",
-                categories=DIRECTIONS,
-                nullable=True,
-            ),
-            Column("mode_hint", "string", "what the path looks like", categories=HINTS, nullable=True),
-            number("worst_time", "time of the reading that adds most to the score", data.time_unit, 0),
-            number("attribution", "what the latest reading adds to the score", "nat"),
-            number("expected", "value of this reading if the device were healthy", told),
-            number("p_cross", "chance to fail by the planned end", None, 0, 1),
-            *(
-                number(
-                    f"ttf_p{level}",
-                    f"time by which it has failed with {level} % chance; null: censored",
-                    data.time_unit,
-                    0,
-                )
-                for level in (10, 50, 90)
-            ),
-            Column("censored", "string", "quantiles of the failure time that lie beyond the planned end"),
-            Column(
-                "extrapolated", "bool", "whether its condition lies outside those of the training devices"
-            ),
-            curve("forecast_time", "times of the forecast", data.time_unit),
-            curve("forecast_p10", "value that is undercut with 10 % chance", told),
-            curve("forecast_p50", "median value", told),
-            curve("forecast_p90", "value that is exceeded with 10 % chance", told),
+            *_abnormality_columns(told, data.time_unit),
+            *_forecast_columns(told, data.time_unit),
         ),
         group_by=("device",),
         rows="per_row",
         keys=("device", "time"),
     )
+
+
+def _abnormality_columns(told: str | None, hours: str) -> tuple[Column, ...]:
+    return (
+        _number("score", "abnormality for its condition: loss of a reading plus KL term", "nat"),
+        _number("reconstruction", "the same without the KL term", "nat"),
+        _number("p_value", "share of healthy devices at least as abnormal at this time", None, 0, 1),
+        Column("alert", "bool", "whether the p-value is at most alpha"),
+        Column(
+            "compared_with",
+            "string",
+            "what the p-value is of",
+            categories=("cell", "standardised"),
+            nullable=True,
+        ),
+        Column(
+            "direction",
+            "string",
+            "aged more or less than its condition lets expect",
+            categories=DIRECTIONS,
+            nullable=True,
+        ),
+        Column("mode_hint", "string", "what the path looks like", categories=HINTS, nullable=True),
+        _number("worst_time", "time of the reading that adds most to the score", hours, 0),
+        _number("attribution", "what the latest reading adds to the score", "nat"),
+        _number("expected", "value of this reading if the device were healthy", told),
+    )
+
+
+def _forecast_columns(told: str | None, hours: str) -> tuple[Column, ...]:
+    def curve(name: str, about: str, unit: str | None) -> Column:
+        return Column(name, "float64", about, unit=unit, nullable=True, shape=(STEPS,))
+
+    return (
+        _number("p_cross", "chance to fail by the planned end", None, 0, 1),
+        _number("ttf_p10", f"early end of the 80 % interval of the failure time; {_CENSORED}", hours, 0),
+        _number("ttf_p50", f"time by which it has failed with 50 % chance; {_CENSORED}", hours, 0),
+        _number("ttf_p90", f"late end: time by which it has failed with 90 % chance; {_CENSORED}", hours, 0),
+        Column("censored", "string", "quantiles of the failure time that lie beyond the planned end"),
+        Column("extrapolated", "bool", "whether its condition lies outside those of the training devices"),
+        curve("forecast_time", "times of the forecast", hours),
+        curve("forecast_p10", "value that is undercut with 10 % chance", told),
+        curve("forecast_p50", "median value", told),
+        curve("forecast_p90", "value that is exceeded with 10 % chance", told),
+    )
+
+
+def _number(
+    name: str, about: str, unit: str | None = None, low: float | None = None, high: float | None = None
+) -> Column:
+    return Column(name, "float64", about, unit=unit, nullable=True, minimum=low, maximum=high)
 
 
 def table_of(columns: Mapping[str, Any], data: DataConfig) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -153,7 +153,11 @@ class AbnormalityConfig(Section):
     latent: int = Field(4, ge=1, le=64, description="size of z")
     beta: float = Field(0.1, ge=0, le=100, description="weight of the KL term at the end of its warm-up")
     score_beta: float = Field(0.1, ge=0, le=100, description="weight of the KL term in the score")
-    samples: int = Field(32, ge=1, le=4096, description="draws of z for a score, the same for all devices")
+    samples: Literal["simplex"] | Annotated[int, Field(ge=1, le=4096)] = Field(
+        "simplex",
+        description="points of z that a score is a mean over, the same for all devices: so many draws, or "
+        "the corners of a simplex, which are enough where z is known well",
+    )
     alpha: float = Field(0.02, gt=0, lt=0.5, description="alerts on healthy devices, as a share")
     one_sided: bool = Field(False, description="never alert on devices that age less than expected")
     trim: float = Field(

@@ -49,48 +49,55 @@ def fit_heads(
         Abnormality, forecast, and facts for the report.
     """
     how = conditioning(train)
-    known = train.failed | (train.last >= 0.98 * train.horizon)
     begun, facts = _begun(train, config, run, start, choosable=len(valid) > 0)
-    ageing_settings = _settings(config.abnormality_training, begun is not None)
-    forecast_settings = _settings(config.forecast_training, begun is not None)
-    normal = normal_devices(train)
-    ageing = fit_ageing(
-        train.take(normal),
-        config.abnormality,
-        ageing_settings,
-        how,
-        run,
-        name="ageing",
-        labelled=bool(known.any()),
-        start=None if begun is None else begun[0],
-    )
-    held = reference_devices(valid) if len(valid) else np.zeros(0, dtype=bool)
-    healthy = train.take(normal)
-    if held.sum() >= _FEWEST_REFERENCES:
-        ageing.calibrate(valid.take(held), healthy)
-    else:
-        # so few devices that those learned from must do; p-values are then somewhat too small
-        ageing.calibrate(healthy, healthy)
+    ageing, found = _fit_abnormality(train, valid, config, how, run, None if begun is None else begun[0])
     forecast = fit_forecast(
         train,
         valid,
         config.forecast,
-        forecast_settings,
+        _settings(config.forecast_training, begun is not None),
         how,
         run,
         start=None if begun is None else begun[1],
     )
+    return ageing, forecast, facts | found
+
+
+def _fit_abnormality(
+    train: Devices,
+    valid: Devices,
+    config: LaserConfig,
+    how: Conditioning,
+    run: FitContext,
+    start: AgeingCVAE | None,
+) -> tuple[AgeingHead, dict[str, Any]]:
+    """Fit and calibrate the autoencoder, and say on how many devices."""
+    known = train.failed | (train.last >= 0.98 * train.horizon)
+    normal = normal_devices(train)
+    healthy = train.take(normal)
+    ageing = fit_ageing(
+        healthy,
+        config.abnormality,
+        _settings(config.abnormality_training, start is not None),
+        how,
+        run,
+        name="ageing",
+        labelled=bool(known.any()),
+        start=start,
+    )
+    held = reference_devices(valid) if len(valid) else np.zeros(0, dtype=bool)
+    enough = int(held.sum()) >= _FEWEST_REFERENCES
+    # with too few devices those learned from must do; p-values are then somewhat too small
+    ageing.calibrate(valid.take(held) if enough else healthy, healthy)
     active = ageing.active_units(healthy)
-    facts |= {
+    facts = {
         "devices that are normal for their condition": f"{int(normal.sum())} of {len(train)}",
-        "calibration devices": str(int(held.sum()))
-        if held.sum() >= _FEWEST_REFERENCES
-        else "training devices",
+        "calibration devices": str(int(held.sum())) if enough else "training devices",
         "active units of z": f"{active} of {config.abnormality.latent}",
     }
     if active == 0:
         facts["warning"] = "z is not used (KL collapse): lower abnormality.beta, or train longer"
-    return ageing, forecast, facts
+    return ageing, facts
 
 
 def conditioning(devices: Devices) -> Conditioning:
@@ -117,7 +124,7 @@ def empty_heads(
     stored = state["forecast"]
     prior = PathPrior.from_json(stored["prior"])
     forecast = ForecastHead(config.forecast, prior, new_forecast(config.forecast, 0), how, device)
-    forecast.mix, forecast.pace = float(stored["mix"]), float(stored["pace"])
+    forecast.mix, forecast.early = float(stored["mix"]), float(stored["early"])
     forecast.calibrator = Calibrator.from_json(stored["calibrator"])
     forecast.residual = (float(stored["residual"][0]), float(stored["residual"][1]))
     return ageing, forecast

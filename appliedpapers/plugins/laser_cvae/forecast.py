@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from appliedpapers.core.calibration import Calibrator, Line
+from appliedpapers.plugins.laser_cvae.blocks import gathered, in_blocks
 from appliedpapers.plugins.laser_cvae.devices import Floats, Prefixes
 from appliedpapers.plugins.laser_cvae.learner import crossing
 from appliedpapers.plugins.laser_cvae.network import STEPS, ForecastCVAE
 from appliedpapers.plugins.laser_cvae.path_prior import PathPrior
+from appliedpapers.plugins.laser_cvae.points import draws
 from appliedpapers.plugins.laser_cvae.profile import Conditioning, forecast_features
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 QUANTILES = (0.1, 0.5, 0.9)
 """Of the time to failure, and of the fan."""
 
-_BLOCK = 128
+_BLOCK = 16
 _EDGE = 1e-6
 _SMALLEST_STEP = 1e-5
 
@@ -58,7 +59,8 @@ class Outlook:
     Attributes:
         p_cross: Chance to cross the criterion by the planned end, calibrated, ``(R,)``.
         logit: Before calibration, ``(R,)``.
-        ttf: Hours at which the chance reaches 10, 50 and 90 %, ``(R, 3)``; NaN beyond the planned end.
+        ttf: Hours at which the chance reaches the early level, 50 and 90 %, ``(R, 3)``; NaN beyond the
+            planned end.
         hours: Of the fan, ``(R, STEPS)``.
         fan: Damage quantiles at these hours, ``(R, STEPS, 3)``.
         chances: Calibrated chance to have crossed by each of these hours, ``(R, STEPS)``.
@@ -87,8 +89,8 @@ class ForecastHead:
         mix: How much of the network's correction is applied: 1 all of it, 0 none; what is left of the spread
             comes from the path prior. Chosen on validation devices.
         calibrator: From logits of crossing to calibrated chances.
-        pace: How steeply the chance rises over time, as a share of what paths say; chosen so that intervals
-            of the failure time cover validation failures.
+        early: Chance at which the interval of the failure time begins, at most .1: lowered until the interval
+            holds 80 % of the validation failures.
         residual: Standard deviation and autocorrelation from reading to reading around a path.
     """
 
@@ -101,22 +103,31 @@ class ForecastHead:
         device: str = "cpu",
     ) -> None:
         self.options, self.prior, self.network, self.how, self.device = options, prior, network, how, device
-        self.mix, self.pace = 1.0, 1.0
+        self.mix, self.early = 1.0, QUANTILES[0]
         self.calibrator: Calibrator = Line("none")
         self.residual = (prior.noise, 0.0)
 
-    def look(self, given: Prefixes) -> Outlook:
-        """Forecast prefixes of at least four readings; a row does not depend on the others."""
-        blocks = [self._look(given.take(slice(at, at + _BLOCK))) for at in range(0, len(given), _BLOCK)]
+    def look(self, given: Prefixes, *, alone: bool = False) -> Outlook:
+        """Forecast prefixes of at least four readings; a row does not depend on the others, to the bit.
+
+        Args:
+            given: Prefixes.
+            alone: Compute each row by itself, as the stream of one device does, which never has more.
+        """
+        size = 1 if alone else _BLOCK
+        blocks = [(own, self._look(rows)) for own, rows in in_blocks(given, size)]
         if not blocks:
             none = np.empty(0)
             fan = np.empty((0, STEPS, 3))
             return Outlook(none, none, np.empty((0, 3)), np.empty((0, STEPS)), fan, np.empty((0, STEPS)))
-        ahead, fans, chances = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        ahead, fans, chances = (
+            gathered([(own, parts[place]) for own, parts in blocks], len(given)) for place in range(3)
+        )
         logit = _logit(chances[:, -1])
         p_cross = self.calibrator(logit)
-        curve = over_time(chances, p_cross, self.pace)
-        ttf = reached(np.concatenate([given.end[:, None], ahead], axis=1), curve)
+        curve = over_time(chances, p_cross)
+        hours = np.concatenate([given.end[:, None], ahead], axis=1)
+        ttf = reached(hours, curve, (self.early, *QUANTILES[1:]))
         return Outlook(p_cross, logit, ttf, ahead, fans, curve)
 
     def base(self, given: Prefixes) -> Base:
@@ -185,30 +196,30 @@ class ForecastHead:
         return {
             "prior": self.prior.to_json(),
             "mix": self.mix,
-            "pace": self.pace,
+            "early": self.early,
             "calibrator": self.calibrator.to_json(),
             "residual": list(self.residual),
         }
 
 
-def draws(count: int, size: int) -> Floats:
-    """Return ``(count, size)`` standard normal numbers that fill space evenly (Sobol), always the same."""
-    key = (count, size)
-    if key not in _DRAWN:
-        engine = torch.quasirandom.SobolEngine(size, scramble=True, seed=0)  # type: ignore[no-untyped-call]
-        points = engine.draw(count, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
-        _DRAWN[key] = torch.special.ndtri(points).numpy()
-    return _DRAWN[key]
-
-
-_DRAWN: dict[tuple[int, int], NDArray[np.float64]] = {}
-
-
-def over_time(chances: Floats, p_cross: Floats, pace: float) -> Floats:
-    """Return chances ``(R, STEPS)`` that end at the calibrated one; a smaller pace lets them rise earlier."""
+def over_time(chances: Floats, p_cross: Floats) -> Floats:
+    """Return chances ``(R, STEPS)`` that end at the calibrated one, moved by the same logit all along."""
     rising = _logit(chances)
-    moved = pace * (rising - rising[:, -1:]) + _logit(p_cross)[:, None]
-    return np.asarray(1 / (1 + np.exp(-moved)))
+    return np.asarray(1 / (1 + np.exp(-(rising - rising[:, -1:] + _logit(p_cross)[:, None]))))
+
+
+def chance_at(hours: Floats, look: Outlook, end: Floats) -> Floats:
+    """Return the chance to have failed by an hour of each row, ``(R,)``.
+
+    Args:
+        hours: Asked, ``(R,)``.
+        look: The forecast of the rows.
+        end: Hour of their last reading, at which the chance is 0, ``(R,)``.
+    """
+    known = np.concatenate([end[:, None], look.hours], axis=1)
+    chances = np.pad(look.chances, ((0, 0), (1, 0)))
+    rows = zip(hours, known, chances, strict=True)
+    return np.array([np.interp(asked, times, rising) for asked, times, rising in rows])
 
 
 def _logit(chance: Floats) -> Floats:
@@ -216,12 +227,12 @@ def _logit(chance: Floats) -> Floats:
     return np.asarray(np.log(kept / (1 - kept)))
 
 
-def reached(hours: Floats, chances: Floats) -> Floats:
-    """Return the hour at which a rising chance reaches each quantile, ``(R, 3)``; NaN where it does not."""
+def reached(hours: Floats, chances: Floats, levels: tuple[float, ...] = QUANTILES) -> Floats:
+    """Return the hour at which a rising chance reaches each level, ``(R, levels)``; NaN if it does not."""
     whole = np.concatenate([np.zeros((len(chances), 1)), np.maximum.accumulate(chances, axis=1)], axis=1)
     rows = np.arange(len(whole))
-    found = np.full((len(whole), len(QUANTILES)), np.nan)
-    for number, level in enumerate(QUANTILES):
+    found = np.full((len(whole), len(levels)), np.nan)
+    for number, level in enumerate(levels):
         right = np.clip((whole < level).sum(axis=1), 1, whole.shape[1] - 1)
         low, high = whole[rows, right - 1], whole[rows, right]
         step = np.clip((level - low) / np.maximum(high - low, 1e-12), 0, 1)

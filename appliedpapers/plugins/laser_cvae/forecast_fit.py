@@ -14,7 +14,7 @@ from appliedpapers.core.metrics import log_losses
 from appliedpapers.core.weights import drawn_by
 from appliedpapers.plugins.laser_cvae.ageing import CONDITIONS, training_prefixes
 from appliedpapers.plugins.laser_cvae.devices import Devices, Floats, Prefixes
-from appliedpapers.plugins.laser_cvae.forecast import ForecastHead
+from appliedpapers.plugins.laser_cvae.forecast import QUANTILES, ForecastHead, chance_at
 from appliedpapers.plugins.laser_cvae.learner import ForecastRows, ForecastTask
 from appliedpapers.plugins.laser_cvae.network import ForecastCVAE
 from appliedpapers.plugins.laser_cvae.path_prior import PathPrior
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.laser_cvae.config import ForecastConfig, LaserTraining
 
 MIXES = (0.0, 0.5, 1.0)
-PACES = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3)
 COVERAGE = 0.8
 ENOUGH_FAILURES, ENOUGH_ROWS = 50, 500
 FEW_DEVICES = 60
 
 _LONGEST = 0.95
+_EARLIEST = 1e-3
 _FEWEST_OF_A_CLASS = 5
 _WINDOW_COUNT = 5
 _FEATURES = len(RECENT) + 2 * _WINDOW_COUNT + 2 + 3 + CONDITIONS
@@ -73,8 +73,7 @@ def fit_forecast(
         network.load_state_dict(start.state_dict())
     head = ForecastHead(options, prior, network, how, run.device)
     head.residual = _residual(prior, train)
-    seen = training_prefixes(train, settings.prefixes, derive_seed(run.seed, name, "prefixes"), last=_LONGEST)
-    seen = seen.take(seen.end < seen.horizon * 0.99)
+    seen = _waiting(train, settings, derive_seed(run.seed, name, "prefixes"))
     # without devices to choose on the correction is not applied, and need not be learned
     if len(seen) > 1 and (len(valid) or name != "forecast"):
         task = ForecastTask(
@@ -84,6 +83,12 @@ def fit_forecast(
     network.eval()
     _choose(head, valid, settings, derive_seed(run.seed, name, "valid"))
     return head
+
+
+def _waiting(devices: Devices, settings: LaserTraining, seed: int) -> Prefixes:
+    """Return prefixes of devices that had not failed by then, and whose test went on."""
+    seen = training_prefixes(devices, settings.prefixes, seed, last=_LONGEST, waiting=True)
+    return seen.take(seen.end < seen.horizon * 0.99)
 
 
 def _rows(head: ForecastHead, seen: Prefixes, devices: Devices, device: str) -> ForecastRows:
@@ -160,8 +165,7 @@ def _choose(head: ForecastHead, valid: Devices, settings: LaserTraining, seed: i
     head.mix = 0.0
     if len(valid) < 2:
         return
-    seen = training_prefixes(valid, settings.prefixes, seed, last=_LONGEST)
-    seen = seen.take(seen.end < seen.horizon * 0.99)
+    seen = _waiting(valid, settings, seed)
     if not len(seen):
         return
     labels, known = outcomes(seen, valid)
@@ -180,20 +184,25 @@ def _choose(head: ForecastHead, valid: Devices, settings: LaserTraining, seed: i
     logits = looks[head.mix].logit
     head.calibrator = _calibrator(head.options.method, logits[judged], labels[judged], seen.device[judged])
     _, _, _, jumped = _future(seen, valid, looks[head.mix].hours)
-    _choose_pace(head, seen.take((labels > 0) & (jumped == 0)), valid)
+    _choose_early(head, seen.take((labels > 0) & (jumped == 0)), valid)
 
 
-def _choose_pace(head: ForecastHead, failing: Prefixes, valid: Devices) -> None:
-    """Choose how steeply chances rise, so that 80 % intervals hold 80 % of the failures without a step."""
-    if len(np.unique(failing.device)) < _FEWEST_OF_A_CLASS:
+def _choose_early(head: ForecastHead, failing: Prefixes, valid: Devices) -> None:
+    """Choose where intervals of the failure time begin, so that they hold 80 % of failures without a step.
+
+    A tenth of all devices is not a tenth of those that fail: most of these come from many devices with a
+    small chance each. So the early level is a conformal quantile of the chances at which validation devices
+    did fail; the late level stays.
+    """
+    count = len(np.unique(failing.device))
+    if count < _FEWEST_OF_A_CLASS:
         return
-    hours, covered = valid.failure[failing.device], {}
-    for pace in PACES:
-        head.pace = pace
-        ttf = np.nan_to_num(head.look(failing).ttf, nan=np.inf)
-        inside = (ttf[:, 0] <= hours) & (hours <= ttf[:, 2])
-        covered[pace] = abs(float(inside.mean()) - COVERAGE)
-    head.pace = min(PACES, key=lambda pace: covered[pace])
+    chance = chance_at(valid.failure[failing.device], head.look(failing), failing.end)
+    late = float((chance > QUANTILES[-1]).mean())
+    # one failure more, which is still to come, may lie outside, too
+    outside = (1 - COVERAGE - late) * (count + 1) / count - 1 / count
+    early = float(np.quantile(chance, max(outside, 0.0), method="lower"))
+    head.early = float(np.clip(early, _EARLIEST, QUANTILES[0]))
 
 
 def _worth_it(losses: dict[float, Floats]) -> float:

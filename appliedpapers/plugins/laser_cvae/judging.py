@@ -19,13 +19,16 @@ _RAPID = 3.0  # times the mean slope so far
 _SUDDEN = 0.5  # of the criterion, between two readings
 
 
-def judge_prefixes(model: LaserCvae, seen: Prefixes, names: Sequence[str]) -> dict[str, list[Any]]:
+def judge_prefixes(
+    model: LaserCvae, seen: Prefixes, names: Sequence[str], *, alone: bool = False
+) -> dict[str, list[Any]]:
     """Return the columns of the answer for prefixes, as lists; missing values are None.
 
     Args:
         model: A fitted model.
         seen: Prefixes of devices, at least none.
         names: Names of the devices that ``seen.device`` numbers.
+        alone: Compute each row by itself, for a stream.
     """
     assert model.ageing is not None
     assert model.forecast is not None
@@ -43,11 +46,12 @@ def judge_prefixes(model: LaserCvae, seen: Prefixes, names: Sequence[str]) -> di
     rows = np.flatnonzero(enough)
     if len(rows):
         usable = seen.take(rows)
-        judgement = model.ageing.judge(usable)
+        judgement = model.ageing.judge(usable, alone=alone)
         _fill_judgement(found, rows, usable, judgement, model, hour, data.skip)
     rows = np.flatnonzero(enough & ~failed & (seen.end < seen.horizon))
     if len(rows):
-        _fill_outlook(found, rows, model.forecast.look(seen.take(rows)), model.scale, hour, data.skip)
+        look = model.forecast.look(seen.take(rows), alone=alone)
+        _fill_outlook(found, rows, look, model.scale, hour, data.skip)
     for row in np.flatnonzero(failed):
         found["p_cross"][row] = 1.0
     for row in np.flatnonzero(enough & ~failed & (seen.end >= seen.horizon)):

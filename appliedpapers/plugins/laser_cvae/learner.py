@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from appliedpapers.core.training import TrainTask, shuffled_slices
@@ -84,15 +84,62 @@ def reading_losses(network: AgeingCVAE, rows: AgeingRows, z: Tensor) -> tuple[Te
     The mean is what is expected of a healthy device, which stays below the failure criterion.
     """
     mean_weights, spread_weights = network.decode(z, rows.condition)
-    mean_basis, spread_basis = hats(rows.shares, MEAN_KNOTS), hats(rows.shares, SPREAD_KNOTS)
-    mean = torch.einsum("...rk,rlk->...rl", mean_weights, mean_basis) * rows.size
-    mean = mean.clamp(max=rows.limit)
-    spread = torch.einsum("...rk,rlk->...rl", spread_weights, spread_basis)
+    # four hats over the square root of time are lines between the sixteen: one product does for both
+    weights = torch.stack([mean_weights, spread_weights @ _wide_hats(z)], dim=-2)
+    mean, spread = torch.einsum("...rpk,rlk->p...rl", weights, hats(rows.shares, MEAN_KNOTS)).unbind(0)
+    mean = (mean * rows.size).clamp(max=rows.limit)
     variance = rows.size**2 * torch.exp(spread.clamp(-20, 4)) + rows.floor**2
     return 0.5 * ((rows.damage - mean) ** 2 / variance + torch.log(variance)), mean
 
 
-class AgeingTask(TrainTask):
+def _wide_hats(like: Tensor) -> Tensor:
+    """Return the hats of the spread at the knots of the mean, ``(4, 16)``."""
+    knots = torch.linspace(0, 1, MEAN_KNOTS, device=like.device, dtype=like.dtype)
+    return hats(knots**2, SPREAD_KNOTS).T
+
+
+class PrefixTask(TrainTask):
+    """What both heads share: AdamW, a one-cycle schedule over all steps, batches of prefixes.
+
+    Args:
+        network: What is trained.
+        settings: How it is trained.
+        count: Prefixes to learn from.
+    """
+
+    keeps_last = True
+    schedules_steps = True
+
+    def __init__(self, network: nn.Module, settings: LaserTraining, count: int) -> None:
+        self.network = network
+        self.settings: LaserTraining = settings
+        self._count = count
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW."""
+        settings = self.settings
+        return torch.optim.AdamW(
+            self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+
+    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+        """Return a one-cycle schedule over all steps."""
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.settings.lr, total_steps=steps + 1)
+
+    def num_steps(self) -> int:
+        """Return the batches of an epoch."""
+        return max(-(-self._count // self.settings.batch_size), 1)
+
+    def batches(self, order: torch.Generator) -> Iterator[Tensor]:
+        """Yield row numbers."""
+        yield from shuffled_slices(self._count, self.settings.batch_size, order)
+
+    def validate(self) -> Mapping[str, float]:
+        """Return nothing to choose on: the schedule ends low, and the last weights are kept."""
+        return {"valid_loss": 0.0}
+
+
+class AgeingTask(PrefixTask):
     """The evidence bound of prefixes; the KL term is warmed up over the first 30 % of the epochs.
 
     Args:
@@ -103,31 +150,12 @@ class AgeingTask(TrainTask):
         trim: Share of the largest losses of a batch that is left out.
     """
 
-    keeps_last = True
-    schedules_steps = True
-
     def __init__(
         self, network: AgeingCVAE, rows: AgeingRows, settings: LaserTraining, *, beta: float, trim: float
     ) -> None:
+        super().__init__(network, settings, len(rows))
         self.network: AgeingCVAE = network
-        self.settings: LaserTraining = settings
         self._rows, self._beta, self._trim = rows, beta, trim
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW."""
-        return _adam(self)
-
-    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> Any:
-        """Return a one-cycle schedule over all steps."""
-        return _one_cycle(optimizer, self.settings.lr, steps)
-
-    def num_steps(self) -> int:
-        """Return the batches of an epoch."""
-        return _steps(len(self._rows), self.settings.batch_size)
-
-    def batches(self, order: torch.Generator) -> Iterator[Tensor]:
-        """Yield row numbers."""
-        yield from shuffled_slices(len(self._rows), self.settings.batch_size, order)
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return the trimmed mean loss of a batch."""
@@ -145,9 +173,9 @@ class AgeingTask(TrainTask):
         return total.mean()
 
     def validate(self) -> Mapping[str, float]:
-        """Return nothing to choose on: the schedule ends low, and the last weights are kept."""
+        """Count the epoch for the warm-up."""
         self.network.epochs += 1
-        return {"valid_loss": 0.0}
+        return super().validate()
 
 
 @dataclass(frozen=True)
@@ -205,7 +233,7 @@ def crossing(mean: Tensor, log_sd: Tensor, hazard: Tensor, limit: float, steps: 
     return 1 - survived
 
 
-class ForecastTask(TrainTask):
+class ForecastTask(PrefixTask):
     """Evidence bound of the future given a prefix, hazard with censoring, and the crossing itself.
 
     Args:
@@ -215,31 +243,12 @@ class ForecastTask(TrainTask):
         decision: Weight of the cross-entropy of crossing, z drawn as it will be: from the prefix.
     """
 
-    keeps_last = True
-    schedules_steps = True
-
     def __init__(
         self, network: ForecastCVAE, rows: ForecastRows, settings: LaserTraining, *, decision: float
     ) -> None:
+        super().__init__(network, settings, len(rows))
         self.network: ForecastCVAE = network
-        self.settings: LaserTraining = settings
         self._rows, self._decision = rows, decision
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW."""
-        return _adam(self)
-
-    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> Any:
-        """Return a one-cycle schedule over all steps."""
-        return _one_cycle(optimizer, self.settings.lr, steps)
-
-    def num_steps(self) -> int:
-        """Return the batches of an epoch."""
-        return _steps(len(self._rows), self.settings.batch_size)
-
-    def batches(self, order: torch.Generator) -> Iterator[Tensor]:
-        """Yield row numbers."""
-        yield from shuffled_slices(len(self._rows), self.settings.batch_size, order)
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
@@ -255,10 +264,6 @@ class ForecastTask(TrainTask):
         bound = fit + _KL_WEIGHT * whole.divergence_to(prefix) - _HAZARD_WEIGHT * lived
         return bound.mean() + self._decision * self._crossing_loss(rows, code, prefix)
 
-    def validate(self) -> Mapping[str, float]:
-        """Return nothing to choose on; see :meth:`AgeingTask.validate`."""
-        return {"valid_loss": 0.0}
-
     def _crossing_loss(self, rows: ForecastRows, code: Tensor, prefix: Any) -> Tensor:
         noise = torch.randn(_DRAWS, *prefix.mean.shape, device=code.device)
         path = self.network.decode(prefix.draw(noise), code, rows.level, rows.increments)
@@ -266,16 +271,3 @@ class ForecastTask(TrainTask):
         mean = chance.mean(dim=0).clamp(_CROSSING_EDGE, 1 - _CROSSING_EDGE)
         losses = functional.binary_cross_entropy(mean, rows.crossed, reduction="none")
         return (losses * rows.judged).sum() / rows.judged.sum().clamp(min=1)
-
-
-def _adam(task: TrainTask) -> torch.optim.Optimizer:
-    settings = task.settings
-    return torch.optim.AdamW(task.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-
-
-def _one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> Any:
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1)
-
-
-def _steps(rows: int, size: int) -> int:
-    return max(-(-rows // size), 1)

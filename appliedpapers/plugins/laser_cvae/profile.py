@@ -45,27 +45,34 @@ class Conditioning:
 def cleaned(prefixes: Prefixes) -> Floats:
     """Return damage ``(R, L)`` with marked outliers replaced by the line between their neighbours."""
     damage = prefixes.damage.copy()
-    marked = np.isfinite(damage) & ~prefixes.kept
-    for row in np.flatnonzero(marked.any(axis=1)):
-        good, bad = prefixes.kept[row], marked[row]
-        damage[row, bad] = np.interp(prefixes.hours[row, bad], prefixes.hours[row, good], damage[row, good])
+    rows, places = np.nonzero(np.isfinite(damage) & ~prefixes.kept)
+    if not len(rows):
+        return damage
+    # the first and the last two readings are never marked, so that there are neighbours on both sides
+    kept, index = prefixes.kept[rows], np.arange(damage.shape[1])
+    left = np.where(kept & (index < places[:, None]), index, 0).max(axis=1)
+    right = np.where(kept & (index > places[:, None]), index, len(index) - 1).min(axis=1)
+    hours = prefixes.hours
+    start, stop = hours[rows, left], hours[rows, right]
+    step = (hours[rows, places] - start) / np.maximum(stop - start, 1e-9)
+    damage[rows, places] = prefixes.damage[rows, left] * (1 - step) + prefixes.damage[rows, right] * step
     return damage
 
 
 def read_at(prefixes: Prefixes, damage: Floats, shares: Floats) -> Floats:
     """Return damage ``(R, K)`` at shares of the elapsed time, by lines between readings."""
-    rows = np.arange(len(prefixes))
-    hours = np.nan_to_num(prefixes.hours, nan=np.inf)
-    last = prefixes.counts - 1
-    found = np.empty((len(prefixes), len(shares)))
-    for number, share in enumerate(shares):
-        wanted = share * prefixes.end
-        right = np.clip((hours < wanted[:, None]).sum(axis=1), 1, np.maximum(last, 1))
-        left = right - 1
-        start, stop = hours[rows, left], hours[rows, right]
-        step = np.clip((wanted - start) / np.maximum(stop - start, 1e-9), 0, 1)
-        found[:, number] = damage[rows, left] * (1 - step) + damage[rows, right] * step
-    return found
+    hours = np.where(np.isfinite(prefixes.hours), prefixes.hours, np.inf)
+    last = np.maximum(prefixes.counts - 1, 1)[:, None]
+    wanted = shares * prefixes.end[:, None]
+    right = np.empty(wanted.shape, dtype=np.intp)
+    # one share after the other: all at once would take memory of the size rows x shares x readings
+    for number in range(len(shares)):
+        right[:, number] = np.count_nonzero(hours < wanted[:, number, None], axis=1)
+    right = np.clip(right, 1, last)
+    start, stop = (np.take_along_axis(hours, at, axis=1) for at in (right - 1, right))
+    low, high = (np.take_along_axis(damage, at, axis=1) for at in (right - 1, right))
+    step = np.clip((wanted - start) / np.maximum(stop - start, 1e-9), 0, 1)
+    return np.asarray(low * (1 - step) + high * step)
 
 
 def slopes(prefixes: Prefixes) -> tuple[Floats, Floats]:

@@ -81,6 +81,6 @@ class DeviceStream(Stream):
             columns = {column.name: [BLANK.get(column.name)] for column in self._model.output_schema.columns}
         else:
             seen = prefixes(devices, np.zeros(1, dtype=np.intp), devices.last)
-            columns = judge_prefixes(self._model, seen, devices.names)
+            columns = judge_prefixes(self._model, seen, devices.names, alone=True)
         answer = {name: values[0] for name, values in columns.items()}
         return {**answer, "device": new["device"], "time": float(new["time"])}

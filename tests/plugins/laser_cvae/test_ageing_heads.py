@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small_ageing import fitted
 
+from appliedpapers.plugins.laser_cvae.ageing import training_prefixes
 from appliedpapers.plugins.laser_cvae.config import SimulatorConfig
 from appliedpapers.plugins.laser_cvae.conformal import Calibration
 from appliedpapers.plugins.laser_cvae.devices import Scale, first_crossing, outliers, prefixes
-from appliedpapers.plugins.laser_cvae.forecast import draws, reached
+from appliedpapers.plugins.laser_cvae.forecast import reached
 from appliedpapers.plugins.laser_cvae.normal import normal_devices, reference_devices
 from appliedpapers.plugins.laser_cvae.path_model import PathModel
 from appliedpapers.plugins.laser_cvae.path_prior import PathPrior
+from appliedpapers.plugins.laser_cvae.points import draws, simplex
+from appliedpapers.plugins.laser_cvae.profile import cleaned
 from appliedpapers.plugins.laser_cvae.simulator import simulate
 
 
@@ -133,6 +136,43 @@ def test_draws_are_always_the_same_and_standard_normal():
     assert one is draws(128, 7)
     assert np.abs(one.mean(axis=0)).max() < 0.05
     assert np.abs(one.std(axis=0) - 1).max() < 0.1
+
+
+@pytest.mark.parametrize("size", [1, 4, 6])
+def test_the_corners_of_a_simplex_have_mean_zero_and_covariance_one(size):
+    corners = simplex(size)
+    assert corners.shape == (size + 1, size)
+    np.testing.assert_allclose(corners.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(corners.T @ corners / len(corners), np.eye(size), atol=1e-12)
+
+
+def test_scores_alone_are_those_of_a_whole_judgement():
+    dataset, model = fitted()
+    devices = dataset.test.devices
+    seen = devices.before(0.6 * devices.horizon)
+    whole = model.ageing.judge(seen).score
+    np.testing.assert_allclose(model.ageing.scores(seen), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_prefixes_of_those_that_wait_end_before_the_failure_and_are_no_copies(devices):
+    failed = devices.take(devices.failed)
+    seen = training_prefixes(failed, 12, 1, last=0.95, waiting=True)
+    assert (seen.end < failed.failure[seen.device]).all()
+    assert len(seen) < 12 * len(failed)
+    every = training_prefixes(failed, 12, 1, last=0.95)
+    assert len(every) > len(seen)
+
+
+def test_outliers_are_replaced_by_the_line_between_their_neighbours(devices):
+    seen = devices.before(0.7 * devices.horizon)
+    marked = np.isfinite(seen.damage) & ~seen.kept
+    assert marked.any()
+    found = cleaned(seen)
+    for row in np.flatnonzero(marked.any(axis=1))[:20]:
+        good = seen.kept[row]
+        line = np.interp(seen.hours[row, marked[row]], seen.hours[row, good], seen.damage[row, good])
+        np.testing.assert_allclose(found[row, marked[row]], line, atol=1e-12)
+    np.testing.assert_array_equal(found[~marked], seen.damage[~marked])
 
 
 def test_two_runs_of_one_seed_are_one_run():
