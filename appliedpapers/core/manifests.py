@@ -92,7 +92,18 @@ def read_manifest(
     ]
     if not rows:
         raise DataError(f"{path}: no rows.", hint="Expected at least one row below the column names.")
+    _refuse_nul(rows)
     return rows
+
+
+def _refuse_nul(rows: Sequence[ManifestRow]) -> None:
+    # no name of a file can hold one, and what asks the system for such a name ends in an error of its own
+    for row in rows:
+        column = next((column for column, cell in row.cells.items() if "\0" in cell), None)
+        if column is not None:
+            raise DataError(
+                f"{row.place(column)}: it holds a NUL character.", hint="Is the file damaged? Save it again."
+            )
 
 
 def _texts(path: Path) -> tuple[list[str], list[list[str]]]:

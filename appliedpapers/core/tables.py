@@ -55,14 +55,33 @@ def read_table(path: Path, kind: str | None = None) -> pa.Table:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty.", hint="Expected column names and rows.")
-        return reader(path)
+        table = reader(path)
+        _require_unicode(table)
+        return table
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.", hint="Check the path.") from None
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path}: a column's name is not UTF-8.", hint="Is it complete, and what its name says?"
+        ) from None
     except (OSError, EOFError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
             f"{path}: cannot be read ({reason}).", hint="Is it complete, and what its name says?"
         ) from None
+
+
+def _require_unicode(table: pa.Table) -> None:
+    """Look at names and texts, which Parquet and Arrow files take over as they are.
+
+    Raises:
+        UnicodeDecodeError: A name is no text.
+        ArrowInvalid: A text is none.
+    """
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        assert isinstance(name, str)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column.validate(full=True)
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -16,6 +16,7 @@ from appliedpapers.core.config import resolve
 from appliedpapers.core.errors import AppsError, BundleError, ConfigError, DataError
 from appliedpapers.core.manifests import read_manifest
 from appliedpapers.core.sheets import read_sheet
+from appliedpapers.core.tables import read_table
 from appliedpapers.pipelines.schedule_jobs import read_jobs
 from appliedpapers.plugins.frets.config import FretsConfig
 from benchmarks import fuzz
@@ -194,3 +195,42 @@ def test_ids_of_coco_are_numbers_or_texts(place, tmp_path):
     (tmp_path / "coco.json").write_text(json.dumps(document))
     with pytest.raises(DataError, match=f"{place}, item 1: 'id' is neither"):
         list_coco(tmp_path / "coco.json", DataConfig())
+
+
+def test_a_list_with_a_nul_is_refused_with_its_row(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_bytes(b"image,soil\na.png,red\nb\x00.png,black\n")
+    with pytest.raises(DataError, match="column 'image', row 2: it holds a NUL character"):
+        read_manifest(path, ("image",))
+
+
+def test_a_parquet_file_whose_texts_are_none_is_refused(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    broken = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\x00\x00\x00\x00\x02\x00\x00\x00"), pa.py_buffer(b"\xff\xfe")]
+    )
+    path = tmp_path / "texts.parquet"
+    pq.write_table(pa.table({"site": broken}), path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(path)
+
+
+def test_a_soil_table_with_a_column_twice_is_refused():
+    import pyarrow as pa
+
+    from appliedpapers.plugins.agrosense.reading import Wanted, read_soil_table
+
+    table = pa.table([[1.0], [2.0]], names=["pH", "pH"])
+    with pytest.raises(DataError, match="column 'pH' stands twice"):
+        read_soil_table(table, "fields.csv", Wanted())
+
+
+def test_a_header_that_csv_does_not_take_is_refused(tmp_path):
+    from appliedpapers.core.features.rows import open_rows
+
+    path = tmp_path / "clicks.csv"
+    path.write_bytes(b'"' + b"a" * 200_000 + b'",b\n1,2\n')
+    with pytest.raises(DataError, match="cannot be read"):
+        open_rows(path)

@@ -115,7 +115,10 @@ class TextRows(RowSource):
             raise broken(file, error) from None
         separator = self._separators[file] = separator_of(line, file)
         self._decimals[file] = decimal_of(start[:_LOOKED_AT].decode("utf-8", "replace"), separator)
-        names = next(text_csv.reader([line], delimiter=separator), [])
+        try:
+            names = next(text_csv.reader([line], delimiter=separator), [])
+        except text_csv.Error as error:
+            raise broken(file, error) from None
         if not any(names):
             raise DataError(f"{file}: the first line is empty.", hint="Expected the names of the columns.")
         if "" in names or all(_NUMBER.fullmatch(name) for name in names):

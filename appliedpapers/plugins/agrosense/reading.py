@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,6 +100,9 @@ def read_soil_table(raw: pa.Table, source: str, wanted: Wanted) -> Read:
     """
     import pyarrow as pa
 
+    twice = [name for name, count in Counter(raw.column_names).items() if count > 1]
+    if twice:
+        raise DataError(f"{source}: column '{twice[0]}' stands twice.", hint="Remove or rename one of them.")
     special = _special(raw.column_names, wanted, source)
     columns: dict[str, Any] = {}
     features, notes = list[Feature](), notes_of(raw)
