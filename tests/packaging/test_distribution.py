@@ -119,7 +119,7 @@ def test_the_metadata_say_what_pyproject_says(wheel):
     assert about["Name"] == "applied-papers"
     assert about["Version"] == appliedpapers.__version__
     assert about["License-Expression"] == "Apache-2.0"
-    assert "apps = appliedpapers.cli:main" in points
+    assert "apps = appliedpapers.__main__:main" in points
     plugins = {
         path.parent.name.replace("_", "-")
         for path in (ROOT / "appliedpapers" / "plugins").glob("*/plugin.py")
