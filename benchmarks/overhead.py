@@ -112,7 +112,8 @@ def bare_run(plugin: str, preset: str, folder: Path) -> dict[str, float]:
 def _kept(rows: pa.Table, schema: TableSchema, folder: Path) -> pa.Table:
     """Copy the simulator's files, which go with their process, and let the rows name the copies."""
     for column in schema.columns:
-        if column.file is None or not pa.types.is_string(rows.schema.field(column.name).type):
+        absent = column.file is None or column.name not in rows.column_names
+        if absent or not pa.types.is_string(rows.schema.field(column.name).type):
             continue
         folder.mkdir(exist_ok=True)
         copies = [str(shutil.copy(path, folder)) for path in rows[column.name].to_pylist()]
@@ -199,7 +200,7 @@ def _line(one: Compared) -> str:
 def main() -> None:
     """Compare all plugins, or live one bare process."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--plugin", action="append", help="only this one; may be repeated")
+    parser.add_argument("--plugin", action="append", help="only this one of one task; may be repeated")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--keep", action="store_true", help="write docs/results/overhead.json")
@@ -218,7 +219,8 @@ def main() -> None:
             f"{'plugin':<15}{'what':<7}{'fit s':>9}{'bare s':>9}{'suite s':>9}{'added':>9}"
             f"{'bare MB':>10}{'suite MB':>10}"
         )
-    for plugin in options.plugin or [one.id for one in discover() if one.state == "ok"]:
+    ready = [one.spec for one in discover() if one.spec is not None and one.state == "ok"]
+    for plugin in options.plugin or [spec.id for spec in ready if len(spec.tasks) == 1]:
         with tempfile.TemporaryDirectory() as folder:
             for one in compare(plugin, options.preset, Path(folder)):
                 found.append(one)
