@@ -2,6 +2,7 @@
 
     python -m benchmarks.imu_attitude_trials
     python -m benchmarks.imu_attitude_trials --json
+    python -m benchmarks.imu_attitude_trials --keep
 
 Inclination RMSE in degrees over moving samples. What is fitted (delays and what a gyroscope reads, the
 product's default) is fitted to the six trials that are not tested, so that its figures there are in-sample;
@@ -47,6 +48,7 @@ from appliedpapers.plugins.imu_attitude.rotations import (
 from appliedpapers.plugins.imu_attitude.scoring import inclination_deg
 from appliedpapers.plugins.imu_attitude.splits import AttitudeSplit, cut
 from appliedpapers.plugins.imu_attitude.timing import SAMPLINGS, choose_timing, of_means
+from benchmarks.acceptance import keep
 
 Floats = NDArray[np.float64]
 Estimator = Callable[[Recording], Estimate]
@@ -62,8 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Our attitude beside VQF on the eleven trials of BROAD.")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="write docs/results/imu_attitude_trials.json")
     options = parser.parse_args(arguments)
     found = measure()
+    if options.keep:
+        keep("imu_attitude_trials", found)
     if options.json:
         print(json.dumps(found))
         return 0

@@ -114,3 +114,22 @@ def test_units_and_estimators_of_the_page_are_those_of_the_code():
     assert named - {"model"} == set(get_args(ModelConfig.model_fields["kind"].annotation))
     for flag in FLAGS:
         assert f"`{flag}`" in units
+
+
+def test_the_table_of_trials_is_the_one_that_was_measured():
+    measured = json.loads((ROOT / "docs" / "results" / "imu_attitude_trials.json").read_text())
+    rows = {
+        "filter": "filter",
+        "filter, delay": "filter-delay",
+        "default: with network": "default",
+        "VQF": "vqf",
+        "VQF, delay": "vqf-delay-alone",
+        "VQF, delay and sampling": "vqf-delay",
+        "mean of 10 s": "corrected-mean-10s",
+    }
+    head = next(line for line in PAGE.splitlines() if line.startswith("| | 01 |"))
+    trials = [cell.strip() for cell in head.strip("|").split("|")][1:-2]
+    for title, name in rows.items():
+        errors, means = measured["errors"][name], measured["means"][name]
+        figures = [*(errors[trial] for trial in trials), means["train"], means["test"]]
+        assert f"| {title} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |" in PAGE
