@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import platform
 import re
 import signal
 import sys
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str], debug: bool) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     settle_streams()
+    # MLflow asks for it at import, which starts a process: Ctrl-C just then would leave that one behind
+    vars(platform.uname())["processor"] = ""
     try:
         if words == ["list"]:
             # typer reads options with pydantic, which takes longer to import than the list to make

@@ -165,3 +165,21 @@ def test_the_readers_of_imports_see_what_they_should():
     assert set(imported(tree)) == {"a.b", "c", "c.d", "g"}
     assert set(at_import(tree)) == {"a.b", "g"}
     assert {"core", "pipelines", "plugins", "cli"} <= set(ROOM.values())
+
+
+_STARTED = """
+import sys
+started = []
+sys.addaudithook(lambda event, values: started.append(values[1]) if event == "subprocess.Popen" else None)
+from appliedpapers.cli import main
+try:
+    main(["--version"])
+finally:
+    import mlflow
+    print(started, file=sys.stderr)
+"""
+
+
+def test_loading_mlflow_starts_no_process_that_ctrl_c_could_leave_behind():
+    found = subprocess.run([sys.executable, "-c", _STARTED], capture_output=True, text=True, check=True)
+    assert found.stderr.splitlines()[-1] == "[]"
