@@ -54,7 +54,7 @@ class Page:
         message = {"id": self._number, "sessionId": self._session, "method": method, "params": params}
         self._socket.send(json.dumps(message))
         while True:
-            said = json.loads(self._socket.recv(timeout=30))
+            said = json.loads(self._socket.recv(timeout=120))
             self._note(said)
             if said.get("id") == self._number and said.get("sessionId") == self._session:
                 assert "error" not in said, said["error"]
@@ -81,7 +81,7 @@ class Page:
 
     def wait(self, condition: str) -> Any:
         """Return what an expression gives, once that is true."""
-        for _ in range(400):
+        for _ in range(4000):
             found = self.run(condition)
             if found:
                 return found
@@ -141,7 +141,7 @@ def browser() -> Iterator[Page]:
 def _attach(socket: Any) -> str:
     def ask(number: int, method: str, **params: Any) -> dict[str, Any]:
         socket.send(json.dumps({"id": number, "method": method, "params": params}))
-        while (said := json.loads(socket.recv(timeout=30))).get("id") != number:
+        while (said := json.loads(socket.recv(timeout=120))).get("id") != number:
             pass
         return said["result"]
 

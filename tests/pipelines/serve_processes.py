@@ -13,6 +13,10 @@ from contextlib import contextmanager
 
 import httpx
 
+# a busy machine may take longer to answer than the 5 s of httpx, and no test is about that
+for kind in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, kind, 60.0)
+
 
 @contextmanager
 def apps_serve(
@@ -38,7 +42,7 @@ def apps_serve(
 
     threading.Thread(target=listen, daemon=True).start()
     try:
-        assert told.wait(60)
+        assert told.wait(120)
         found = re.search(r"http://[\d.]+:\d+", "".join(process.said))
         assert found, process.said
         wait_for(lambda: httpx.get(f"{found.group()}/v2/health/ready").status_code == 200)
@@ -48,13 +52,13 @@ def apps_serve(
             # a parent of workers takes them along
             process.terminate()
         try:
-            process.wait(15)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def wait_for(holds, seconds: float = 30.0) -> None:
+def wait_for(holds, seconds: float = 120.0) -> None:
     """Wait until something holds."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -51,7 +51,7 @@ def client(served, folder, **settings):
 
 
 def finished(made, key: str) -> dict:
-    for _ in range(500):
+    for _ in range(6000):
         job = made.get(f"/v2/jobs/{key}").json()
         if job["status"] in ("done", "failed"):
             return job

@@ -8,13 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from serve_processes import wait_for
 from served_models import fitted
 
 from appliedpapers.core.errors import RunError
@@ -39,23 +39,12 @@ def server(*arguments: object):
         line = process.stderr.readline()
         found = re.search(r"http://[\d.]+:\d+", line)
         assert found, line + process.stderr.read()
-        wait_ready(found.group())
+        wait_for(lambda: httpx.get(f"{found.group()}/v2/health/ready").status_code == 200)
         yield process, found.group()
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         process.stderr.close()
-
-
-def wait_ready(address: str) -> None:
-    for _ in range(400):
-        try:
-            if httpx.get(f"{address}/v2/health/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.02)
-    raise AssertionError("the server did not become ready")
 
 
 def plot(number: int) -> dict:
@@ -80,7 +69,7 @@ def test_concurrent_requests_equal_predict_and_bad_ones_stay_alone(tmp_path):
                 pool.map(lambda rows: http.post("/invocations", json={"dataframe_records": rows}), sent)
             )
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     for number, (rows, answer) in enumerate(zip(sent, answers, strict=True)):
         if number % 10 == 0:
             assert answer.status_code == 422
@@ -93,17 +82,12 @@ def test_concurrent_requests_equal_predict_and_bad_ones_stay_alone(tmp_path):
 
 
 def test_sigterm_lets_what_is_in_flight_finish_and_ends_with_zero(tmp_path):
-    with server("tiny-rows", tmp_path, 0.8) as (process, address), ThreadPoolExecutor(1) as pool:
+    with server("tiny-rows", tmp_path, 2.5) as (process, address), ThreadPoolExecutor(1) as pool:
         answer = pool.submit(httpx.post, f"{address}/invocations", json={"dataframe_records": [plot(1)]})
-        metrics = ""
-        for _ in range(200):
-            metrics = httpx.get(f"{address}/metrics").text
-            if "apps_requests_in_flight 2.0" in metrics:
-                break
-        assert "apps_requests_in_flight 2.0" in metrics
+        wait_for(lambda: "apps_requests_in_flight 2.0" in httpx.get(f"{address}/metrics").text)
         process.send_signal(signal.SIGTERM)
-        assert answer.result(10).status_code == 200
-        assert process.wait(10) == 0
+        assert answer.result(60).status_code == 200
+        assert process.wait(60) == 0
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{address}/v2/health/live")
 
@@ -113,19 +97,13 @@ def test_a_job_survives_the_kill_of_its_server(tmp_path):
     body = {"dataframe_records": [{"scene": "s", "tile": 0, "raster": raster}]}
     with server("tiny-scenes", tmp_path, 30) as (process, address):
         job = httpx.post(f"{address}/v2/jobs", json=body).json()
-        for _ in range(200):
-            if httpx.get(f"{address}{job['links']['self']}").json()["status"] == "running":
-                break
-            time.sleep(0.01)
+        link = f"{address}{job['links']['self']}"
+        wait_for(lambda: httpx.get(link).json()["status"] == "running")
         process.kill()
-        process.wait(10)
+        process.wait(60)
     with server("tiny-scenes", tmp_path) as (_, address):
-        for _ in range(400):
-            state = httpx.get(f"{address}{job['links']['self']}").json()
-            if state["status"] == "done":
-                break
-            time.sleep(0.02)
-        assert state["status"] == "done"
+        link = f"{address}{job['links']['self']}"
+        wait_for(lambda: httpx.get(link).json()["status"] == "done")
         assert httpx.get(f"{address}{job['links']['result']}").json()["predictions"][0]["scene"] == "s"
 
 

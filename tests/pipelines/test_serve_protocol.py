@@ -28,7 +28,7 @@ def port():
 
 def spoken(port: int, *parts: bytes, end: bool = True) -> tuple[int | None, bytes, bytes]:
     """Return status, head and body of what the server says to these bytes; None where it only hangs up."""
-    with socket.create_connection(("127.0.0.1", port), timeout=15) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         try:
             for part in parts:
                 line.sendall(part)

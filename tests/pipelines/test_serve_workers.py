@@ -88,7 +88,7 @@ def test_workers_answer_alike_count_together_and_a_dead_one_is_replaced(tiny, ex
         wait_for(lambda: counted(address, "apps_ready") == 2)
         wait_for(lambda: f"{rows} 80.0" in httpx.get(f"{address}/metrics").text)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         for number in before[1:]:
             assert not Path(f"/proc/{number}").exists()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -101,7 +101,7 @@ def test_workers_end_when_their_parent_is_killed(tiny):
         wait_for(lambda: counted(address, "apps_ready") == 2)
         workers = children(process)
         process.kill()
-        process.wait(10)
+        process.wait(60)
         wait_for(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
 
 
@@ -142,7 +142,7 @@ def test_a_job_survives_the_kill_of_its_worker(tmp_path):
 
         wait_for(lambda: any(state(key)["status"] in ("running", "done") for key in keys))
         os.kill(children(process)[0], signal.SIGKILL)
-        wait_for(lambda: all(state(key)["status"] == "done" for key in keys), 60)
+        wait_for(lambda: all(state(key)["status"] == "done" for key in keys))
         for key in keys:
             found = httpx.get(f"{address}/v2/jobs/{key}/result").json()
             assert found["predictions"][0]["scene"] == "s"
@@ -209,7 +209,7 @@ def test_a_server_follows_its_alias_while_it_is_asked(two_versions):
             wait_for(lambda: len(found) > 20)
             assert versions() == {"1"}
             move(two_versions, 2)
-            wait_for(lambda: versions() == {"2"}, 60)
+            wait_for(lambda: versions() == {"2"})
             settled = len(found) + 4
             wait_for(lambda: len(found) > settled + 20)
         finally:
@@ -233,7 +233,7 @@ def test_a_request_that_is_inside_ends_on_the_version_that_it_met(tiny, tmp_path
     class Waiting(type(slow.model)):
         def predict(self, table, *, files=None):
             entered.set()
-            assert go.wait(10)
+            assert go.wait(60)
             return super().predict(table, files=files)
 
     slow.model.__class__ = Waiting

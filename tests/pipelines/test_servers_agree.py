@@ -144,7 +144,7 @@ def test_apps_serve_answers_like_the_model(place, expected):
 
         assert_identical(ask(wait_for(place, process, ready), place), expected)
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_mlflow_models_serve_answers_like_the_model(place, expected, monkeypatch):
