@@ -194,6 +194,31 @@ _DEEP = Case(
     tuple(Check(f"{name} alone, quick size: QLIKE", _ours("qlike", name)) for name in _DEEP_NETWORKS)
     + tuple(Check(f"{name}: seconds of fitting", partial(_fit_seconds, run=name)) for name in _DEEP_NETWORKS),
 )
+_RGB240 = Case(
+    "taq-equity-rgb240",
+    (),
+    {
+        "run": Settings(
+            "rgb240",
+            "taq-equity",
+            (
+                "data.zero_targets=drop-all",
+                "model.skip=none",
+                "model.seeds=1",
+                "training.epochs=2",
+                "data.stride=60",
+                "data.test_stride=60",
+                _RULES,
+            ),
+        )
+    },
+    (
+        Check("CNN alone on 240 x 240 x 3, quick size: QLIKE", _ours("qlike")),
+        Check("R2", _ours("r2")),
+        Check("log-HAR with flow: QLIKE", _of("log-har+flow", "qlike")),
+        Check("seconds of fitting", partial(_fit_seconds, run="run")),
+    ),
+)
 _SIMULATED = Case(
     "simulated",
     (10,),
@@ -258,4 +283,16 @@ _FAST = Case(
     commands={"speed": "python -m benchmarks.volatility_images_speed"},
 )
 
-CASES = (_EQUITY, _QLIKE, _RMSPE, _IMAGE_ONLY, _OTHERS, _DEEP, _SIMULATED, _SIMULATED_SEEDS, _SPOT, _FAST)
+CASES = (
+    _EQUITY,
+    _QLIKE,
+    _RMSPE,
+    _IMAGE_ONLY,
+    _OTHERS,
+    _DEEP,
+    _RGB240,
+    _SIMULATED,
+    _SIMULATED_SEEDS,
+    _SPOT,
+    _FAST,
+)

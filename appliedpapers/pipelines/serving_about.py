@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from appliedpapers.core.json_rows import plain, records
-from appliedpapers.core.schema import TableSchema
+from appliedpapers.core.schema import Column, TableSchema
 from appliedpapers.pipelines.serving_settings import ServedModel
 
 _EXAMPLE_ROWS = 1000
@@ -65,12 +65,18 @@ def documented(summary: str, *, job: bool = False) -> dict[str, Any]:
     }
 
 
+def datatype_of(column: Column) -> str:
+    """Return the Open Inference datatype of a column; files and arrays of differing shapes are texts."""
+    return "BYTES" if column.file or column.ragged else _DATATYPES[column.dtype]
+
+
+def tensor_shape(column: Column) -> tuple[int, ...]:
+    """Return the axes of a column's tensor after the rows."""
+    return () if column.ragged else tuple(axis or 0 for axis in column.shape or ())
+
+
 def _tensors(schema: TableSchema) -> Sequence[dict[str, Any]]:
     return [
-        {
-            "name": column.name,
-            "datatype": "BYTES" if column.file else _DATATYPES[column.dtype],
-            "shape": [-1, *(axis or -1 for axis in column.shape or ())],
-        }
+        {"name": column.name, "datatype": datatype_of(column), "shape": [-1, *tensor_shape(column)]}
         for column in schema.columns
     ]

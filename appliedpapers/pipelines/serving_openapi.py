@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from appliedpapers.core.schema import Column, TableSchema
+from appliedpapers.core.schema import TableSchema
 from appliedpapers.pipelines.serving_about import example_records
 from appliedpapers.pipelines.serving_arrow import ARROW, PARQUET
+from appliedpapers.pipelines.serving_openapi_tensors import TENSOR_ANSWER, TENSORS, cell_schema, tensor_body
 from appliedpapers.pipelines.serving_problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ Json = dict[str, Any]
 
 _TEXT: Json = {"type": "string"}
 _TIME: Json = {"type": ["string", "null"]}
-_BITS = {"int64": 63, "int32": 31}
 _EVERYWHERE = {
     401: "The token is missing or wrong",
     403: "The Host header is not known",
@@ -92,18 +92,7 @@ _JOB: Json = {
         "links": {"type": "object", "required": ["self", "result"]},
     },
 }
-_TENSORS: Json = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "required": ["name", "datatype", "shape"],
-        "properties": {
-            "name": _TEXT,
-            "datatype": _TEXT,
-            "shape": {"type": "array", "items": {"type": "integer"}},
-        },
-    },
-}
+_INFER = "/infer"
 
 
 def describe(app: FastAPI, serving: Serving) -> None:
@@ -162,20 +151,6 @@ def bodies(served: ServedModel) -> Json:
     }
 
 
-def cell_schema(column: Column) -> Json:
-    """Return the JSON Schema of one cell of a request."""
-    if column.file is not None:
-        sent = {
-            "type": "object",
-            "required": ["b64"],
-            "properties": {"b64": _TEXT},
-            "additionalProperties": False,
-        }
-        choices: list[Json] = [_TEXT | {"description": "a path in a folder that the server may read"}, sent]
-        return {"anyOf": [*choices, *([{"type": "null"}] if column.nullable else [])]}
-    return _bounded(column.json_schema(), column)
-
-
 def csv_text(schema: TableSchema, rows: list[Json]) -> str:
     """Return records as the CSV that ``/invocations`` reads; arrays stand as JSON in their cell."""
     names = list(rows[0]) if rows else list(schema.names)
@@ -189,22 +164,6 @@ def csv_text(schema: TableSchema, rows: list[Json]) -> str:
 
 def _csv_cell(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict | bool) else value
-
-
-def _bounded(cell: Json, column: Column) -> Json:
-    if cell.get("type") == "array":
-        return cell | {"items": _bounded(cell["items"], column)}
-    if "anyOf" in cell:
-        return cell | {"anyOf": [_bounded(choice, column) for choice in cell["anyOf"]]}
-    if cell.get("type") == "integer":
-        most = 2 ** _BITS[column.dtype]
-        return {"minimum": -most, "maximum": most - 1, "format": column.dtype} | cell
-    if cell.get("type") == "number":
-        most_float = 3.4e38 if column.dtype == "float32" else 1.7e308
-        return {"minimum": -most_float, "maximum": most_float} | cell
-    if column.dtype == "timestamp" and cell.get("type") == "string":
-        return cell | {"format": "date-time"}
-    return cell
 
 
 def _shapes(schema: TableSchema) -> Json:
@@ -247,7 +206,7 @@ def _model_of(path: str, serving: Serving, slow: list[ServedModel]) -> ServedMod
         return serving.first
     if path == "/v2/jobs":
         return slow[0]
-    name = path.removeprefix("/v2/models/").removesuffix("/invocations")
+    name = path.removeprefix("/v2/models/").removesuffix("/invocations").removesuffix(_INFER)
     return serving.models.get(name)
 
 
@@ -255,9 +214,12 @@ def _complete(method: str, path: str, operation: Json, served: ServedModel | Non
     statuses = dict(_EVERYWHERE)
     good = _gone() if method == "delete" else _good(path)
     if served is not None:
-        operation["requestBody"] = {"required": True, "content": bodies(served)}
+        tensors = path.endswith(_INFER)
+        content = {"application/json": tensor_body(served)} if tensors else bodies(served)
+        operation["requestBody"] = {"required": True, "content": content}
         waits = served.name in slow
-        answer = {200: _content(_answer(served, files=waits), "Predictions")}
+        made = TENSOR_ANSWER if tensors else _answer(served, files=waits)
+        answer = {200: _content(made, "Predictions")}
         accepted = {202: _accepted()}
         good = accepted if path == "/v2/jobs" else answer | accepted if waits else answer
         statuses |= (
@@ -325,8 +287,8 @@ def _metadata() -> Json:
             "name": _TEXT,
             "versions": {"type": "array", "items": _TEXT},
             "platform": _TEXT,
-            "inputs": _TENSORS,
-            "outputs": _TENSORS,
+            "inputs": TENSORS,
+            "outputs": TENSORS,
         },
     }
 

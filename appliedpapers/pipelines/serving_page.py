@@ -207,7 +207,10 @@ def _example_text(operation: dict[str, Any]) -> str:
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     if "example" not in content:
         return ""
-    frame = content["example"]["dataframe_split"]
+    frame = content["example"].get("dataframe_split")
+    if frame is None:
+        tensors = [shorten(json.dumps(tensor, default=str)) for tensor in content["example"]["inputs"]]
+        return '{"inputs": [\n    ' + ",\n    ".join(tensors) + "]}"
     rows = [json.dumps(row, default=str) for row in frame["data"]]
     data = ",\n    ".join(shorten(row) for row in rows[:_SHOWN_ROWS])
     text = (

@@ -20,6 +20,7 @@ from appliedpapers.pipelines.serving_about import documented, metadata
 from appliedpapers.pipelines.serving_batcher import Batcher
 from appliedpapers.pipelines.serving_codec import Decoder, media_type
 from appliedpapers.pipelines.serving_guard import Door
+from appliedpapers.pipelines.serving_infer import read_tensors, write_tensors
 from appliedpapers.pipelines.serving_jobs import Job, JobRunner, JobStore
 from appliedpapers.pipelines.serving_log import AccessLog
 from appliedpapers.pipelines.serving_metrics import Metrics
@@ -260,6 +261,16 @@ def _add_named(router: APIRouter, serving: Serving, served: ServedModel) -> None
     async def named(request: Request) -> Response:
         return await _invoke(serving, served, request)
 
+    name, said = served.name, documented(f"Predict with {served.name}, in tensors")
+
+    @router.post(f"/v2/models/{name}/infer", include_in_schema=served.model.cost != "job", **said)
+    async def infer(request: Request) -> Response:
+        return await _infer(serving, served, request)
+
+    @router.post(f"/v2/models/{name}/versions/{{version}}/infer", include_in_schema=False, **said)
+    async def infer_version(request: Request, version: str) -> Response:
+        return await _infer(serving, serving.model(name, version), request)
+
 
 def _named(name: str) -> str:
     return f"/v2/models/{name}/invocations"
@@ -272,6 +283,19 @@ async def _invoke(serving: Serving, served: ServedModel, request: Request) -> Re
         return await _invoke_job(serving, served, body, content_type)
     answer = await serving.batchers[served.name].answer(body, content_type)
     return Response(answer, media_type="application/json")
+
+
+async def _infer(serving: Serving, served: ServedModel, request: Request) -> Response:
+    """Answer the tensor form of the Open Inference Protocol."""
+    if served.model.cost == "job":
+        raise refuse(422, "no-infer", f"{served.name} takes long.", "Use POST /v2/jobs for this model.")
+    if media_type(request.headers.get("content-type")) != "application/json":
+        raise refuse(415, "media-type", "Tensors are read as JSON.", "Expected application/json.")
+    body = await read_body(request, serving.settings)
+    asked = await asyncio.to_thread(read_tensors, body, served)
+    answer = await serving.batchers[served.name].answer(asked.body, "application/json")
+    made = await asyncio.to_thread(write_tensors, asked, served, answer)
+    return Response(made, media_type="application/json")
 
 
 async def _invoke_job(

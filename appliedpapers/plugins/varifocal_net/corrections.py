@@ -52,7 +52,7 @@ class Correction:
     Attributes:
         case: The cell; None where it is not known.
         chromosome: Its name.
-        image: Path of its image as it was given; None where there was none.
+        image: Path of its image as it was given, or from the list's own folder; None where there is none.
         type: The type that it was given.
         probability: Of that type.
         needs_review: Whether a person should look.

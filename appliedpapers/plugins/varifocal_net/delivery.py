@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.files import sha256_file, whole_file, write_text
+from appliedpapers.core.image_headers import read_header
 from appliedpapers.plugins.varifocal_net.answers import OUTPUT, POLARITIES
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chromosomes
 from appliedpapers.plugins.varifocal_net.corrections import corrections, write_cases, write_corrections
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from appliedpapers.plugins.varifocal_net.config import ReviewConfig
     from appliedpapers.plugins.varifocal_net.reading import Reading
 
-KARYOGRAMS, CASES, CORRECTIONS = "karyograms", "cases.csv", "corrections.csv"
+KARYOGRAMS, IMAGES, CASES, CORRECTIONS = "karyograms", "images", "cases.csv", "corrections.csv"
 
 _ALONE = "its cell is not known: read by itself, nothing made consistent"
 _TOP = 3
@@ -67,14 +68,15 @@ def deliver(order: Order, files: Path | None) -> pa.Table:
 
     Args:
         order: What was read.
-        files: Folder of ``karyograms/``, ``cases.csv`` and ``corrections.csv``; None writes nothing.
+        files: Folder of ``karyograms/``, ``cases.csv`` and ``corrections.csv``, and of ``images/`` where
+            images came without a file of their own; None writes nothing.
 
     Raises:
         RunError: The folder is not writable or the disk is full.
     """
     own = order.chromosomes
     labels, karyotypes = _settled(order)
-    placed = [_placed(order, row, int(label)) for row, label in enumerate(labels)]
+    placed = [_placed(order, row, int(label), files) for row, label in enumerate(labels)]
     drawn: dict[str, tuple[str | None, str | None]] = {}
     if files is not None:
         cells = _cells(order, placed, karyotypes)
@@ -107,13 +109,12 @@ def _settled(order: Order) -> tuple[NDArray[np.int16], dict[str, Karyotype]]:
     return labels, karyotypes
 
 
-def _placed(order: Order, row: int, label: int) -> Placed:
+def _placed(order: Order, row: int, label: int, files: Path | None) -> Placed:
     own, reading = order.chromosomes, order.reading
     chances = reading.types[row]
     best = np.argsort(-chances, kind="stable")[:_TOP]
     fixed = bool(own.fixed[row] != UNKNOWN)
     q_down = bool(reading.q_down[row] >= 0.5)
-    source = order.table.column("image")[order.rows[row]].as_py()
     return Placed(
         name=own.names[row],
         image=own.images[row],
@@ -126,8 +127,26 @@ def _placed(order: Order, row: int, label: int) -> Placed:
         moved=label != int(best[0]) and not fixed,
         needs_review=not fixed and float(chances[label]) < order.review.confidence,
         fixed=fixed,
-        path=source if isinstance(source, str) else None,
+        path=_image_path(order, row, files),
     )
+
+
+def _image_path(order: Order, row: int, files: Path | None) -> str | None:
+    """Return the path of an image; what came as bytes is written, as it came, to where lists find it.
+
+    The path is then relative to the lists. The number in front keeps equal names apart.
+    """
+    source: str | bytes = order.table.column("image")[order.rows[row]].as_py()
+    if isinstance(source, str):
+        return source
+    if files is None:
+        return None
+    own, header = order.chromosomes, read_header(source)
+    stem = file_stem("-".join(name for name in (own.cases[row], own.names[row]) if name))
+    name = f"{IMAGES}/{order.rows[row] + 1:04d}-{stem}{header.suffix if header else ''}"
+    with whole_file(files / name) as aside:
+        aside.write_bytes(source)
+    return name
 
 
 def _cells(order: Order, placed: Sequence[Placed], karyotypes: Mapping[str, Karyotype]) -> list[Cell]:

@@ -65,7 +65,7 @@ class Placed:
         moved: Whether dispatch gave it another type than the most probable one.
         needs_review: Whether a person should look.
         fixed: Whether a person has settled its type.
-        path: Path of its image as it was given; None where there was none.
+        path: Path of its image as it was given, or from the lists' folder where it was written there.
     """
 
     name: str

@@ -101,7 +101,7 @@ class _Reader:
         if not given:
             hint = "Fill it in."
             if self._corrected:
-                hint = "Images of an npz, COCO or a request have no path: save each as a file and name it."
+                hint = "Lists of an earlier version name no image of an npz, COCO or a request: predict anew."
             raise DataError(f"{row.place(self._image)}: the path is missing.", hint=hint)
         file = Path(os.path.normpath(row.file.parent / given))
         first = self._seen.setdefault(file, row.number)

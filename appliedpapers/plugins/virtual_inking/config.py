@@ -74,6 +74,11 @@ class TileConfig(Section):
         """Side of a tile in micrometres."""
         return self.pixels * self.mpp
 
+    @property
+    def stride_um(self) -> float:
+        """Micrometres from tile to tile."""
+        return self.stride * self.mpp
+
 
 class EncoderConfig(Section):
     """The frozen network that turns a tile into features."""
@@ -145,10 +150,10 @@ class HeadConfig(Section):
 
 
 class CascadeConfig(Section):
-    """Two experts: colour and texture decide the easy tiles, the encoder sees the others."""
+    """Two experts: colour and texture see all tiles, the encoder a part of them."""
 
     mode: Literal["off", "mowst"] = Field(
-        "off", description="mowst asks the encoder for uncertain tiles only"
+        "off", description="mowst asks the encoder for tiles near the outline and uncertain ones only"
     )
     most_calls: float = Field(0.5, gt=0, le=1, description="share of tiles that the encoder may see")
 

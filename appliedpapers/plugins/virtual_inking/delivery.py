@@ -22,6 +22,7 @@ from appliedpapers.core.files import sha256_file, whole_file, write_json
 from appliedpapers.core.fingerprint import file_fingerprint
 from appliedpapers.core.model import GroupProblem
 from appliedpapers.plugins.virtual_inking.annotations import Annotation, read_annotation
+from appliedpapers.plugins.virtual_inking.cascade import joined
 from appliedpapers.plugins.virtual_inking.cases import encoded, identity_of
 from appliedpapers.plugins.virtual_inking.drawing import Drawn, drawn_of, write_drawn
 from appliedpapers.plugins.virtual_inking.encoders import COLOUR_TEXTURE
@@ -202,15 +203,17 @@ class Delivery:
         weak = head_inputs(
             cheap or [self._features(looked, encoder, scratch, "features", None, None)], reference
         )
-        logits, routed = model.cascade.calibrated(weak), model.cascade.uncertain(weak, reference)
-        rows = np.flatnonzero(routed)
+        chosen = model.cascade.chosen(weak, looked.found.depth, reference)
+        rows = np.flatnonzero(chosen)
         features = self._features(looked, encoder, scratch, "routed", rows, task)
         # the tiles of the interior are among the rows: their places tell the reference there
         places = np.searchsorted(rows, reference)
         seen = head_inputs([features, *(part[rows] for part in beside)], places)
-        logits[rows] = model.head.calibration.slope * model.head.logits(seen)
-        task.advance(len(logits) - len(rows))
-        return logits, len(rows)
+        strong = model.head.calibration.slope * model.head.logits(seen)
+        task.advance(len(chosen) - len(rows))
+        stride_um = model.config.tiles.stride_um
+        cheaply = model.cascade.calibrated(weak)
+        return joined(cheaply, strong, chosen, looked.found.centres, stride_um), len(rows)
 
     def _features(
         self,

@@ -166,6 +166,7 @@ class VirtualInker(Model):
     def parts(self, split: SlideSplit) -> dict[str, list[SlideAnswer]]:
         """Return the same tiles under other decisions, and both experts of a cascade alone."""
         from appliedpapers.plugins.virtual_inking.answers import answer, decided_otherwise
+        from appliedpapers.plugins.virtual_inking.cascade import around
         from appliedpapers.plugins.virtual_inking.cases import cases_of, inputs_of
 
         own, quiet = self.answers(split), SilentProgress()
@@ -180,13 +181,17 @@ class VirtualInker(Model):
         if self.cascade is None:
             return found
         assert self.head is not None
-        found["encoder alone"], found["colour-texture alone"] = [], []
+        names = ("encoder alone", "encoder alone, averaged", "colour-texture alone")
+        found |= {name: [] for name in names}
         for case in cases_of(split, self.config):
             seen = inputs_of(case, self.config, self.encoder(), progress=quiet)
             strong = self.head.calibration.slope * self.head.logits(seen)
             weak = self.cascade.calibrated(inputs_of(case, self.config, self.cheap(), progress=quiet))
-            found["encoder alone"].append(answer(case, strong, margin))
-            found["colour-texture alone"].append(answer(case, weak, margin, encoded=0.0))
+            places = case.found.centres
+            beside = around(places, places, strong, self.config.tiles.stride_um)
+            averaged = np.where(np.isfinite(beside), (strong + beside) / 2, strong)
+            for name, logits, share in zip(names, (strong, averaged, weak), (1.0, 1.0, 0.0), strict=True):
+                found[name].append(answer(case, logits, margin, encoded=share))
         return found
 
     def predict(self, table: pa.Table, *, files: Path | None = None) -> pa.Table:
@@ -280,6 +285,7 @@ class VirtualInker(Model):
 
     def _case_logits(self, case: Case) -> tuple[Floats, float]:
         """Return logits of a slide's tiles, and the share of them that the encoder counts for."""
+        from appliedpapers.plugins.virtual_inking.cascade import joined
         from appliedpapers.plugins.virtual_inking.cases import inputs_of
 
         assert self.head is not None
@@ -288,10 +294,12 @@ class VirtualInker(Model):
         if self.cascade is None:
             return strong, 1.0
         cheap = inputs_of(case, self.config, self.cheap(), progress=quiet)
-        logits = self.cascade.calibrated(cheap)
-        routed = self.cascade.uncertain(cheap, reference_rows(case.found, self.config.head))
-        mixed = np.where(routed, self.head.calibration.slope * strong, logits)
-        return mixed, float(routed.mean()) if routed.size else 0.0
+        chosen = self.cascade.chosen(cheap, case.found.depth, reference_rows(case.found, self.config.head))
+        seen = self.head.calibration.slope * strong[chosen]
+        logits = joined(
+            self.cascade.calibrated(cheap), seen, chosen, case.found.centres, self.config.tiles.stride_um
+        )
+        return logits, float(chosen.mean()) if chosen.size else 0.0
 
     def _start(self, init: VirtualInker) -> Head | None:
         if init.identity != self.identity:

@@ -27,7 +27,7 @@ from appliedpapers.pipelines.predict import predict_file
 from appliedpapers.pipelines.score import score_run
 from appliedpapers.plugins.varifocal_net import readers
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, Chromosomes
-from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
+from appliedpapers.plugins.varifocal_net.config import DataConfig, KaryotypeConfig
 from appliedpapers.plugins.varifocal_net.corrections import plain
 from appliedpapers.plugins.varifocal_net.delivery import file_stem
 from appliedpapers.plugins.varifocal_net.images import png_bytes
@@ -411,6 +411,66 @@ def test_lists_name_every_cell_and_every_chromosome(delivered):
         (row["case"], row["chromosome"], row["type"]) for row in rows
     ]
     assert {one["fixed_type"] for one in lines} == {""}
+
+
+def _as_npz(cell, folder):
+    np.savez(
+        folder / "cells.npz",
+        pixels=np.concatenate([image.ravel() for image in cell.images]),
+        offsets=np.cumsum([0, *(image.size for image in cell.images)]),
+        height=np.array([len(image) for image in cell.images]),
+        width=np.array([image.shape[1] for image in cell.images]),
+        case=np.zeros(len(cell), dtype=int),
+        case_ids=np.array(["p/1"]),
+    )
+    return folder / "cells.npz"
+
+
+def _as_coco(cell, folder):
+    tall = max(len(image) for image in cell.images)
+    left = np.cumsum([0, *(image.shape[1] for image in cell.images)]).tolist()
+    page = np.full((tall, left[-1]), 255, np.uint8)
+    for x, image in zip(left, cell.images, strict=False):
+        page[: len(image), x : x + image.shape[1]] = image
+    (folder / "p.png").write_bytes(png_bytes(page))
+    boxes = [[x, 0, image.shape[1], len(image)] for x, image in zip(left, cell.images, strict=False)]
+    document = {
+        "images": [{"id": 1, "file_name": "p.png"}],
+        "categories": [{"id": 1, "name": "chromosome"}],
+        "annotations": [{"id": n, "image_id": 1, "category_id": 1, "bbox": b} for n, b in enumerate(boxes)],
+    }
+    (folder / "cells.json").write_text(json.dumps(document))
+    return folder / "cells.json"
+
+
+@pytest.mark.parametrize("background", ["auto", "black"])
+@pytest.mark.parametrize("write", [_as_npz, _as_coco], ids=["npz", "coco"])
+def test_corrections_of_images_without_files_are_fed_back(variant, parts, tmp_path, write, background):
+    cell = first_cell(parts[2]).take(np.arange(12))
+    if background == "black":
+        cell = Chromosomes(
+            [255 - image for image in cell.images],
+            *(getattr(cell, name) for name in ("names", "cases", "specimens", "labels", "polarity", "fixed")),
+        )
+    data = DataConfig(background=background)
+    model = variant(data={"background": background})
+    asked = readers.input_table(readers.list_chromosomes(write(cell, tmp_path), data), background)
+    # two equal images of equal name are two chromosomes
+    asked = pa.concat_tables([asked, asked.slice(0, 1).set_column(1, "chromosome", pa.array(["again"]))])
+    first = model.predict(asked, files=tmp_path / "out").to_pylist()
+    lines = listed(tmp_path / "out" / "corrections.csv")
+    assert len({line["image"] for line in lines}) == len(first) == 13
+    lines[3]["fixed_type"] = "Y"
+    (tmp_path / "out").rename(tmp_path / "moved")
+    with (tmp_path / "moved" / "corrections.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    again = readers.list_chromosomes(tmp_path / "moved" / "corrections.csv", data)
+    second = model.predict(readers.input_table(again, background)).to_pylist()
+    assert [row["chromosome"] for row in second] == [row["chromosome"] for row in first]
+    assert [row["probability_1"] for row in second] == [row["probability_1"] for row in first]
+    assert second[3]["type"] == "Y"
 
 
 def test_without_karyograms_there_are_lists_alone(variant, cells, tmp_path):

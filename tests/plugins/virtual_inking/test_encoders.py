@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.vision.encoders import _pooled
+from appliedpapers.core.vision.networks import create
 from appliedpapers.plugins.virtual_inking import encoders, features_h5
 from appliedpapers.plugins.virtual_inking.colour_texture import DIM, describe
 from appliedpapers.plugins.virtual_inking.config import EncoderConfig
@@ -41,27 +43,41 @@ def test_the_default_encoder_needs_no_network(monkeypatch):
     assert encoder.calls == 4
 
 
-SMALLER = {
-    "uni": {"depth": 1},
-    "uni2-h": {"depth": 1},
-    "virchow": {"depth": 1},
-    "virchow2": {"depth": 1},
-    "h-optimus-0": {"depth": 1},
-    "h-optimus-1": {"depth": 1},
-    "gigapath": {"depth": 1},
-    "phikon": {"depth": 1},
-    "phikon-v2": {"depth": 1},
-}
-
-
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_foundation_model_gives_features_of_its_size(name):
-    # one layer of each: the sizes of all layers are the same, and a whole one takes gigabytes
-    encoder = load_foundation(_small(name, **SMALLER[name]), EncoderConfig(name=name), random_weights=True)
+    # numbers go through one layer: a whole one takes gigabytes, and its form is tested below
+    encoder = load_foundation(_small(name, depth=1), EncoderConfig(name=name), random_weights=True)
     features = encoder.encode(TILES[:1])
     assert features.shape == (1, MODELS[name].build.dim)
     assert np.isfinite(features).all()
     assert MODELS[name].repository.count("/") == 1
+
+
+WHOLE = {
+    "uni": (24, 303),
+    "uni2-h": (24, 681),
+    "virchow": (32, 631),
+    "virchow2": (32, 631),
+    "h-optimus-0": (40, 1135),
+    "h-optimus-1": (40, 1135),
+    "gigapath": (40, 1135),
+    "phikon": (12, 86),
+    "phikon-v2": (24, 303),
+}
+"""Layers, and millions of parameters."""
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_whole_foundation_model_has_its_layers_and_its_features(name):
+    """Without memory for weights: shapes alone go through all layers."""
+    model = MODELS[name]
+    arguments = {**model.build.arguments, **encoders._callables(model.extra)}
+    with torch.device("meta"):
+        network = create(model.build.network, arguments=arguments).eval()
+        features = _pooled(network(torch.empty(2, 3, 224, 224)), model.build)
+    assert features.shape == (2, model.build.dim)
+    millions = sum(one.numel() for one in network.parameters()) / 1e6
+    assert (len(network.blocks), round(millions)) == WHOLE[name]
 
 
 def test_the_registry_says_what_its_table_says():
