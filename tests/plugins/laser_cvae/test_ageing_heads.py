@@ -209,3 +209,17 @@ def test_constant_power_rises_where_constant_current_falls():
     made = simulate(SimulatorConfig(p_fail=0.0), 1, 30, mode="CP")
     assert made.scale.threshold == 1.2
     assert (made.scale.told(made.damage[:, -1]) > 1).mean() > 0.8
+
+
+def test_intervals_begin_where_devices_did_fail_each_counted_once():
+    from appliedpapers.plugins.laser_cvae.forecast_fit import _lower_quantile
+
+    # one device of two prefixes, one of six: what many prefixes of one device say counts no more
+    chances = np.array([0.01, 0.02, *np.full(6, 0.3)])
+    weight = np.array([0.25, 0.25, *np.full(6, 0.5 / 6)])
+    assert _lower_quantile(chances, weight, 0.0) == 0.01
+    assert _lower_quantile(chances, weight, 0.25) == 0.02
+    assert _lower_quantile(chances, weight, 0.49) == 0.02
+    assert _lower_quantile(chances, weight, 0.5) == 0.3
+    assert _lower_quantile(chances, np.full(8, 1 / 8), 0.25) == 0.3
+    assert _lower_quantile(chances, weight, -0.1) == 0.01
