@@ -245,8 +245,8 @@ _ENCODERS = Case(
     "encoders",
     (),
     {
-        "profile": Settings("default", "simulated", ("baselines=[rule]",)),
-        "gru": Settings("gru", "simulated", ("baselines=[rule]",)),
+        "profile": Settings("default", "simulated", ("baselines=[ocsvm,ocsvm-conditions,path,rule]",)),
+        "gru": Settings("gru", "simulated", ("baselines=[ocsvm,ocsvm-conditions,path,rule]",)),
     },
     tuple(
         Check(f"{name}: abnormality AUC at {cut}", partial(_of_part, run=name, cut=cut))

@@ -192,17 +192,27 @@ def _choose_early(head: ForecastHead, failing: Prefixes, valid: Devices) -> None
 
     A tenth of all devices is not a tenth of those that fail: most of these come from many devices with a
     small chance each. So the early level is a conformal quantile of the chances at which validation devices
-    did fail; the late level stays.
+    did fail; the late level stays. Devices are exchangeable, prefixes of one are not: each device counts
+    once, or those that fail late, which have many prefixes and are easier, would speak for the others.
     """
-    count = len(np.unique(failing.device))
-    if count < _FEWEST_OF_A_CLASS:
+    _, number, sizes = np.unique(failing.device, return_inverse=True, return_counts=True)
+    if len(sizes) < _FEWEST_OF_A_CLASS:
         return
+    weight = 1 / (len(sizes) * sizes[number])
     chance = chance_at(valid.failure[failing.device], head.look(failing), failing.end)
-    late = float((chance > QUANTILES[-1]).mean())
+    late = float(weight[chance > QUANTILES[-1]].sum())
     # one failure more, which is still to come, may lie outside, too
-    outside = (1 - COVERAGE - late) * (count + 1) / count - 1 / count
-    early = float(np.quantile(chance, max(outside, 0.0), method="lower"))
-    head.early = float(np.clip(early, _EARLIEST, QUANTILES[0]))
+    outside = (1 - COVERAGE - late) * (len(sizes) + 1) / len(sizes) - 1 / len(sizes)
+    head.early = float(np.clip(_lower_quantile(chance, weight, outside), _EARLIEST, QUANTILES[0]))
+
+
+def _lower_quantile(values: Floats, weight: Floats, share: float) -> float:
+    """Return the largest of the values that at most this share of the weight lies below, or the smallest."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weight[order]) - weight[order]
+    # sums of shares of one are not exact
+    allowed = int(np.count_nonzero(below <= share + 1e-9))
+    return float(values[order][max(allowed - 1, 0)])
 
 
 def _worth_it(losses: dict[float, Floats]) -> float:

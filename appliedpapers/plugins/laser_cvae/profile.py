@@ -62,16 +62,22 @@ def cleaned(prefixes: Prefixes) -> Floats:
 def read_at(prefixes: Prefixes, damage: Floats, shares: Floats) -> Floats:
     """Return damage ``(R, K)`` at shares of the elapsed time, by lines between readings."""
     hours = np.where(np.isfinite(prefixes.hours), prefixes.hours, np.inf)
-    last = np.maximum(prefixes.counts - 1, 1)[:, None]
-    wanted = shares * prefixes.end[:, None]
+    # rows that were read at the same hours lie between the same readings, which are looked for but once
+    alike = len(hours) > 1 and bool((hours == hours[:1]).all())
+    hours, end = (hours[:1], prefixes.end[:1]) if alike else (hours, prefixes.end)
+    last = np.maximum(np.isfinite(hours).sum(axis=1) - 1, 1)[:, None]
+    wanted = shares * end[:, None]
     right = np.empty(wanted.shape, dtype=np.intp)
     # one share after the other: all at once would take memory of the size rows x shares x readings
     for number in range(len(shares)):
         right[:, number] = np.count_nonzero(hours < wanted[:, number, None], axis=1)
     right = np.clip(right, 1, last)
     start, stop = (np.take_along_axis(hours, at, axis=1) for at in (right - 1, right))
-    low, high = (np.take_along_axis(damage, at, axis=1) for at in (right - 1, right))
     step = np.clip((wanted - start) / np.maximum(stop - start, 1e-9), 0, 1)
+    low, high = (
+        np.take(damage, at[0], axis=1) if alike else np.take_along_axis(damage, at, axis=1)
+        for at in (right - 1, right)
+    )
     return np.asarray(low * (1 - step) + high * step)
 
 

@@ -35,8 +35,14 @@ def config(*more):
     return resolve(LaserConfig, assignments=[*SMALL, *more])
 
 
+@functools.cache
+def _scratch():
+    """Return the folder of all fits, which goes with the process."""
+    return tempfile.TemporaryDirectory(prefix="ageing-")
+
+
 def context(seed=3):
-    return FitContext(Path(tempfile.mkdtemp(prefix="ageing-")), seed=seed)
+    return FitContext(Path(tempfile.mkdtemp(dir=_scratch().name)), seed=seed)
 
 
 @functools.cache

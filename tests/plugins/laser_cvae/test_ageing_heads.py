@@ -18,7 +18,7 @@ from appliedpapers.plugins.laser_cvae.normal import normal_devices, reference_de
 from appliedpapers.plugins.laser_cvae.path_model import PathModel
 from appliedpapers.plugins.laser_cvae.path_prior import PathPrior
 from appliedpapers.plugins.laser_cvae.points import draws, simplex
-from appliedpapers.plugins.laser_cvae.profile import cleaned
+from appliedpapers.plugins.laser_cvae.profile import PROFILE, cleaned, read_at
 from appliedpapers.plugins.laser_cvae.simulator import simulate
 
 
@@ -209,3 +209,27 @@ def test_constant_power_rises_where_constant_current_falls():
     made = simulate(SimulatorConfig(p_fail=0.0), 1, 30, mode="CP")
     assert made.scale.threshold == 1.2
     assert (made.scale.told(made.damage[:, -1]) > 1).mean() > 0.8
+
+
+def test_intervals_begin_where_devices_did_fail_each_counted_once():
+    from appliedpapers.plugins.laser_cvae.forecast_fit import _lower_quantile
+
+    # one device of two prefixes, one of six: what many prefixes of one device say counts no more
+    chances = np.array([0.01, 0.02, *np.full(6, 0.3)])
+    weight = np.array([0.25, 0.25, *np.full(6, 0.5 / 6)])
+    assert _lower_quantile(chances, weight, 0.0) == 0.01
+    assert _lower_quantile(chances, weight, 0.25) == 0.02
+    assert _lower_quantile(chances, weight, 0.49) == 0.02
+    assert _lower_quantile(chances, weight, 0.5) == 0.3
+    assert _lower_quantile(chances, np.full(8, 1 / 8), 0.25) == 0.3
+    assert _lower_quantile(chances, weight, -0.1) == 0.01
+
+
+def test_devices_read_at_the_same_hours_are_judged_as_among_others_to_the_bit(devices):
+    alike = devices.take(slice(0, 40)).before(2000.0)
+    assert (alike.hours == alike.hours[0]).all()
+    other = prefixes(devices, np.array([*range(40), 41]), np.array([2000.0] * 40 + [1500.0]))
+    profile = read_at(alike, cleaned(alike), PROFILE)
+    assert np.array_equal(profile, read_at(other, cleaned(other), PROFILE)[:40])
+    _, model = fitted()
+    assert np.array_equal(model.ageing.scores(alike), model.ageing.scores(other)[:40])
