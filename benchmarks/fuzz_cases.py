@@ -98,6 +98,15 @@ def changed_bytes(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def changed_ends(content: bytes, rng: random.Random) -> bytes:
+    """Change the first or last kilobyte of a large file, where formats keep what they say of themselves."""
+    if rng.random() < 0.5 or len(content) < 4096:
+        return changed_bytes(content, rng)
+    if rng.random() < 0.5:
+        return changed_bytes(content[:1024], rng) + content[1024:]
+    return content[:-1024] + changed_bytes(content[-1024:], rng)
+
+
 def changed_words(content: bytes, rng: random.Random) -> bytes:
     """Replace a few words or numbers of a text by odd ones, or change its bytes."""
     words = list(_WORD.finditer(content))
@@ -205,6 +214,11 @@ def _places(document: Any) -> Any:
     for key in keys:
         yield document, key
         yield from _places(document[key])
+
+
+def json_bytes(document: Any) -> bytes:
+    """Return a document as JSON, unpaired surrogates included."""
+    return json.dumps(document).encode("utf-8", "surrogatepass")
 
 
 def nearly(document: Any) -> st.SearchStrategy[Any]:

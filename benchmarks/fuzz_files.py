@@ -1,108 +1,27 @@
-"""Fuzzing of files: tables, lists, archives, images, rasters, slides, annotations, bundles."""
+"""Fuzzing of files other than tables: recordings, images, rasters, slides, annotations, stored features."""
 
 from __future__ import annotations
 
 import io
 import json
 import random
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from hypothesis import strategies as st
 
-from appliedpapers.core import plugin as plugins
-from appliedpapers.core.config import resolve
 from benchmarks.fuzz_cases import (
-    Change,
     changed_bytes,
     changed_chunks,
+    changed_ends,
     changed_members,
     changed_words,
+    json_bytes,
     mutated,
     nearly,
 )
-from benchmarks.fuzz_target import BUNDLE, Fuzzing, Target, of_file
-
-_TABLE = pa.table(
-    {
-        "name": ["a", "b", None],
-        "time": pa.array([datetime(2024, 1, day) for day in (1, 2, 3)], pa.timestamp("us")),
-        "value": [1.5, None, -3.0],
-        "count": [1, 2, 3],
-        "list": [[1.0, 2.0], [], None],
-    }
-)
-
-
-def _table(suffix: str, change: Change) -> Callable[[Path], Fuzzing]:
-    from appliedpapers.core.tables import read_table, write_table
-
-    def prepare(folder: Path) -> Fuzzing:
-        path = folder / f"table{suffix}"
-        write_table(_TABLE, path)
-        return Fuzzing(mutated([path.read_bytes()], change), of_file(path, read_table))
-
-    return prepare
-
-
-def _sheet(folder: Path) -> Fuzzing:
-    import openpyxl
-
-    from appliedpapers.core.sheets import read_sheet
-
-    book = openpyxl.Workbook()
-    for row in (["soil", "ph", "day"], ["loam", 6.5, datetime(2024, 1, 1)], ["clay", None, True]):
-        book.active.append(row)
-    path = folder / "table.xlsx"
-    book.save(path)
-    return Fuzzing(mutated([path.read_bytes()], changed_members), of_file(path, read_sheet))
-
-
-def _manifest(folder: Path) -> Fuzzing:
-    from appliedpapers.core.manifests import read_manifest
-
-    text = b"path,split,label\na.png,train,3\nb.png,test,4\n\nc.png,,x\n"
-
-    def read(path: Path) -> None:
-        for row in read_manifest(path, ("path",), ("split", "label")):
-            row.part()
-
-    return Fuzzing(
-        mutated([text, text.replace(b",", b";")], changed_words), of_file(folder / "list.csv", read)
-    )
-
-
-def _inputs(suffix: str, change: Change) -> Callable[[Path], Fuzzing]:
-    """Return the cases of every plugin's own reader: samples as ``apps config init`` writes them."""
-    from appliedpapers.core.tables import write_table
-
-    def prepare(folder: Path) -> Fuzzing:
-        seeds: list[tuple[Any, Any, Path, bytes]] = []
-        for state in plugins.discover():
-            if state.spec is None or state.id.startswith("tiny"):
-                continue
-            for task in state.spec.tasks:
-                place = folder / f"{state.spec.id}-{task.name}"
-                place.mkdir()
-                config = task.load("config")
-                catalog = task.load("datasets")
-                resolved = resolve(config, preset="check" if "check" in config.presets else "quick")
-                path = place / f"sample{suffix}"
-                write_table(catalog.sample(place, resolved).slice(0, 40), path)
-                seeds.append((catalog, resolved, path, path.read_bytes()))
-
-        def attempt(case: tuple[int, int]) -> None:
-            catalog, resolved, path, content = seeds[case[0]]
-            path.write_bytes(change(content, random.Random(case[1])))
-            catalog.inputs(path, resolved)
-
-        return Fuzzing(st.tuples(st.integers(0, len(seeds) - 1), st.integers(0, 2**63 - 1)), attempt)
-
-    return prepare
+from benchmarks.fuzz_target import Fuzzing, Target, of_file
 
 
 def _npz(folder: Path) -> Fuzzing:
@@ -199,7 +118,7 @@ def _slide(folder: Path) -> Fuzzing:
     pyramid, flat = folder / "seed.tif", io.BytesIO()
     write_pyramid(pyramid, pixels, (0.5, 0.5))
     Image.fromarray(pixels[:40, :30]).save(flat, "png")
-    changes = mutated([pyramid.read_bytes(), flat.getvalue()], _header_first)
+    changes = mutated([pyramid.read_bytes(), flat.getvalue()], changed_ends)
 
     def read(path: Path) -> None:
         slide = open_slide(path, SlideConfig(mpp=0.5))
@@ -209,15 +128,6 @@ def _slide(folder: Path) -> Fuzzing:
             slide.close()
 
     return Fuzzing(changes, of_file(folder / "slide.tif", read))
-
-
-def _header_first(content: bytes, rng: random.Random) -> bytes:
-    """Change the first or last kilobyte of a large file, where formats keep what they say of themselves."""
-    if rng.random() < 0.5 or len(content) < 4096:
-        return changed_bytes(content, rng)
-    if rng.random() < 0.5:
-        return changed_bytes(content[:1024], rng) + content[1024:]
-    return content[:-1024] + changed_bytes(content[-1024:], rng)
 
 
 def _annotation(folder: Path) -> Fuzzing:
@@ -243,12 +153,8 @@ def _annotation(folder: Path) -> Fuzzing:
     )
     asap += b"</Annotations></ASAP_Annotations>"
     seeds = [json.dumps(document).encode(), aperio, asap]
-    cases = st.one_of(mutated(seeds, changed_words), nearly(document).map(_json))
+    cases = st.one_of(mutated(seeds, changed_words), nearly(document).map(json_bytes))
     return Fuzzing(cases, lambda content: _discarded(read_shapes(content)))
-
-
-def _json(document: Any) -> bytes:
-    return json.dumps(document).encode("utf-8", "surrogatepass")
 
 
 def _coco(folder: Path) -> Fuzzing:
@@ -280,7 +186,7 @@ def _coco(folder: Path) -> Fuzzing:
         for entry in list_coco(path, DataConfig()).entries:
             entry.read() if hasattr(entry, "read") else str(entry)
 
-    cases = st.one_of(nearly(document).map(_json), mutated([_json(document)], changed_words))
+    cases = st.one_of(nearly(document).map(json_bytes), mutated([json_bytes(document)], changed_words))
     return Fuzzing(cases, of_file(folder / "coco.json", read))
 
 
@@ -305,116 +211,7 @@ def _features(folder: Path) -> Fuzzing:
     return Fuzzing(mutated([path.read_bytes()]), of_file(folder / "features.h5", read_features))
 
 
-def _sealed(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return a small bundle and its manifest, without the seal."""
-    from appliedpapers.core.bundle import save_bundle
-    from appliedpapers.core.model import FitContext
-    from appliedpapers.plugins.frets.config import FretsConfig
-    from appliedpapers.plugins.frets.data import DATASETS
-    from appliedpapers.plugins.frets.model import FretsForecaster
-
-    small = ["model.lookback=24", "model.horizon=4", "training.epochs=1", "simulator.days=40"]
-    config = resolve(
-        FretsConfig, preset="quick", assignments=[word for word in small if _known(FretsConfig, word)]
-    )
-    dataset = DATASETS.simulated(config)
-    (folder / "fit").mkdir()
-    model = FretsForecaster(config).fit(dataset.train, dataset.valid, FitContext(folder / "fit"))
-    save_bundle(model, folder / "bundle", plugin="frets", task="forecasting")
-    document = json.loads((folder / "bundle" / "bundle.json").read_text())
-    document.pop("sha256")
-    return folder / "bundle", document
-
-
-def _known(config: Any, assignment: str) -> bool:
-    from appliedpapers.core.config import option_paths
-
-    return assignment.partition("=")[0] in option_paths(config)
-
-
-def _bundle(folder: Path) -> Fuzzing:
-    """Change the manifest, and seal it again as a forger would."""
-    from appliedpapers.core.bundle import _digest, load_bundle
-
-    bundle, document = _sealed(folder)
-
-    def attempt(case: Any) -> None:
-        changed = case
-        if isinstance(case, dict):
-            changed = {**case, "sha256": _digest(case)}
-        (bundle / "bundle.json").write_bytes(_json(changed))
-        load_bundle(bundle)
-
-    return Fuzzing(nearly(document), attempt)
-
-
-def _weights(folder: Path) -> Fuzzing:
-    """Change a part of a bundle, and state its new checksum as a forger would."""
-    import hashlib
-
-    from appliedpapers.core.bundle import _digest, load_bundle
-
-    bundle, document = _sealed(folder)
-    parts = {name: (bundle / name).read_bytes() for name in document["files"]}
-    names = sorted(parts)
-
-    def attempt(case: tuple[int, int]) -> None:
-        name, rng = names[case[0]], random.Random(case[1])
-        content = (
-            _header_first(parts[name], rng)
-            if name.endswith("safetensors")
-            else changed_words(parts[name], rng)
-        )
-        (bundle / name).write_bytes(content)
-        sealed = {**document, "files": {**document["files"], name: hashlib.sha256(content).hexdigest()}}
-        (bundle / "bundle.json").write_bytes(_json({**sealed, "sha256": _digest(sealed)}))
-        try:
-            load_bundle(bundle)
-        finally:
-            (bundle / name).write_bytes(parts[name])
-
-    return Fuzzing(st.tuples(st.integers(0, len(names) - 1), st.integers(0, 2**63 - 1)), attempt)
-
-
-def _archive(folder: Path) -> Fuzzing:
-    import hashlib
-    import zipfile
-
-    from appliedpapers.pipelines.registry_transfer import MODEL_CARD, _unpack
-
-    sink = io.BytesIO()
-    names = (MODEL_CARD, "bundle/bundle.json")
-    files = {name: {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()} for name in names}
-    manifest = {
-        "format_version": 1,
-        "name": "apps.frets",
-        "version": 1,
-        "files": files,
-        "tags": {"apps.a": "b"},
-    }
-    with zipfile.ZipFile(sink, "w") as archive:
-        archive.writestr("manifest.json", json.dumps(manifest))
-        for name in names:
-            archive.writestr(name, "{}")
-
-    def attempt(content: bytes) -> None:
-        path, place = folder / "model.zip", folder / "unpacked"
-        path.write_bytes(content)
-        place.mkdir(exist_ok=True)
-        _unpack(path, place, 2**24)
-
-    return Fuzzing(mutated([sink.getvalue()], changed_members), attempt)
-
-
 TARGETS = (
-    Target("csv", "CSV tables", _table(".csv", changed_words)),
-    Target("parquet", "Parquet tables", _table(".parquet", _header_first)),
-    Target("jsonl", "JSON lines", _table(".jsonl", changed_words)),
-    Target("arrow", "Arrow tables", _table(".arrow", changed_bytes)),
-    Target("xlsx", "XLSX tables", _sheet),
-    Target("manifest", "lists of files", _manifest),
-    Target("inputs-csv", "every plugin's own rows as CSV", _inputs(".csv", changed_words)),
-    Target("inputs-parquet", "every plugin's own rows as Parquet", _inputs(".parquet", changed_bytes)),
     Target("npz", "NPZ recordings and images", _npz),
     Target("image", "PNG, JPEG, BMP, TIFF and WebP images", _image),
     Target("geotiff", "GeoTIFF rasters", _raster),
@@ -422,7 +219,4 @@ TARGETS = (
     Target("annotation", "GeoJSON, Aperio and ASAP annotations", _annotation),
     Target("coco", "COCO lists of images", _coco),
     Target("features-h5", "stored features in HDF5", _features),
-    Target("bundle-manifest", "manifests of stored models, sealed again", _bundle, BUNDLE),
-    Target("bundle-parts", "parts of stored models, with their new checksums", _weights, BUNDLE),
-    Target("exported-model", "archives of apps registry export", _archive, BUNDLE),
 )

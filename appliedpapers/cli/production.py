@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,11 +100,19 @@ def _token(file: Path | None) -> str | None:
     if file is None:
         return os.environ.get("APPS_TOKEN")
     try:
-        return file.read_text(encoding="utf-8").strip()
+        token, mode = file.read_text(encoding="utf-8").strip(), file.stat().st_mode
     except OSError as error:
         raise ConfigError(
             f"--token-file {file}: {error.strerror}.", hint="Expected a readable file."
         ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"--token-file {file}: it is no UTF-8 text.", hint="Expected a file that holds the token alone."
+        ) from None
+    # secrets of containers are mounted like this on purpose, so it is said and not refused
+    if os.name == "posix" and mode & stat.S_IROTH:
+        print(f"  every user of this machine can read {file} (chmod 600 {file})", file=sys.stderr)
+    return token
 
 
 @score_app.command("run")

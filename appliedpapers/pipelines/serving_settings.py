@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +100,8 @@ class ServeSettings:
     max_concurrency: int = 256
     max_jobs: int = 100
     allowed_hosts: tuple[str, ...] = ()
-    token: str | None = None
+    # what is printed of the settings must not hold it
+    token: str | None = field(default=None, repr=False)
     file_folders: tuple[Path, ...] = ()
     state_folder: Path | None = None
     request_timeout_s: float = 60.0

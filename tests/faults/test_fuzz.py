@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from appliedpapers.plugins.frets.config import FretsConfig
 from benchmarks import fuzz
 
 # these fit or draw something of every plugin first, and are tried by the acceptance alone
-SLOW = {"inputs-csv", "inputs-parquet", "server-csv", "server-parquet", "bundle-manifest", "config-yaml"}
+SLOW = {"server-csv", "server-parquet", "bundle-manifest", "config-yaml"}
 CASES = 40
 
 
@@ -56,6 +57,26 @@ def bomb() -> str:
         for old, new in zip("abcdefghi", "bcdefghij", strict=True)
     ]
     return "\n".join(lines)
+
+
+def test_the_clock_of_a_case_is_the_cpu(tmp_path, monkeypatch):
+    from hypothesis import strategies as st
+
+    from benchmarks.fuzz_target import Fuzzing, Target
+
+    def waits(number: int) -> None:
+        time.sleep(0.6)
+
+    def computes(number: int) -> None:
+        while True:
+            sum(range(1000))
+
+    monkeypatch.setattr(fuzz, "MOST_SECONDS", 0.5)
+    waiting = Target("waits", "numbers", lambda folder: Fuzzing(st.just(1), waits))
+    assert fuzz.fuzzed(waiting, 1, tmp_path).ok
+    computing = Target("computes", "numbers", lambda folder: Fuzzing(st.just(1), computes))
+    outcome = fuzz.fuzzed(computing, 1, tmp_path)
+    assert any(place.startswith("TooSlow") for place in outcome.defects)
 
 
 @pytest.mark.parametrize(
