@@ -434,6 +434,7 @@ def _plain(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, str) else value
 
 
+_FIELD_TASKS = ("crop", "nitrogen", "soil-image")
 _VOLATILITY_FIGURES = ("qlike", "rmspe", "r2", "mean_ratio")
 _CHROMOSOME_FIGURES = ("type_accuracy", "polarity_accuracy", "case_accuracy_assignment")
 PARTS: dict[str, Callable[[], str]] = {
@@ -443,16 +444,18 @@ PARTS: dict[str, Callable[[], str]] = {
     "api": api_table,
     "agrosense-datasets": lambda: dataset_table("agrosense"),
     "agrosense-measured": lambda: check_table("agrosense"),
-    "agrosense-crop-presets": lambda: preset_table("agrosense", "crop"),
-    "agrosense-crop-input": lambda: column_table("agrosense", "input", "crop"),
-    "agrosense-crop-output": lambda: column_table("agrosense", "output", "crop"),
-    "agrosense-crop-options": lambda: option_table("agrosense", "crop"),
-    "agrosense-nitrogen-output": lambda: column_table("agrosense", "output", "nitrogen"),
-    "agrosense-nitrogen-options": lambda: option_table("agrosense", "nitrogen"),
+    **{f"agrosense-{task}-presets": partial(preset_table, "agrosense", task) for task in _FIELD_TASKS},
+    **{f"agrosense-{task}-input": partial(column_table, "agrosense", "input", task) for task in _FIELD_TASKS},
+    **{
+        f"agrosense-{task}-output": partial(column_table, "agrosense", "output", task)
+        for task in _FIELD_TASKS
+    },
+    **{f"agrosense-{task}-options": partial(option_table, "agrosense", task) for task in _FIELD_TASKS},
     "frets-presets": lambda: preset_table("frets"),
     "frets-input": lambda: column_table("frets", "input"),
     "frets-output": lambda: column_table("frets", "output"),
     "frets-datasets": lambda: dataset_table("frets"),
+    "frets-options": lambda: option_table("frets"),
     "frets-published": published_table,
     "frets-measured": lambda: measured_table("frets"),
     "finalmlp-presets": lambda: preset_table("finalmlp"),

@@ -64,6 +64,9 @@ PICTURES: tuple[Picture, ...] = (
     Picture("virtual-inking", "slides"),
     Picture("varifocal-net", "confusions"),
     Picture("imu-attitude", "error-over-time"),
+    Picture("agrosense", "attributions", ("--task", "crop", "--preset", "quick")),
+    Picture("laser-cvae", "fans"),
+    Picture("volatility-images", "images"),
 )
 
 

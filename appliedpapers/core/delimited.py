@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from appliedpapers.core.errors import DataError
 
@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 1 << 16
 _START_BYTES = 2 * _LOOKED_AT
+_BLOCK_BYTES = 1 << 20
+_DECODED_BYTES = 1 << 26
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_WINDOWS = "cp1252"
+UTF_8, UTF_16, WINDOWS = "utf-8-sig", "utf-16", "cp1252"
+"""Python's names of the encodings that text tables are read in."""
+READ_AS = {WINDOWS: "it is not UTF-8 and was read as Windows-1252"}
+"""What a person should know of how a text was read, by its encoding."""
+DECIMAL_COMMAS = "commas were read as decimal points"
 _WITH_COMMA = re.compile(r"[+-]?(\d+,\d+|,\d+)([eE][+-]?\d+)?")
 _WITH_POINT = re.compile(r"[+-]?(\d+\.\d+|\.\d+)([eE][+-]?\d+)?")
 # 1.234 may be a number of thousands as well
@@ -34,6 +40,34 @@ def separator_of(header: str, path: Path) -> str:
     bare = re.sub(r'"[^"]*"', "", header)
     tabs = ".tsv" in path.name.lower()
     return "\t" if tabs and "\t" in bare else max("\t,;|" if tabs else ",;\t|", key=bare.count)
+
+
+def encoding_of(stream: IO[bytes], name: str) -> str:
+    """Return the encoding of a text table that is too large to be read at once.
+
+    UTF-16 says so by its mark. A text whose first 64 MB are UTF-8 is UTF-8, and any other one Windows-1252.
+
+    Args:
+        stream: Its bytes, from the start.
+        name: The file, for the message.
+
+    Raises:
+        DataError: It is not text.
+    """
+    block = stream.read(_BLOCK_BYTES)
+    if block.startswith(_UTF_16):
+        return UTF_16
+    if b"\0" in block:
+        raise _no_text(name)
+    decoder, seen = codecs.getincrementaldecoder("utf-8")(), 0
+    while block and seen < _DECODED_BYTES:
+        try:
+            decoder.decode(block)
+        except UnicodeDecodeError:
+            return WINDOWS
+        seen += len(block)
+        block = stream.read(_BLOCK_BYTES)
+    return UTF_8
 
 
 def decimal_of(text: str, separator: str) -> str:
@@ -89,18 +123,18 @@ def read_delimited(path: Path) -> tuple[pa.Table, list[str]]:
     with pa.input_stream(str(path), compression="detect") as stream:
         start = bytes(stream.read(_START_BYTES))
     if start.startswith(_UTF_16):
-        return _read(path, start, "utf-16")
+        return _read(path, start, UTF_16)
     if b"\0" in start:
-        raise _no_text(path)
+        raise _no_text(str(path))
     try:
         codecs.getincrementaldecoder("utf-8")().decode(start)
-        table, notes = _read(path, start, "utf-8-sig")
+        table, notes = _read(path, start, UTF_8)
         if not any(pa.types.is_binary(kind) for kind in table.schema.types):
             return table, notes
     except UnicodeDecodeError:
         pass
-    table, notes = _read(path, start, _WINDOWS)
-    return table, ["it is not UTF-8 and was read as Windows-1252", *notes]
+    table, notes = _read(path, start, WINDOWS)
+    return table, [READ_AS[WINDOWS], *notes]
 
 
 def _read(path: Path, start: bytes, encoding: str) -> tuple[pa.Table, list[str]]:
@@ -113,16 +147,16 @@ def _read(path: Path, start: bytes, encoding: str) -> tuple[pa.Table, list[str]]
         table = csv.read_csv(
             path,
             # Arrow takes a mark at the start away itself
-            csv.ReadOptions(encoding="utf8" if encoding == "utf-8-sig" else encoding),
+            csv.ReadOptions(encoding="utf8" if encoding == UTF_8 else encoding),
             csv.ParseOptions(delimiter=separator),
             csv.ConvertOptions(decimal_point=decimal),
         )
         # a name that is no text fails only here
         _ = table.column_names
     except UnicodeError:
-        raise _no_text(path) from None
-    return table, ["commas were read as decimal points"] if decimal == "," else []
+        raise _no_text(str(path)) from None
+    return table, [DECIMAL_COMMAS] if decimal == "," else []
 
 
-def _no_text(path: Path) -> DataError:
-    return DataError(f"{path}: it is not text in UTF-8 or Windows-1252.", hint="Save it as CSV in UTF-8.")
+def _no_text(name: str) -> DataError:
+    return DataError(f"{name}: it is not text in UTF-8 or Windows-1252.", hint="Save it as CSV in UTF-8.")

@@ -199,9 +199,9 @@ class Run:
 
     def _announce(self, dataset: Dataset, findings: Sequence[LeakageFinding]) -> None:
         synthetic = " (synthetic: true)" if dataset.provenance.synthetic else ""
-        say = self.progress.say
+        say, name = self.progress.say, self.spec.registered_name(self.task).removeprefix("apps.")
         say(
-            f" {self.spec.id} · {dataset.name}{synthetic} · preset {self.request.preset} · "
+            f" {name} · {dataset.name}{synthetic} · preset {self.request.preset} · "
             f"{devices.describe_device(self.device)} · seed {self.request.config.seed}"
         )
         leaks = "no leakage found" if not findings else f"{len(findings)} leaks allowed"

@@ -120,7 +120,7 @@ def cut(
         schema: The model's input schema.
         rows: Rows of a chunk; a group that is longer stays whole.
         alone: Every item is a chunk of its own.
-        say: Told when an input was sorted.
+        say: Told when an input was sorted, and how one was read where that was inferred.
 
     Raises:
         DataError: A file lacks a column or cannot be read, or a group reappears after it ended.
@@ -128,7 +128,7 @@ def cut(
     size = 1 if alone else rows
     buffer = _Buffer(schema)
     for fragment in fragments:
-        pieces = named_pieces(fragment, schema, rows)
+        pieces = named_pieces(fragment, schema, rows, say)
         if schema.group_by and len(fragments) == 1:
             pieces = _grouped(pieces, fragment, schema, say)
         for piece in pieces:

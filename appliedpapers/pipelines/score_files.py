@@ -15,9 +15,11 @@ import pyarrow as pa
 
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.fingerprint import file_fingerprint
+from appliedpapers.core.sheets import SUFFIX, is_sheet
 from appliedpapers.core.tables import FORMATS, kind_of
 
-_KNOWN = f"one of {', '.join(FORMATS)}"
+_KNOWN = f"one of {', '.join((*FORMATS, SUFFIX))}"
+_SHEET = "xlsx"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _LOCAL = "file://"
 _LOOKED_AT_BYTES = 1 << 18
@@ -30,7 +32,7 @@ class Fragment:
     Attributes:
         name: The path or URL as the user gave it, for messages.
         place: Where it lies: an absolute path, or a URL.
-        kind: ``parquet``, ``csv``, ``jsonl`` or ``arrow``.
+        kind: ``parquet``, ``csv``, ``jsonl``, ``arrow`` or ``xlsx``.
         size: Its bytes.
         fingerprint: Of a file by :func:`~appliedpapers.core.fingerprint.file_fingerprint`; behind a URL what
             the store says of it, such as its ETag.
@@ -55,7 +57,7 @@ class Fragment:
 
     def rows(self) -> int | None:
         """Return about how many rows it has; None where it would have to be read to know."""
-        if self.remote or self.place.lower().endswith(".gz") or self.kind == "arrow":
+        if self.remote or self.place.lower().endswith(".gz") or self.kind in ("arrow", _SHEET):
             return None
         with suppress(pa.ArrowException, OSError):
             if self.kind == "parquet":
@@ -149,7 +151,7 @@ def _expand(given: str) -> list[str]:
         found = sorted(
             str(file)
             for file in path.rglob("*")
-            if file.is_file() and kind_of(file) and not _hidden(file.relative_to(path))
+            if file.is_file() and _kind(file) and not _hidden(file.relative_to(path))
         )
         if not found:
             raise DataError(f"{given}: no file that can be read.", hint=f"Expected {_KNOWN}.")
@@ -172,7 +174,7 @@ def _expand_url(given: str) -> list[str]:
             found = [path for path in system.glob(root) if system.isfile(path)]
         elif system.isdir(root):
             inner = (PurePosixPath(path).relative_to(root) for path in system.find(root))
-            found = [f"{root}/{path}" for path in inner if kind_of(Path(path)) and not _hidden(path)]
+            found = [f"{root}/{path}" for path in inner if _kind(Path(path)) and not _hidden(path)]
         else:
             found = []
         if not found:
@@ -183,11 +185,15 @@ def _expand_url(given: str) -> list[str]:
 
 
 def _hidden(path: PurePosixPath | Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
+    return any(part.startswith((".", "_", "~$")) for part in path.parts)
+
+
+def _kind(path: Path) -> str | None:
+    return _SHEET if is_sheet(path) else kind_of(path)
 
 
 def _fragment(name: str, place: str) -> Fragment:
-    kind = kind_of(Path(place))
+    kind = _kind(Path(place))
     if kind is None:
         ending = PurePosixPath(place).suffix or PurePosixPath(place).name
         raise DataError(f"{name}: unknown format '{ending}'.", hint=f"Expected {_KNOWN}.")

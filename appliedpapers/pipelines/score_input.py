@@ -7,17 +7,26 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from appliedpapers.core.delimited import decimal_of, separator_of, with_points
+from appliedpapers.core.delimited import (
+    DECIMAL_COMMAS,
+    READ_AS,
+    UTF_8,
+    decimal_of,
+    encoding_of,
+    separator_of,
+    with_points,
+)
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.schema import TableSchema, Violation
+from appliedpapers.core.sheets import read_sheet
 from appliedpapers.core.validation import check_names, from_records
 from appliedpapers.pipelines.score_files import Fragment
 
@@ -38,11 +47,13 @@ class Piece:
         table: The rows, loosely typed.
         rows: Their numbers in the file, from 1.
         broken: Lines that are not rows at all, such as a CSV line with a field too many.
+        notes: What a person should know of how the file was read, with its first piece.
     """
 
     table: pa.Table
     rows: Rows
     broken: tuple[Violation, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def read(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
@@ -54,7 +65,7 @@ def read(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
         rows: Most rows of a piece.
 
     Raises:
-        DataError: The file is truncated, not of its format, not UTF-8, holds no row, or was changed since
+        DataError: The file is truncated, not of its format, no text, holds no row, or was changed since
             its fingerprint was taken.
     """
     empty = True
@@ -70,14 +81,22 @@ def read(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
         reason = str(error).splitlines()[0].rstrip(".")[:_BROKEN_TEXT] if str(error) else type(error).__name__
         raise DataError(
             f"{fragment.name}: cannot be read as {fragment.kind} ({reason}).",
-            hint="It is truncated, damaged, not UTF-8 or of another format. Replace it and run again.",
+            hint="It is truncated, damaged or of another format. Replace it and run again.",
         ) from error
     if empty:
         raise DataError(f"{fragment.name}: no rows.", hint="Expected at least one row; leave the file out.")
 
 
-def named_pieces(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
+def named_pieces(
+    fragment: Fragment, schema: TableSchema, rows: int, say: Callable[[str], None] = lambda text: None
+) -> Iterator[Piece]:
     """Yield the pieces of :func:`read`, of a file that has the columns of the schema.
+
+    Args:
+        fragment: The file.
+        schema: What the rows should look like.
+        rows: Most rows of a piece.
+        say: Told what was inferred of how the file is to be read.
 
     Raises:
         DataError: As :func:`read`, or a column is missing.
@@ -85,6 +104,8 @@ def named_pieces(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator
     for number, piece in enumerate(read(fragment, schema, rows)):
         if number == 0:
             check_names(piece.table.column_names, schema, fragment.name)
+        for note in piece.notes:
+            say(f"{fragment.name}: {note}")
         yield piece
 
 
@@ -133,11 +154,14 @@ def _plain(table: pa.Table, first: int) -> Piece:
 def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
     import pyarrow.csv as pc_csv
 
-    with _open_text(fragment) as text:
+    with fragment.text() as stream:
+        encoding = encoding_of(stream, fragment.name)
+    with io.TextIOWrapper(fragment.text(), encoding=encoding, newline="") as text:
         header = next((line for line in text if line.strip()), "")
         separator = separator_of(header, Path(fragment.place))
         names = next(csv.reader(itertools.chain([header], text), delimiter=separator), [])
         comma = decimal_of(text.read(_LOOKED_AT), separator) == ","
+    notes = (*([READ_AS[encoding]] if encoding in READ_AS else []), *([DECIMAL_COMMAS] if comma else []))
     skipped: list[tuple[int, Violation]] = []
 
     def set_aside(row: Any) -> str:
@@ -150,7 +174,12 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
     # every cell as text: a cell that is not a number must not end the reading, the check will name it
     reader = pc_csv.open_csv(
         fragment.text() if fragment.remote else fragment.place,
-        read_options=pc_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+        read_options=pc_csv.ReadOptions(
+            use_threads=False,
+            block_size=_BLOCK_BYTES,
+            # Arrow takes a mark at the start away itself
+            encoding="utf8" if encoding == UTF_8 else encoding,
+        ),
         parse_options=pc_csv.ParseOptions(
             delimiter=separator, newlines_in_values=True, invalid_row_handler=set_aside
         ),
@@ -164,10 +193,25 @@ def _read_csv(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Pi
         broken, skipped[:] = tuple(item for _, item in skipped[:used]), skipped[used:]
         first = int(numbers[-1]) + 1 if len(numbers) else first + used
         table = pa.Table.from_batches([batch])
-        yield Piece(with_arrays(with_points(table, schema) if comma else table, schema), numbers, broken)
+        table = with_arrays(with_points(table, schema) if comma else table, schema)
+        yield Piece(table, numbers, broken, notes)
+        notes = ()
     if skipped:
         table = pa.table({name: pa.array([], pa.string()) for name in reader.schema.names})
-        yield Piece(table, np.empty(0, dtype=np.int64), tuple(item for _, item in skipped))
+        yield Piece(table, np.empty(0, dtype=np.int64), tuple(item for _, item in skipped), notes)
+
+
+def _read_sheet(fragment: Fragment, schema: TableSchema, rows: int) -> Iterator[Piece]:
+    if fragment.remote:
+        raise DataError(
+            f"{fragment.name}: XLSX is read from disk.",
+            hint="Copy the file to this machine, or save it as CSV.",
+        )
+    # whole: a sheet is bounded, and holds no more than a person can look at
+    named = Path(fragment.name)
+    table = with_arrays(read_sheet(named if named.is_file() else Path(fragment.place)), schema)
+    for start in range(0, table.num_rows, rows):
+        yield _plain(table.slice(start, rows), start + 1)
 
 
 def _numbers(first: int, count: int, skipped: Sequence[int]) -> tuple[Rows, int]:
@@ -263,8 +307,10 @@ def _completed(table: pa.Table, schema: TableSchema) -> pa.Table:
     return table
 
 
-def _open_text(fragment: Fragment) -> IO[str]:
-    return io.TextIOWrapper(fragment.text(), encoding="utf-8-sig", newline="")
-
-
-_READERS = {"parquet": _read_parquet, "arrow": _read_arrow, "csv": _read_csv, "jsonl": _read_jsonl}
+_READERS = {
+    "parquet": _read_parquet,
+    "arrow": _read_arrow,
+    "csv": _read_csv,
+    "jsonl": _read_jsonl,
+    "xlsx": _read_sheet,
+}

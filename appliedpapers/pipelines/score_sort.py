@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,11 @@ _TYPED = {"parquet", "arrow"}
 
 @contextmanager
 def sorted_rows(
-    fragments: Sequence[Fragment], schema: TableSchema, rows: int, folder: Path
+    fragments: Sequence[Fragment],
+    schema: TableSchema,
+    rows: int,
+    folder: Path,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Iterator[tuple[Fragment, Piece]]]:
     """Yield the rows of all fragments, groups together, with the file and the row that each comes from.
 
@@ -38,6 +42,7 @@ def sorted_rows(
         schema: The model's input schema.
         rows: Most rows of a piece.
         folder: A folder of its own for scratch; what lies there is removed.
+        say: Told how a file was read where that was inferred.
 
     Raises:
         ConfigError: DuckDB is not installed.
@@ -46,13 +51,15 @@ def sorted_rows(
     """
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        broken = _sort(fragments, schema, rows, folder)
+        broken = _sort(fragments, schema, rows, folder, say)
         yield _read(fragments, schema, rows, folder, broken)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sort(fragments: Sequence[Fragment], schema: TableSchema, rows: int, folder: Path) -> list[Violation]:
+def _sort(
+    fragments: Sequence[Fragment], schema: TableSchema, rows: int, folder: Path, say: Callable[[str], None]
+) -> list[Violation]:
     try:
         import duckdb
     except ImportError:
@@ -66,7 +73,7 @@ def _sort(fragments: Sequence[Fragment], schema: TableSchema, rows: int, folder:
     def batches() -> Iterator[pa.RecordBatch]:
         try:
             for number, fragment in enumerate(fragments):
-                for piece in named_pieces(fragment, schema, rows):
+                for piece in named_pieces(fragment, schema, rows, say):
                     broken.extend(piece.broken)
                     yield from _prepared(piece, number, schema, wanted).to_batches()
         except AppsError as error:

@@ -116,7 +116,7 @@ class Work:
             yield from cut(unit, schema, rows=self.rows, alone=self.alone, say=self.note)
             return
         self.say(f"sorting {len(unit)} inputs by {', '.join(schema.group_by)}")
-        with sorted_rows(unit, schema, self.rows, self.sorting) as rows:
+        with sorted_rows(unit, schema, self.rows, self.sorting, self.note) as rows:
             yield from cut_sorted(rows, schema, size=self.rows, alone=self.alone)
 
     def _named(self, chunk: Chunk) -> NamedChunk:

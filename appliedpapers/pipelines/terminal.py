@@ -40,7 +40,8 @@ def render_results(document: Mapping[str, Any], *, markup: bool = False) -> str:
         ]
         lines.append(_styled("   ".join([*parts, other]).rstrip(), line, markup))
     if len(table.columns) > len(columns):
-        lines.append(f" {len(table.columns) - len(columns)} more metrics are in the report.")
+        more = len(table.columns) - len(columns)
+        lines.append(f" {more} more {'metric is' if more == 1 else 'metrics are'} in the report.")
     lines += [_escaped(f" note: {_printable(text)}", markup) for text in document["warnings"]]
     sentence = _printable(verdict(document))
     lines.append(_escaped(f" In words: {sentence[0].lower()}{sentence[1:]}", markup))

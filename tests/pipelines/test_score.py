@@ -469,7 +469,7 @@ def test_wide_rows_make_smaller_batches(scenes_bundle, rows_bundle):
         ("a.csv", b"", "empty file"),
         ("a.csv", b"plot,heat,moisture,soil,visits\n", "no rows"),
         ("a.csv", b"plot,heat\np1,2\n", "column 'moisture' is missing"),
-        ("a.csv", b"plot,heat,moisture,soil,visits\np\xff,1,2,clay,1\n", "cannot be read as csv"),
+        ("a.csv", b"plot,heat,moisture,soil,visits\np\0,1,2,clay,1\n", "it is not text in UTF-8"),
         ("a.parquet", b"PAR1 is not enough", "cannot be read as parquet"),
         ("a.arrow", b"ARROW1\0\0rest", "cannot be read as arrow"),
         (
@@ -478,7 +478,8 @@ def test_wide_rows_make_smaller_batches(scenes_bundle, rows_bundle):
             "as csv",
         ),
         ("a.jsonl", b"[1, 2]\n", "row 1: the line is not a JSON object"),
-        ("a.xlsx", b"PK", "unknown format '.xlsx'"),
+        ("a.xlsx", b"PK", "cannot be read"),
+        ("a.odt", b"PK", "unknown format '.odt'"),
     ],
 )
 def test_an_unusable_input_is_one_line_with_a_hint(name, content, message, rows_bundle, tmp_path):

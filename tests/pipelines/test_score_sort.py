@@ -220,7 +220,7 @@ def test_folders_and_globs_behind_a_url_name_their_files(memory, bundle, tmp_pat
         ("memory://bucket/none.parquet", DataError, "nothing there"),
         ("memory://bucket/no*.parquet", DataError, "nothing there"),
         ("nonsense://bucket/a.parquet", ConfigError, "nonsense"),
-        ("memory://bucket/a.xlsx", DataError, "unknown format '.xlsx'"),
+        ("memory://bucket/a.xlsx", DataError, "XLSX is read from disk"),
         ("memory://bucket/empty.csv", DataError, "empty|no rows"),
     ],
 )

@@ -176,7 +176,7 @@ class Encoder:
             else:
                 what = f"categorical, {field.size:,} ids"
             share = self.missing[field.column] / max(self.rows, 1)
-            yield field.name, f"{what}, missing in {share:.2%} of the train rows"
+            yield field.name, f"{what}, missing in {100 * share:.2f} % of the train rows"
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the vocabularies to ``folder/vocabulary.parquet`` and return the rest, for JSON.

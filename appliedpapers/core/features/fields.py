@@ -27,7 +27,7 @@ class FieldSpec(Section):
         1, ge=1, description="categorical, sequence: rarer tokens of the train rows count as never seen"
     )
     hash_buckets: int | None = Field(
-        None, ge=2, le=2**30, description="categorical, sequence: hash into so many ids, no vocabulary"
+        None, ge=2, le=2**30, description="categorical, sequence: hash into so many ids; null: a vocabulary"
     )
     max_len: int = Field(20, ge=1, le=10_000, description="sequence: the last so many tokens are kept")
     separator: str | None = Field(
@@ -37,7 +37,8 @@ class FieldSpec(Section):
         "standard", description="numeric: how values are scaled, by the train rows"
     )
     bucket: Literal["quantile", "log-square"] | None = Field(
-        None, description="numeric: turned into a categorical by its train quantiles, or by floor(ln(x)^2)"
+        None,
+        description="numeric: turned into a categorical by its train quantiles, or floor(ln(x)^2); null: not",
     )
     bins: int = Field(20, ge=2, le=10_000, description="numeric: number of quantile buckets")
     indicator: Literal["auto", "always", "never"] = Field(
@@ -45,7 +46,7 @@ class FieldSpec(Section):
         description="numeric: a field of its own says that the value is missing; auto where train has any",
     )
     format: str | None = Field(
-        None, description="timestamp: strptime format of a text column, such as %y%m%d%H"
+        None, description="timestamp: strptime format of a text column, such as %y%m%d%H; null: ISO 8601"
     )
     derive: tuple[Part, ...] = Field(
         ("hour", "weekday"), description="timestamp: the categorical fields made from it"

@@ -249,7 +249,7 @@ def _of_text(name: str, present: pa.Array, distinct: pa.Array) -> _Guess:
         if share > _SEQUENCE_SHARE:
             spec = FieldSpec(role="sequence", separator=separator)
             shown = "a space" if separator == " " else f"'{separator}'"
-            return _Guess(spec, f"{share:.0%} of the texts split on {shown}")
+            return _Guess(spec, f"{100 * share:.0f} % of the texts split on {shown}")
     return _row_id(name, present, distinct) or _Guess(
         FieldSpec(role="categorical"), f"text, {len(distinct):,} values"
     )
@@ -285,8 +285,8 @@ def _row_id(name: str, present: pa.Array, distinct: pa.Array) -> _Guess | None:
     if share <= _ROW_ID_SHARE or len(present) < _ROW_ID_ROWS:
         return None
     return _ignore(
-        f"{share:.0%} of the values differ",
-        f"column '{name}' looks like a row id ({share:.0%} of the sampled values differ) and is only "
+        f"{100 * share:.0f} % of the values differ",
+        f"column '{name}' looks like a row id ({100 * share:.0f} % of the sampled values differ) and is only "
         "carried along; make it categorical if its values come again",
         carry=True,
     )

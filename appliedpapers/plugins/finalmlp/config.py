@@ -26,14 +26,14 @@ class SimulatorConfig(Section):
     days: int | None = Field(None, ge=1, le=60, description="length of the log; null is 10")
     users: int | None = Field(None, ge=100, le=1_000_000, description="number of users; null is 1,000")
     items: int | None = Field(None, ge=50, le=1_000_000, description="number of items; null is 500")
-    cold_users: float | None = Field(None, ge=0, le=0.5, description="share of users born late; null is .1")
-    cold_items: float | None = Field(None, ge=0, le=0.5, description="share of items born late; null is .15")
+    cold_users: float | None = Field(None, ge=0, le=0.5, description="share of users born late; null: 0.1")
+    cold_items: float | None = Field(None, ge=0, le=0.5, description="share of items born late; null: 0.15")
     diurnal: bool = Field(False, description="traffic follows the hour of the day")
-    click_rate: float | None = Field(None, ge=0.001, le=0.5, description="mean probability; null is .2")
-    main: float | None = Field(None, ge=0, le=2, description="scale of the additive part; null is .7")
-    inter: float | None = Field(None, ge=0, le=3, description="scale of pairwise products; null is 1.6")
-    tri: float | None = Field(None, ge=0, le=2, description="scale of the product of three; null is .5")
-    drift: float | None = Field(None, ge=0, le=2, description="scale of change over time; null is .4")
+    click_rate: float | None = Field(None, ge=0.001, le=0.5, description="mean probability; null: 0.2")
+    main: float | None = Field(None, ge=0, le=2, description="scale of the additive part; null: 0.7")
+    inter: float | None = Field(None, ge=0, le=3, description="scale of pairwise products; null: 1.6")
+    tri: float | None = Field(None, ge=0, le=2, description="scale of the product of three; null: 0.5")
+    drift: float | None = Field(None, ge=0, le=2, description="scale of change over time; null: 0.4")
 
     def options(self) -> dict[str, Any]:
         """Return the options that were given."""
@@ -49,7 +49,7 @@ class DataConfig(Section):
     )
     label: str | None = Field(
         None,
-        description="name of the 0/1 column, where roles are inferred",
+        description="name of the 0/1 column, where roles are inferred; null looks for one",
         json_schema_extra={"flag": "--label"},
     )
     split: Literal["auto", "time", "column", "group", "random"] = Field(
@@ -88,7 +88,8 @@ class StreamConfig(Section):
     batch_norm: bool = Field(True, description="batch normalisation before each rectification")
     block: HeadSpec = Field(
         "mlp",
-        description="mlp is the paper's; any other shared module, such as kan(grid=5), takes its place",
+        description="layers of the stream; mlp is the paper's; any other shared module, such as kan(grid=5), "
+        "takes its place",
     )
 
     @model_validator(mode="after")
@@ -117,7 +118,7 @@ class ModelConfig(Section):
     heads: int = Field(4, ge=1, description="heads of the fusion; divides the last widths of both streams")
     oov_dropout: Literal["auto"] | float = Field(
         "auto",
-        description="share of tokens trained as never seen; auto: the best of 0, .02, .05, .1 on valid",
+        description="share of tokens trained as never seen; auto: the best of 0, 0.02, 0.05 and 0.1 on valid",
     )
     ensemble: int = Field(1, ge=1, le=50, description="networks of different seeds, logits averaged")
     blend: Literal["none", "lightgbm"] = Field(
@@ -127,7 +128,9 @@ class ModelConfig(Section):
         "auto", description="fitted on valid; auto is isotonic from 5,000 rows with 500 positives, else platt"
     )
 
-    onnx: bool = Field(False, description="write model.onnx into the bundle, too, and check its answers")
+    onnx: bool = Field(
+        False, description="write the network as ONNX into the bundle, too, and check its answers"
+    )
 
     @model_validator(mode="after")
     def _options_agree(self) -> Self:
@@ -146,7 +149,8 @@ class CascadeConfig(Section):
     """A cheap model first, the network on the rows where it is unsure (arXiv 2311.05185)."""
 
     weak: Literal["none", "lightgbm", "logistic-regression"] | HeadSpec = Field(
-        "none", description="the cheap model; a shared module reads the same encoded rows"
+        "none",
+        description="the cheap model; a shared module, such as kan(grid=5), reads the same encoded rows",
     )
     strong_share: Literal["auto"] | float = Field(
         "auto", description="share of rows for the network; auto: the smallest within tolerance of the best"

@@ -175,7 +175,7 @@ def build_dataset(
         train=train,
         valid=valid,
         test=test,
-        summary=f"{source.num_rows:,} rows × {inputs} inputs, {rate:.2%} of train rows positive",
+        summary=f"{source.num_rows:,} rows × {inputs} inputs, {100 * rate:.2f} % of train rows positive",
         split_note=cut.note,
         disjoint=(),
         notes=(

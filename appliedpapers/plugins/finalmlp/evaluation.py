@@ -87,7 +87,7 @@ def _cold(scored: Scored) -> Iterator[str]:
     new, known = parts[SOME_UNSEEN], parts[ALL_SEEN]
     count = new["auc"].count
     yield (
-        f"{count:,} rows ({count / scored.size:.1%}) with a value that training never saw: AUC "
+        f"{count:,} rows ({100 * (count / scored.size):.1f} %) with a value that training never saw: AUC "
         f"{new['auc'].value:.4f} against {known['auc'].value:.4f} on the others, logloss "
         f"{new['logloss'].value:.4f} against {known['logloss'].value:.4f}, calibration error "
         f"{new['ece'].value:.4f} against {known['ece'].value:.4f}"

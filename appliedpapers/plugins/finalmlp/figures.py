@@ -256,7 +256,7 @@ def cascade_figure(
     # beside a rising curve there is room below, at its left end only above
     start = share < 0.1
     axes.annotate(
-        f"chosen: {share:.0%}",
+        f"chosen: {100 * share:.0f} %",
         (100 * share, chosen),
         xytext=(0, 11) if start else (6, -15),
         textcoords="offset points",
@@ -270,8 +270,8 @@ def cascade_figure(
         fig,
         name="cascade",
         title="What asking the network less often costs",
-        alt=f"With {share:.0%} of the rows sent to the network AUC is {chosen:.4f}, {areas[-1]:.4f} with all "
-        f"of them and {areas[0]:.4f} with {shares[0]:.0%}.",
+        alt=f"With {100 * share:.0f} % of the rows sent to the network AUC is {chosen:.4f}, {areas[-1]:.4f} "
+        f"with all of them and {areas[0]:.4f} with {100 * shares[0]:.0f} %.",
         caption=f"{weak} answers where it is sure, the network the other rows. Dashed: the network on the "
         "largest share.",
         synthetic=synthetic,

@@ -84,7 +84,7 @@ class FinalMlpModel(Model):
     def output_schema(self) -> OutputSchema:
         """One row an impression: carried ids, the calibrated probability and what it was made from."""
         carried = tuple(
-            Column(name, self.kinds.get(name, "string"), "carried over", nullable=True)
+            Column(name, self.kinds.get(name, "string"), "id of the row, carried over", nullable=True)
             for name, field in self._columns().items()
             if field.role == "ignore" and field.carry
         )
@@ -187,7 +187,7 @@ class FinalMlpModel(Model):
         if self.cascade is not None:
             yield (
                 "cascade",
-                f"{self.config.cascade.weak} first, {self.cascade.share:.0%} of rows to the network",
+                f"{self.config.cascade.weak} first, {100 * self.cascade.share:.0f} % of rows to the network",
             )
         if self.encoder is not None:
             yield from self.encoder.describe()
@@ -269,7 +269,9 @@ class FinalMlpModel(Model):
             share=None if wanted == "auto" else float(wanted),
             tolerance=self.config.cascade.tolerance,
         )
-        run.progress.say(f" cascade {weak} first, {self.cascade.share:.0%} of valid rows to the strong model")
+        run.progress.say(
+            f" cascade {weak} first, {100 * self.cascade.share:.0f} % of valid rows to the strong model"
+        )
 
     def _network_logits(self, rows: EncodedRows) -> Floats:
         found = [score_rows(scorer, rows, self._device) for scorer in self._scorers]

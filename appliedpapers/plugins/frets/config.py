@@ -54,7 +54,7 @@ class DataConfig(Section):
     )
     start: str | None = Field(
         None,
-        description="timestamp of the first row of a file without dates",
+        description="timestamp of the first row of a file without dates; null wants a date column",
         json_schema_extra={"flag": "--start"},
     )
     sentinels: Literal["auto", "keep"] | tuple[float, ...] = Field(
@@ -105,7 +105,9 @@ class ModelConfig(Section):
     )
     head: HeadSpec = Field(
         "mlp",
-        description="mlp is the paper's; any other shared module, such as kan(grid=5), takes its place",
+        description="what turns the spectrum's answer into the forecast; mlp is the paper's; any other "
+        "shared "
+        "module, such as kan(grid=5), takes its place",
     )
     ensemble: int = Field(
         1, ge=1, le=100, description="networks of different seeds whose forecasts are averaged"

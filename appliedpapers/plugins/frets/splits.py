@@ -58,7 +58,7 @@ class Cut:
     def note(self) -> str:
         """Return the shares of the parts in words."""
         sizes = (self.train, self.valid - self.train, self.test - self.valid)
-        shares = [f"{name} {size / self.test:.0%}" for name, size in zip(PARTS, sizes, strict=True)]
+        shares = [f"{name} {100 * (size / self.test):.0f} %" for name, size in zip(PARTS, sizes, strict=True)]
         return " ".join(shares).replace("%", " %")
 
 

@@ -73,7 +73,8 @@ class DataConfig(Section):
         gt=0,
         le=1e5,
         allow_inf_nan=False,
-        description="sampling rate in Hz of files without a time column; time stamps win over it",
+        description="sampling rate in Hz of files without a time column; null wants the column, which wins "
+        "over it",
         json_schema_extra={"flag": "--fs"},
     )
     time_unit: TimeUnit = Field("auto", description="unit of the time column; auto reads it off its steps")
@@ -96,8 +97,8 @@ class DataConfig(Section):
         "by-trial",
         description="how your own data are split; by-time cuts each trial in three, for one long recording",
     )
-    valid_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own data to choose on")
-    test_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own data for the last look")
+    valid_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own trials to choose on")
+    test_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own trials to judge on")
     simulator: SimulatorConfig = SimulatorConfig()
 
 
@@ -152,7 +153,12 @@ class ModelConfig(Section):
         "residual",
         description="residual: filter and network; filter: alone; paper-a, paper-b: arXiv 2302.06037",
     )
-    head: HeadSpec = Field("mlp", description="what turns the last state into the correction")
+    head: HeadSpec = Field(
+        "mlp",
+        description="what turns the last state into the correction; mlp is one hidden layer; any other "
+        "shared "
+        "module, such as kan(grid=5), takes its place",
+    )
     seconds: float = Field(4.4, gt=0.2, le=60, description="window of the network in seconds")
     rate: float = Field(5.0, gt=0, le=200, description="answers of the network in Hz")
     base: Literal["filter", "window-mean"] = Field(
@@ -248,6 +254,4 @@ class AttitudeConfig(TaskConfig):
     training: TrainingConfig = TrainingConfig(
         epochs=15, batch_size=128, lr=4e-3, weight_decay=0.01, gradient_clip=1.0
     )
-    baselines: tuple[BaselineName, ...] = Field(
-        BASELINES, description="estimators that ours is compared with"
-    )
+    baselines: tuple[BaselineName, ...] = Field(BASELINES, description="models that ours is compared with")

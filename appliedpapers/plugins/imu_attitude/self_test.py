@@ -240,7 +240,9 @@ def _judge_reference(
         return ()
     _require_order(recording, reference, blocks, data)
     off = "" if fit.turning is None else f"; their turns correlate at {fit.turning:.2f}"
-    return (f"reference and sensor disagree: {fit.up:.0%} of gravity lies along the reference's up{off}",)
+    return (
+        f"reference and sensor disagree: {100 * fit.up:.0f} % of gravity lies along the reference's up{off}",
+    )
 
 
 def _require_scale(recording: Recording, turning: float, scale: float, data: DataConfig) -> None:

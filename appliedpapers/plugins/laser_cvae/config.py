@@ -57,20 +57,26 @@ class SimulatorConfig(Section):
 
     train_devices: int = Field(525, ge=8, le=1_000_000, description="devices to learn from")
     valid_devices: int = Field(175, ge=4, le=1_000_000, description="devices to choose and calibrate on")
-    test_devices: int = Field(500, ge=4, le=1_000_000, description="devices for the last look")
+    test_devices: int = Field(500, ge=4, le=1_000_000, description="devices to judge on")
     readings: int = Field(50, ge=4, le=10_000, description="read-outs of a device")
     horizon: float = Field(3500.0, gt=0, le=1e6, description="length of the test in hours")
     grid: Literal["regular", "irregular"] = Field("regular", description="when read-outs happen")
     missing: float = Field(0.0, ge=0, lt=0.9, description="share of the read-outs that are lost")
     censored: float = Field(0.0, ge=0, lt=0.9, description="share of the devices taken out early")
-    temperatures: tuple[float, ...] = Field((50.0, 85.0, 110.0), min_length=1, description="degC")
-    currents: tuple[float, ...] = Field((0.8, 1.0, 1.25), min_length=1, description="ratios to I_ref")
-    activation_energy: float = Field(0.7, ge=0, le=2, description="E_a in eV; .35 to .8 in the literature")
-    current_exponent: float = Field(2.0, ge=0, le=6, description="n; 1.5 to 2.1 in the literature")
+    temperatures: tuple[float, ...] = Field(
+        (50.0, 85.0, 110.0), min_length=1, description="temperatures of the tests, °C"
+    )
+    currents: tuple[float, ...] = Field(
+        (0.8, 1.0, 1.25), min_length=1, description="drive currents of the tests, ratios to I_ref"
+    )
+    activation_energy: float = Field(0.7, ge=0, le=2, description="E_a in eV; 0.35 to 0.8 in the literature")
+    current_exponent: float = Field(
+        2.0, ge=0, le=6, description="n, the exponent of the current; 1.5 to 2.1 in the literature"
+    )
     power_exponent: float = Field(0.0, ge=0, le=6, description="q, the exponent of the optical power")
-    time_exponent: float = Field(0.6, gt=0, le=3, description="mean of m")
+    time_exponent: float = Field(0.6, gt=0, le=3, description="mean of m, the exponent of time")
     time_exponent_sd: float = Field(0.1, ge=0, le=1, description="spread of m between devices")
-    damage_ref: float = Field(0.02, gt=0, le=1, description="D after 1000 h at 85 degC and I_ref")
+    damage_ref: float = Field(0.02, gt=0, le=1, description="D after 1000 h at 85 °C and I_ref")
     unit_sd: float = Field(0.45, ge=0, le=2, description="log spread of the rate between devices")
     noise: tuple[float, float] = Field((0.002, 0.005), description="read-out noise, from and to")
     random_walk: float = Field(0.003, ge=0, le=0.1, description="random walk over the test")
@@ -82,7 +88,7 @@ class SimulatorConfig(Section):
     )
     precursor: float = Field(0.0, ge=0, le=1, description="share of sudden failures with a precursor")
     weibull: bool = Field(False, description="draw sudden failures from a Weibull law that depends on I")
-    infant: bool = Field(False, description="infant failures: 5.35 % before 20 h, 1 % to 40 h, .1 % later")
+    infant: bool = Field(False, description="infant failures: 5.35 % before 20 h, 1 % to 40 h, 0.1 % later")
     defects: bool = Field(False, description="two defect populations with different activation energies")
 
     @field_validator("noise")
@@ -102,7 +108,8 @@ class DataConfig(Section):
     )
     conditions: str | None = Field(
         None,
-        description="table of device, temperature and current beside a file without them (wide form)",
+        description="table of device, temperature and current beside a file without them; null wants them "
+        "in it",
         json_schema_extra={"flag": "--conditions"},
     )
     mode: Mode = Field("CC", description="CC: constant current, power falls; CP: the reverse")
@@ -125,7 +132,7 @@ class DataConfig(Section):
         None, gt=0, le=1e9, description="planned end of the test; null: the longest of the condition"
     )
     valid_share: float = Field(0.2, gt=0, lt=0.9, description="share of your own devices to choose on")
-    test_share: float = Field(0.25, gt=0, lt=0.9, description="share of your own devices for the last look")
+    test_share: float = Field(0.25, gt=0, lt=0.9, description="share of your own devices to judge on")
     folds: int = Field(5, ge=2, le=50, description="folds of led-a and device-b (gaas leaves one out)")
     repeats: int = Field(3, ge=1, le=20, description="how often led-a is dealt into folds")
     simulator: SimulatorConfig = SimulatorConfig()
@@ -148,7 +155,10 @@ class AbnormalityConfig(Section):
     """The conditional variational autoencoder, and how its score becomes a p-value."""
 
     encoder: Literal["gru"] | HeadSpec = Field(
-        "mlp", description="gru reads the readings themselves; any other module reads their profile"
+        "mlp",
+        description="what reads a device; gru: the readings themselves; any shared module, such as "
+        "kan(grid=5): "
+        "their profile",
     )
     latent: int = Field(4, ge=1, le=64, description="size of z")
     beta: float = Field(0.1, ge=0, le=100, description="weight of the KL term at the end of its warm-up")
@@ -169,7 +179,9 @@ class AbnormalityConfig(Section):
 class ForecastConfig(Section):
     """The forecast: path prior, latent corrections, hazard of sudden failure."""
 
-    encoder: HeadSpec = Field("mlp", description="module that reads the profile of a prefix")
+    encoder: HeadSpec = Field(
+        "mlp", description="what reads the profile of a prefix; any shared module, such as kan(grid=5)"
+    )
     latent: int = Field(6, ge=1, le=64, description="size of z")
     knots: int = Field(6, ge=2, le=12, description="knots of the path prior over the square root of time")
     samples: int = Field(128, ge=8, le=4096, description="draws of a path, the same for all devices")
@@ -210,11 +222,13 @@ class JudgeConfig(Section):
 class LaserTraining(TrainingConfig):
     """Settings of one head; a one-cycle schedule ends at a low rate."""
 
-    epochs: int = Field(40, ge=1, le=100_000, description="passes over all prefixes of the devices")
-    batch_size: int = Field(256, ge=2, le=1_000_000, description="prefixes a step")
+    epochs: int = Field(40, ge=1, le=100_000, description="passes over the training data, at most")
+    batch_size: int = Field(256, ge=2, le=1_000_000, description="prefixes a step (per process)")
     lr: float = Field(2e-3, gt=0, le=10, allow_inf_nan=False, description="largest learning rate")
-    weight_decay: float = Field(1e-4, ge=0, le=10, description="weight decay of AdamW")
-    gradient_clip: float | None = Field(5.0, gt=0, allow_inf_nan=False, description="largest gradient norm")
+    weight_decay: float = Field(1e-4, ge=0, le=10, description="weight decay of the optimiser")
+    gradient_clip: float | None = Field(
+        5.0, gt=0, allow_inf_nan=False, description="largest norm of the gradient; null leaves it as it is"
+    )
     prefixes: int = Field(12, ge=2, le=200, description="prefixes of each device")
 
 

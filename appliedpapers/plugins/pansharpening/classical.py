@@ -314,7 +314,7 @@ def _bt_h(fit: _Fit, product: _Product) -> Fused:
         haze = _HAZE * np.maximum(haze, 0.0) + np.minimum(_coarse_least(scene), 0.0)
         notes = (
             f"bt-h: the bands' products have condition number {number:.1e}; weights were kept from being "
-            f"negative and haze taken as {_HAZE:.0%} of the darkest value",
+            f"negative and haze taken as {100 * _HAZE:.0f} % of the darkest value",
         )
     return _haze_corrected(fit, product, found, weights, haze, notes)
 

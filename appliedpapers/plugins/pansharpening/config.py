@@ -51,7 +51,8 @@ class DataConfig(Section):
     )
     wavelengths: str | None = Field(
         None,
-        description="CSV with a column 'wavelength_nm' (and 'fwhm_nm'), one row a band",
+        description="CSV with a column 'wavelength_nm' (and 'fwhm_nm'), one row a band; null takes the "
+        "file's own",
         json_schema_extra={"flag": "--wavelengths"},
     )
     assume_ordered: bool = Field(
@@ -60,7 +61,7 @@ class DataConfig(Section):
         json_schema_extra={"flag": "--assume-ordered"},
     )
     bands: tuple[float, float] | None = Field(
-        None, description="keep bands with a centre in this range of nm, such as [400, 2400]"
+        None, description="keep bands with a centre in this range of nm, such as [400, 2400]; null keeps all"
     )
     nodata: float | None = Field(
         None, description="value of the hyperspectral file that means missing; null takes the file's own"
@@ -172,9 +173,11 @@ class InitConfig(Section):
     scenes: int = Field(96, ge=1, description="simulated scenes")
     size: int = Field(240, ge=48, description="their side in fine pixels")
     patch: int = Field(120, ge=24, description="side of a training patch in fine pixels")
-    batch_size: int = Field(4, ge=1, description="patches a step")
-    epochs: int = Field(40, ge=1, description="most epochs; the paper has 200")
-    patience: int = Field(20, ge=0, description="epochs without a better validation before training stops")
+    batch_size: int = Field(4, ge=1, description="patches a step (per process)")
+    epochs: int = Field(40, ge=1, description="passes over the training scenes, at most; the paper: 200")
+    patience: int = Field(
+        20, ge=0, description="epochs without a better validation before training stops; 0 never"
+    )
     lr: float = Field(1e-4, gt=0, le=1, description="learning rate of the first epoch; a tenth in the last")
     san_francisco: bool = Field(True, description="also learn from rows 0 to 131 of san-francisco")
 
@@ -249,7 +252,7 @@ class PansharpeningConfig(TaskConfig):
         "2GB",
         description="how much memory a scene may take, such as 2GB or 500MB",
     )
-    baselines: tuple[Classical, ...] = Field(CLASSICAL, description="methods that ours is compared with")
+    baselines: tuple[Classical, ...] = Field(CLASSICAL, description="models that ours is compared with")
 
     @field_validator("memory")
     @classmethod

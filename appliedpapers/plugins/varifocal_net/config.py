@@ -34,8 +34,8 @@ class DataConfig(Section):
         description="what stays on one side of the split; random lets cells leak and is only for comparison "
         "with papers that did so",
     )
-    valid_share: float = Field(0.15, ge=0, lt=1, description="share of the specimens that is chosen on")
-    test_share: float = Field(0.25, gt=0, lt=1, description="share of the specimens that is judged on")
+    valid_share: float = Field(0.15, ge=0, lt=1, description="share of your own specimens to choose on")
+    test_share: float = Field(0.25, gt=0, lt=1, description="share of your own specimens to judge on")
 
 
 class SimulatorConfig(Section):
@@ -76,9 +76,16 @@ class NetworkConfig(Section):
         description="who answers: the joint classifiers alone, as in the paper; networks: G-Net and L-Net "
         "with them; blend: boosted trees on band profiles as well",
     )
-    head: HeadSpec = Field("mlp", description="what turns both networks' features into types and polarity")
+    head: HeadSpec = Field(
+        "mlp",
+        description="what turns both networks' features into types and polarity; mlp is one hidden layer; "
+        "any "
+        "other shared module, such as kan(grid=5), takes its place",
+    )
     head_hidden: int = Field(512, ge=1, le=65_536, description="hidden units of an mlp head")
-    dropout: float = Field(0.0, ge=0, lt=1, description="on the features before the heads")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the features before the heads dropped while training"
+    )
     views: Literal[1, 2, 4] = Field(
         2, description="answers are averaged over the image, it upside down, and mirror images of both"
     )
@@ -113,9 +120,11 @@ class StepsConfig(Section):
     schedule: Literal["one-cycle", "steps"] = Field(
         "one-cycle", description="one-cycle with AdamW, or the paper's Adam with a tenth every 10 epochs"
     )
-    label_smoothing: float = Field(0.05, ge=0, lt=1, description="of the types")
-    polarity_weight: float = Field(0.5, ge=0, description="of the polarity in the loss")
-    box_weight: float = Field(0.01, ge=0, description="of the first target while the localiser follows L-Net")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="smoothing of the labels of types")
+    polarity_weight: float = Field(0.5, ge=0, description="weight of the polarity in the loss")
+    box_weight: float = Field(
+        0.01, ge=0, description="weight of the first target while the localiser follows L-Net"
+    )
     shift: float = Field(
         0.08,
         ge=0,

@@ -150,7 +150,7 @@ def _require_enough(bad: Sequence[DataError], total: int, source: str) -> None:
     raise DataError(
         first.message,
         hint=f"{len(bad):,} of the {_count(total)} in {source} cannot be used; below "
-        f"{_BAD_SHARE:.0%} they would be left out.{others}",
+        f"{100 * _BAD_SHARE:.0f} % they would be left out.{others}",
     )
 
 

@@ -104,7 +104,8 @@ class EncoderConfig(Section):
     half: bool = Field(False, description="16 bits; on a GPU only")
     cache: str | None = Field(
         None,
-        description="folder in which features are kept (h5), by encoder, weights, preprocessing and mpp",
+        description="folder in which features are kept (h5), by encoder, weights, preprocessing and mpp; "
+        "null keeps none",
         json_schema_extra={"flag": "--feature-cache"},
     )
 
@@ -113,7 +114,9 @@ class LabelConfig(Section):
     """What tiles are taught, from annotations."""
 
     positive_um: float = Field(250.0, gt=0, description="a centre so near to a cut line is positive")
-    ignore_um: float = Field(400.0, gt=0, description="up to here it is neither")
+    ignore_um: float = Field(
+        400.0, gt=0, description="a centre up to so far from it is neither positive nor negative"
+    )
     share: float = Field(
         0.25, ge=0, lt=1, description="share of its tissue in a cut polygon that is positive"
     )
@@ -134,7 +137,10 @@ class HeadConfig(Section):
     """The classifier of features."""
 
     head: HeadSpec = Field(
-        "mlp", description="mlp is the paper's two layers; or a module of nn such as kan(grid=5)"
+        "mlp",
+        description="what turns a tile's features into its class; mlp is the paper's; any other shared "
+        "module, "
+        "such as kan(grid=5), takes its place",
     )
     reference: Literal["interior", "none"] = Field(
         "interior", description="see tiles as differences to the slide's interior, or as they are (the paper)"
@@ -142,7 +148,7 @@ class HeadConfig(Section):
     interior_um: float = Field(200.0, ge=0, description="tissue deeper than this is the interior")
     colour: bool = Field(True, description="see colour and texture beside the encoder's features")
     hidden: int = Field(256, ge=1, le=8192, description="width of the two layers")
-    dropout: float = Field(0.3, ge=0, lt=1, description="share of hidden units that are left out")
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of hidden units dropped while training")
     loss: Literal["bce", "focal"] = Field("bce", description="cross-entropy, or focal loss (gamma 2)")
     training: TrainingConfig = TrainingConfig(
         epochs=40, batch_size=128, lr=1e-3, weight_decay=1e-2, patience=8
@@ -222,8 +228,8 @@ class BenchmarkConfig(Section):
 class SplitConfig(Section):
     """How the user's slides are dealt to train, valid and test, by whole blocks or patients."""
 
-    valid_share: float = Field(0.15, gt=0, lt=1, description="share of blocks to choose on")
-    test_share: float = Field(0.2, gt=0, lt=1, description="share of blocks to judge on")
+    valid_share: float = Field(0.15, gt=0, lt=1, description="share of your own blocks to choose on")
+    test_share: float = Field(0.2, gt=0, lt=1, description="share of your own blocks to judge on")
 
 
 _PROTOCOL: dict[str, Any] = {

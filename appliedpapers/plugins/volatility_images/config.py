@@ -70,10 +70,21 @@ class SimulatorConfig(Section):
         return self
 
 
+class ColumnsConfig(Section):
+    """Names of the columns of a file."""
+
+    time: str = Field(
+        "time",
+        min_length=1,
+        description="column with the time; without one of that name, one called timestamp or the like",
+    )
+
+
 class DataConfig(Section):
     """How feeds are read, cleaned, cut into windows and split."""
 
     format: Format = Field("auto", description="what the files are; auto looks at them")
+    columns: ColumnsConfig = ColumnsConfig()
     hours: tuple[str, str] | None = Field(
         None,
         description="first and last clock time of a session in UTC, such as [14:30, 21:00]; null: all day",
@@ -108,7 +119,9 @@ class DataConfig(Section):
         "replay",
         description="updates that arrived before the snapshot and are newer than it: applied, or left out",
     )
-    symbol: str | None = Field(None, description="the one symbol to read of files that mix several")
+    symbol: str | None = Field(
+        None, description="the one symbol to read of files that mix several; null where they hold one"
+    )
     max_gap: int = Field(
         5, ge=1, le=3600, description="seconds without a book that are bridged by the last one"
     )
@@ -121,7 +134,7 @@ class DataConfig(Section):
     protocol: Literal["holdout", "walk-forward"] = Field(
         "holdout", description="test on the last session, or on each session after those before it"
     )
-    valid_share: float = Field(0.15, gt=0, lt=0.5, description="share of the train period that validates")
+    valid_share: float = Field(0.15, gt=0, lt=0.5, description="share of the train period to choose on")
     valid_blocks: int = Field(4, ge=1, le=50, description="blocks of time that it is spread over")
     embargo: int = Field(0, ge=0, le=86_400, description="further seconds kept free behind each valid block")
     simulator: SimulatorConfig = SimulatorConfig()
@@ -188,9 +201,13 @@ class ModelConfig(Section):
         (64, 4, 5, 4), description="dim, depth, kernel and patch of convmixer"
     )
     head: HeadSpec = Field(
-        "mlp", description="from pooled image and features to the forecast; mlp is one hidden layer of 32"
+        "mlp",
+        description="what turns pooled image and features into the forecast; mlp is one hidden layer of 32; "
+        "any other shared module, such as kan(grid=5), takes its place",
     )
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of units dropped before the head")
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="share of units before the head dropped while training"
+    )
     loss: Loss = Field("qlike", description="what is minimised; rmspe is kept for comparison and warns")
     skip: Literal["linear", "none"] = Field(
         "linear",

@@ -110,10 +110,11 @@ class VolatilityDatasets(DatasetCatalog[VolatilityConfig]):
             DataError: The files break the contract.
         """
         from appliedpapers.core.tables import kind_of, read_table, with_notes
-        from appliedpapers.plugins.volatility_images.readers import is_seconds
+        from appliedpapers.plugins.volatility_images.readers import is_seconds, with_time
 
-        if path.is_file() and kind_of(path) is not None and is_seconds(path):
-            return read_table(path)
+        called = config.data.columns.time
+        if path.is_file() and kind_of(path) is not None and is_seconds(path, called):
+            return with_time(read_table(path), called)
         feed = read_feed(path, config.data)
         return with_notes(table_of(feed.sessions), list(feed.report.sentences()))
 

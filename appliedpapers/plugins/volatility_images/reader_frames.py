@@ -28,24 +28,40 @@ _LEVEL = re.compile(
 )
 _PRICES = {"px", "price", "p"}
 _TIMES = ("time", "timestamp", "ts", "ts_us", "ts_ms", "ts_ns", "local_ts_ms", "datetime", "date", "dt")
+CALLED = "time"
 _TOUCH = {"bid": ("bbid", "bid", "best_bid"), "ask": ("bask", "ask", "best_ask", "ofr")}
 _UNITS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 _DAY_US = 86_400 * SECOND_US
 MOST_LEVELS = 50
 
 
-def time_us(frame: pd.DataFrame, source: str) -> Ints:
+def _time_column(frame: pd.DataFrame, source: str, called: str) -> str:
+    """Return the column that is called so, in any case; else, where nobody chose a name, a usual one."""
+    usual = _TIMES if called == CALLED else ()
+    for names in ((called.lower(),), usual):
+        for column in frame.columns:
+            if str(column).lower() in names:
+                return str(column)
+    found = [str(name) for name in frame.columns]
+    raise DataError(
+        f"{source}: no column '{called}' with the time.",
+        hint=f"There are {', '.join(found[:10])}. Say which one it is, such as "
+        f"--set data.columns.time={found[0]}; numbers are since 1970.",
+    )
+
+
+def time_us(frame: pd.DataFrame, source: str, called: str = CALLED) -> Ints:
     """Return the time column as microseconds UTC.
+
+    Args:
+        frame: Rows of a feed.
+        source: Name in messages.
+        called: Name of the column; without one of the default name a usual one is taken.
 
     Raises:
         DataError: There is none, a cell is no time, or time goes backwards.
     """
-    name = next((column for column in frame.columns if str(column).lower() in _TIMES), None)
-    if name is None:
-        raise DataError(
-            f"{source}: no column of times.",
-            hint=f"Call it one of {', '.join(_TIMES)}; numbers are since 1970.",
-        )
+    name = _time_column(frame, source, called)
     column = frame[name]
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.to_numpy(np.float64)
@@ -122,7 +138,7 @@ def read_book_frame(
     report = CleaningReport(clock=clock)
     report.said.append(f"clock: {clock} stamps throughout, UTC")
     book = one_symbol(book, data, source)
-    times = time_us(book, source)
+    times = time_us(book, source, data.columns.time)
     levels = _levels_of([str(name) for name in book.columns])
     depth = (
         1
@@ -245,7 +261,7 @@ def read_trades(trades: pd.DataFrame, data: DataConfig, report: CleaningReport, 
     """Return trades as ``ts_us, price, qty, side`` (0 where the feed does not say), cleaned and counted."""
     trades = one_symbol(trades, data, source)
     lower = {str(name).lower(): name for name in trades.columns}
-    times = time_us(trades, f"{source}, trades")
+    times = time_us(trades, f"{source}, trades", data.columns.time)
 
     def column(*names: str) -> pd.Series | None:
         return next((trades[lower[name]] for name in names if name in lower), None)

@@ -121,7 +121,7 @@ def read_orders(events: pd.DataFrame, data: DataConfig, *, source: str) -> Feed:
         raise DataError(
             f"{source}: no column '{absent[0]}'.", hint=f"Expected {', '.join(_NEEDED)} and a time."
         )
-    times = time_us(frame, source)
+    times = time_us(frame, source, data.columns.time)
     volumes = frame["volume"].to_numpy(np.float64)
     _require(volumes >= 0, frame, "volume", source, "volumes are never below zero")
     _require(frame["price"].to_numpy(np.float64) > 0, frame, "price", source, "prices are above zero")

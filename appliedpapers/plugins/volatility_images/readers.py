@@ -56,18 +56,20 @@ def read_feed(path: Path, data: DataConfig) -> Feed:
         DataError: The files break the contract; file, row or line, and a remedy are named.
     """
     files = feed_files(path)
-    kind = data.format if data.format != "auto" else _guess(files)
+    kind = data.format if data.format != "auto" else _guess(files, data.columns.time)
     if kind == "binance-ws":
         return read_binance(lines_of(files), data, source=path.name)
     if kind == "seconds":
-        return read_seconds([read_table(file) for file in files], data, path.name)
+        return read_seconds(
+            [with_time(read_table(file), data.columns.time) for file in files], data, path.name
+        )
     frames = {file: _frame(file) for file in files}
     if kind == "taq":
         quotes = _joined(
             frames, lambda names: names >= _QUOTES, path, "quotes (EX, BID, BIDSIZ, OFR, OFRSIZ, ts_us)"
         )
         trades = _joined(frames, _is_taq_trades, path, "trades (EX, COND, SIZE, PRICE, CORR, ts_us)")
-        return read_taq(_named_time(quotes), _named_time(trades), data, source=path.name)
+        return read_taq(_named_time(quotes, data), _named_time(trades, data), data, source=path.name)
     if kind == "l3-events":
         return read_orders(
             _joined(frames, lambda names: names >= _ORDERS, path, "order events"), data, source=path.name
@@ -81,13 +83,13 @@ def read_feed(path: Path, data: DataConfig) -> Feed:
     return read_book_frame(book, _stack(rest) if rest else None, data, source=path.name)
 
 
-def _guess(files: Sequence[Path]) -> str:
+def _guess(files: Sequence[Path], time: str) -> str:
     if any(_looks_like_capture(file) for file in files):
         return "binance-ws"
     kinds = set()
     for file in files:
         columns = [str(name) for name in _head(file)]
-        names = {name.lower() for name in columns}
+        names = _lower(columns, time)
         if names >= _SECONDS:
             return "seconds"
         if names >= _QUOTES:
@@ -119,9 +121,13 @@ def _looks_like_capture(file: Path) -> bool:
         raise DataError(f"{file}: cannot be read ({error}).", hint="Is it complete?") from None
 
 
-def is_seconds(file: Path) -> bool:
-    """Whether a table is in our own form."""
-    return {name.lower() for name in _head(file)} >= _SECONDS
+def is_seconds(file: Path, time: str = "time") -> bool:
+    """Whether a table is in our own form; ``time`` is its name of the time there."""
+    return _lower(_head(file), time) >= _SECONDS
+
+
+def _lower(columns: Sequence[str], time: str) -> set[str]:
+    return {"time" if name == time else name.lower() for name in columns}
 
 
 def _head(file: Path) -> list[str]:
@@ -153,15 +159,23 @@ def _stack(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(list(frames), ignore_index=True)
 
 
-def _named_time(frame: pd.DataFrame) -> pd.DataFrame:
+def _named_time(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
     from appliedpapers.plugins.volatility_images.reader_frames import time_us
 
-    if "ts_us" in frame.columns:
+    if "ts_us" in frame.columns and data.columns.time == "time":
         return frame
     upper = frame.rename(
         columns={name: str(name).upper() for name in frame.columns if str(name).lower() != "side"}
     )
-    return upper.assign(ts_us=time_us(frame, "taq"))
+    return upper.assign(ts_us=time_us(frame, "taq", data.columns.time))
+
+
+def with_time(table: pa.Table, called: str) -> pa.Table:
+    """Return rows of our own form, whose time is ``called`` otherwise, with its name of ours."""
+    if called == "time" or called not in table.column_names:
+        return table
+    rest = table.drop_columns("time") if "time" in table.column_names else table
+    return rest.rename_columns(["time" if name == called else name for name in rest.column_names])
 
 
 def read_seconds(tables: Sequence[pa.Table], data: DataConfig, source: str) -> Feed:

@@ -446,7 +446,7 @@ def test_facts_name_every_field_and_the_share_of_missing_rows():
     fields = {"c": FieldSpec(role="categorical")}
     facts = dict(fitted({"c": ["a", None, "b", "a"], "label": [0, 1, 0, 1]}, fields).describe())
     assert facts["train rows"] == "4"
-    assert facts["c"] == "categorical, 5 ids, missing in 25.00% of the train rows"
+    assert facts["c"] == "categorical, 5 ids, missing in 25.00 % of the train rows"
     table, every_field = of_every_role()
     encoder = fit_encoder(every_field, table.to_batches)
     assert dict(encoder.describe()).keys() >= set(names(encoder))

@@ -103,7 +103,7 @@ def test_copies_across_the_users_split_are_found_and_the_score_is_refused(drawn,
     write_page(audit, "mine", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") == 2 * len(audit.copies)
-    assert "4 of 4 judged photos (100%)" in page
+    assert "4 of 4 judged photos (100 %)" in page
     assert "http" not in page.replace("http-equiv", "")
 
 

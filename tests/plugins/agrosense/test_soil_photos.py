@@ -163,7 +163,7 @@ def test_what_is_no_soil_gets_no_class_and_a_reason(model, kind):
     answer = model.predict(table_of([draw_distractor(kind, 3, 0)])).to_pylist()[0]
     assert answer["soil"] is None
     assert answer["soil_1"] is None
-    assert answer["warning"].startswith("no class is given: ")
+    assert answer["warnings"].startswith("no class is given: ")
     assert "no class is given" in model.advice(
         table_of([b""]), model.predict(table_of([draw_distractor(kind, 3, 0)]))
     )
@@ -193,7 +193,7 @@ def test_disagreement_is_said(model, dataset):
     firsts = [int(np.flatnonzero(chances.argmax(1) == kind)[0]) for kind in np.unique(chances.argmax(1))[:2]]
     rows = model.predict(table_of([photos.sources[row] for row in firsts], ["a", "a"])).to_pylist()
     assert rows[0]["agreement"] == 0.5
-    assert rows[0]["warning"].startswith("photos of the field disagree: others show ")
+    assert rows[0]["warnings"].startswith("photos of the field disagree: others show ")
 
 
 @pytest.mark.parametrize(

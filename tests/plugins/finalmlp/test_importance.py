@@ -150,6 +150,6 @@ def test_the_figure_names_what_is_worth_most_and_warns_of_gates(gates):
 def test_the_cascade_figure_says_what_the_chosen_share_costs():
     curve = [{"share": share, "auc": 0.9 + 0.05 * share} for share in (0.0, 0.5, 1.0)]
     figure = cascade_figure(curve, 0.5, "lightgbm", synthetic=False)
-    assert "50% of the rows" in figure.alt
+    assert "50 % of the rows" in figure.alt
     assert "0.9250" in figure.alt
     assert "0.9500" in figure.alt

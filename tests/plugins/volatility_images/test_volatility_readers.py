@@ -13,7 +13,7 @@ from markets import capture, config, depth, line, session, ticker, trade
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.tables import write_table
 from appliedpapers.plugins.volatility_images.book_side import BookSide
-from appliedpapers.plugins.volatility_images.config import DataConfig
+from appliedpapers.plugins.volatility_images.config import ColumnsConfig, DataConfig
 from appliedpapers.plugins.volatility_images.reader_binance import BinanceStream, read_binance
 from appliedpapers.plugins.volatility_images.reader_frames import read_book_frame
 from appliedpapers.plugins.volatility_images.reader_orders import read_orders
@@ -455,3 +455,40 @@ def test_the_best_levels_of_a_changing_book_are_those_of_sorting_it_whole():
             sound = [price for price in side.book if (price <= touch if highest else price >= touch)]
             assert [price for price, _ in levels] == sorted(sound, reverse=highest)[:20]
             assert stale == len(side.book) - len(sound)
+
+
+def called_zeit() -> DataConfig:
+    return DATA.model_copy(update={"columns": ColumnsConfig(time="Zeit")})
+
+
+@pytest.mark.parametrize(
+    ("usual", "parts", "changes"),
+    [
+        ("ts_ms", lambda: [book_frame()], {}),
+        ("time", lambda: [trade_frame()], {}),
+        ("timestamp", lambda: [events(*STANDING, (3, 1700, 98.0, 2.0, "deleted", "bid"))], {}),
+        ("ts_us", lambda: list(taq()), {"hours": TAQ.hours}),
+        ("time", lambda: [table_of([session(60)]).to_pandas()], {}),
+    ],
+    ids=["frame", "trades", "orders", "taq", "seconds"],
+)
+def test_the_time_may_have_any_name_that_is_said(usual, parts, changes, tmp_path):
+    found = []
+    for name, data in ((usual, DATA), ("Zeit", called_zeit())):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, part in enumerate(parts()):
+            table = pa.Table.from_pandas(part.rename(columns={usual: name}), preserve_index=False)
+            write_table(table, folder / f"{number}.parquet")
+        found.append(read_feed(folder, data.model_copy(update=changes)).sessions)
+    assert found[0]
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one.time_us, other.time_us)
+        np.testing.assert_array_equal(one.bid, other.bid)
+
+
+def test_a_time_that_is_not_there_is_named_with_the_columns_that_are():
+    with pytest.raises(DataError, match=r"f: no column 'Zeit' with the time") as caught:
+        read_book_frame(book_frame(), None, called_zeit(), source="f")
+    assert "ts_ms" in (caught.value.hint or "")
+    assert "--set data.columns.time=" in (caught.value.hint or "")

@@ -49,8 +49,8 @@ def _verdict(audit: PhotoAudit) -> str:
     if audit.crossing:
         share = audit.crossing / audit.judged
         return (
-            f"{audit.crossing} of {audit.judged} judged photos ({share:.0%}) have a copy in another part of "
-            "the split: an accuracy of it says how well photos are remembered."
+            f"{audit.crossing} of {audit.judged} judged photos ({100 * share:.0f} %) have a copy in another "
+            "part of the split: an accuracy of it says how well photos are remembered."
         )
     return "No photo has a copy in another part of the split."
 

@@ -53,7 +53,7 @@ class SyntheticTest:
         facts = [
             f"spans that are the same in every class: {spans or 'none'}",
             f"mean |correlation| within classes {self.correlation:.4f}, {self.shuffled:.4f} when shuffled",
-            f"{self.uniform:.1%} of {self.cells} cells (class and column) do not differ from uniform",
+            f"{100 * self.uniform:.1f} % of {self.cells} cells (class and column) do not differ from uniform",
         ]
         verdict = "this table is SYNTHETIC: it was drawn class by class" if self.fires else "looks measured"
         return [f"synthetic-table test: {verdict}", *facts]

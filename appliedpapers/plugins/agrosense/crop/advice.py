@@ -42,10 +42,10 @@ def _crops(model: CropRecommender, answers: Answers, row: int, name: str | None)
     title = f" {name}" if name else ""
     lines = [f"crop{title}" + ("  (learned from SYNTHETIC data)" if model.synthetic else "")]
     for place in answers.order[row][: model.config.answer.top]:
-        lines.append(f"  {model.classes[place]:<14} {answers.probabilities[row, place]:6.1%}")
+        lines.append(f"  {model.classes[place]:<14} {100 * answers.probabilities[row, place]:5.1f} %")
     inside = answers.sets()[row]
     share = 1 - model.config.answer.alpha
-    lines.append(f"  among {', '.join(inside)} with {share:.0%} confidence")
+    lines.append(f"  among {', '.join(inside)} with {100 * share:.0f} % confidence")
     if not answers.advised[row]:
         lines.append("  no advice: " + _why(answers, row))
     lines += [f"  warning: {sentence}" for sentence in answers.warnings[row]]
@@ -58,7 +58,7 @@ def _why(answers: Answers, row: int) -> str:
     sure, needed = float(answers.probabilities[row].max()), answers.threshold
     if np.isinf(needed):
         return "on rows not learned from, no confidence kept the risk that is borne"
-    return f"{sure:.1%} is less sure than the {needed:.1%} that keep the risk that is borne"
+    return f"{100 * sure:.1f} % is less sure than the {100 * needed:.1f} % that keep the risk that is borne"
 
 
 def _speaking(model: CropRecommender, answers: Answers, row: int, cells: dict[str, object]) -> list[str]:

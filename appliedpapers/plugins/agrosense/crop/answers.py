@@ -27,13 +27,13 @@ def answer_columns(classes: int, explained: Sequence[str] | None) -> tuple[Colum
         explained: Inputs whose attributions are given; None without attributions.
     """
     ranks = []
-    for rank, word in zip(range(1, RANKED + 1), ("likeliest", "second", "third"), strict=True):
+    for rank in range(1, RANKED + 1):
         ranks += [
-            Column(f"crop_{rank}", "string", f"{word} crop", nullable=rank > classes),
+            Column(f"crop_{rank}", "string", f"crop in place {rank}", nullable=rank > classes),
             Column(
                 f"probability_{rank}",
                 "float64",
-                f"of the {word} crop",
+                f"probability of crop_{rank}, calibrated",
                 nullable=rank > classes,
                 minimum=0,
                 maximum=1,

@@ -51,8 +51,13 @@ class ModelConfig(Section):
         "rows that it has not seen",
         json_schema_extra={"flag": "--family"},
     )
-    head: HeadSpec = Field("mlp", description="network of family mlp: mlp is 64-64 with ReLU as in the paper")
-    hidden: tuple[int, ...] = Field((64, 64), description="hidden units of an mlp head")
+    head: HeadSpec = Field(
+        "mlp",
+        description="network of family mlp; mlp is the paper's; any other shared module, such as "
+        "kan(grid=5), "
+        "takes its place",
+    )
+    hidden: tuple[int, ...] = Field((64, 64), description="hidden units of an mlp head; the paper: 64 and 64")
     trees: int = Field(200, ge=1, le=10_000, description="rounds of boosting, or trees of the forest")
     tree_rate: float = Field(0.1, gt=0, le=1, description="learning rate of boosting")
     leaves: int = Field(31, ge=2, le=1024, description="leaves of a tree of lightgbm")

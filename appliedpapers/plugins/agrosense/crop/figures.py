@@ -96,15 +96,15 @@ def _abstention(material: Material) -> Figure:
         guess = told.probabilities.argmax(axis=1)
         share, error = float(told.advised.mean()), float((guess != labels)[told.advised].mean())
         axes.plot([share], [error], marker="o", ms=8, mfc="none", mec=OURS)
-        note = f"{share:.1%} of the fields are answered, {error:.1%} of the answers are wrong"
+        note = f"{100 * share:.1f} % of the fields are answered, {100 * error:.1f} % of the answers are wrong"
     axes.set(xlabel="share of fields that get an answer", ylabel="share of wrong answers", xlim=(0, 1.02))
     return finish(
         canvas,
         name="abstention",
         title="What silence is worth",
         caption=f"Wrong answers when only the surest fields are answered. Ring: the threshold in use; {note}."
-        f" Dotted: the risk that is borne, {target:.0%}.",
-        alt=f"At the threshold in use {note}; the risk that is borne is {target:.0%}.",
+        f" Dotted: the risk that is borne, {100 * target:.0f} %.",
+        alt=f"At the threshold in use {note}; the risk that is borne is {100 * target:.0f} %.",
         synthetic=material.synthetic or _is_synthetic(material),
     )
 

@@ -23,7 +23,8 @@ class DataConfig(Section):
     )
     group: str | None = Field(
         None,
-        description="column whose rows stay on one side of a split, such as the sample of replicates",
+        description="column whose rows stay on one side of a split, such as the sample of replicates; null "
+        "looks for one",
         json_schema_extra={"flag": "--group-column"},
     )
     quantity: Literal["absorbance", "reflectance"] = Field(
@@ -83,7 +84,7 @@ class IntervalConfig(Section):
         16,
         ge=2,
         le=100,
-        description="of cross; the more, the nearer its errors are to those of the model of all rows",
+        description="folds of cross; the more, the nearer its errors are to those of the model of all rows",
     )
     scale: Literal["plain", "normalised"] = Field(
         "plain", description="normalised: wider where errors were larger for such values"

@@ -90,9 +90,9 @@ def _coverage(material: Material, truth: Floats, told: Estimate, unit: str) -> F
         canvas,
         name="coverage",
         title="How often intervals hold the truth",
-        caption=f"Share of laboratory values inside the {level:.0%} interval, by fifths of the "
-        f"estimate; {share:.1%} "
+        caption=f"Share of laboratory values inside the {100 * level:.0f} % interval, by fifths of the "
+        f"estimate; {100 * share:.1f} % "
         "over all. Dotted: what is promised over all samples together.",
-        alt=f"{share:.1%} of the laboratory values lie inside the {level:.0%} interval.",
+        alt=f"{100 * share:.1f} % of the laboratory values lie inside the {100 * level:.0f} % interval.",
         synthetic=material.synthetic,
     )

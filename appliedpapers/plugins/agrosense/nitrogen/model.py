@@ -78,10 +78,18 @@ class NitrogenModel(Model):
                 carried,
                 Column("nitrogen", "float64", "total nitrogen", unit=self.unit, minimum=0),
                 Column(
-                    "low", "float64", f"lower end of the {share:.0%} interval", unit=self.unit, nullable=True
+                    "low",
+                    "float64",
+                    f"lower end of the {100 * share:.0f} % interval",
+                    unit=self.unit,
+                    nullable=True,
                 ),
                 Column(
-                    "high", "float64", f"upper end of the {share:.0%} interval", unit=self.unit, nullable=True
+                    "high",
+                    "float64",
+                    f"upper end of the {100 * share:.0f} % interval",
+                    unit=self.unit,
+                    nullable=True,
                 ),
                 Column("warnings", "string", "what is outside what was learned from; empty where nothing is"),
             ),
@@ -187,9 +195,8 @@ class NitrogenModel(Model):
             name = f" {row['id']}" if row["id"] else ""
             lines.append(f"total nitrogen{name}  {row['nitrogen']:.4g} {self.unit}")
             if row["low"] is not None:
-                lines.append(
-                    f"  {share:.0%} of soils like it: {row['low']:.4g} to {row['high']:.4g} {self.unit}"
-                )
+                between = f"{row['low']:.4g} to {row['high']:.4g} {self.unit}"
+                lines.append(f"  {100 * share:.0f} % of soils like it: {between}")
             lines += [f"  warning: {said}" for said in row["warnings"].split("; ") if said]
         return "\n".join(lines)
 

@@ -72,7 +72,7 @@ def output_schema(classes: Sequence[str]) -> OutputSchema:
             minimum=0,
             nullable=True,
         ),
-        Column("warning", "string", "why no class is given, or what to know of it", nullable=True),
+        Column("warnings", "string", "why no class is given, or what to know of it", nullable=True),
         Column("occlusion_path", "string", "map of what speaks for the class", nullable=True, file="image"),
         Column("occlusion_sha256", "string", "checksum of that map", nullable=True),
         Column("problem", "string", "why the photo could not be read", nullable=True),
@@ -158,7 +158,7 @@ def _of_photo(classes: Sequence[str], reading: Reading, number: int) -> dict[str
     told: dict[str, object] = {"novelty": float(reading.novelty[number])}
     reason = reading.reasons[number]
     if reason is not None:
-        return told | {"warning": f"no class is given: {reason}"}
+        return told | {"warnings": f"no class is given: {reason}"}
     chances = reading.chances[number]
     for place, best in enumerate(np.argsort(-chances, kind="stable")[:TOP], start=1):
         told |= {f"soil_{place}": classes[best], f"probability_{place}": float(chances[best])}
@@ -177,7 +177,7 @@ def _of_field(classes: Sequence[str], chances: Floats) -> dict[str, object]:
     }
     if agree < 1:
         others = sorted({classes[one] for one in chances.argmax(axis=1)} - {classes[best]})
-        told["warning"] = f"photos of the field disagree: others show {', '.join(others)}"
+        told["warnings"] = f"photos of the field disagree: others show {', '.join(others)}"
     return told
 
 

@@ -21,8 +21,12 @@ class DataConfig(Section):
         "one split beyond",
     )
     folds: int = Field(5, ge=2, le=20, description="folds of photos; whole groups are judged together")
-    valid_share: float = Field(0.15, gt=0, lt=1, description="of one split: share of groups chosen on")
-    test_share: float = Field(0.25, gt=0, lt=1, description="of one split: share of groups judged on")
+    valid_share: float = Field(
+        0.15, gt=0, lt=1, description="share of your own groups to choose on, in one split"
+    )
+    test_share: float = Field(
+        0.25, gt=0, lt=1, description="share of your own groups to judge on, in one split"
+    )
     near_duplicates: bool = Field(
         True, description="look for turned, mirrored, shrunk and saved copies, and keep them together"
     )
@@ -59,13 +63,18 @@ class ModelConfig(Section):
     )
     network: str = Field(
         "cnn",
-        description="of method network: cnn (the paper's), resnet18, efficientnet_b0, vit_base_patch16_224, "
+        description="trunk of method network: cnn (the paper's), resnet18, efficientnet_b0, "
+        "vit_base_patch16_224, "
         "vit_tiny_patch16_224 or any of timm",
     )
     weights: str | None = Field(
         None, description="file of ImageNet weights for a timm network; null draws them, which learns little"
     )
-    head: LinearOrHead = Field("linear", description="what turns a network's features into classes")
+    head: LinearOrHead = Field(
+        "linear",
+        description="what turns a network's features into classes; linear is one layer; any other shared "
+        "module, such as kan(grid=5), takes its place",
+    )
     input_size: int = Field(224, ge=32, le=1024, description="side that a trained network sees")
 
 
@@ -76,10 +85,12 @@ class FineTuning(TrainingConfig):
     lr: float = Field(3e-4, gt=0, le=10, description="learning rate of the head")
     trunk_lr: float = Field(3e-5, gt=0, le=10, description="learning rate of a pretrained trunk")
     weight_decay: float = Field(0.05, ge=0, le=10, description="weight decay of the optimiser")
-    patience: int = Field(5, ge=0, description="epochs without a better validation before training stops")
+    patience: int = Field(
+        5, ge=0, description="epochs without a better validation before training stops; 0 never"
+    )
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate over all epochs")
     optimiser: Literal["adamw", "adam"] = Field("adamw", description="the paper: adam")
-    label_smoothing: float = Field(0.05, ge=0, lt=1, description="of the classes")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="smoothing of the labels of classes")
     crop: float = Field(0.6, gt=0, le=1, description="least area of the random crop; the paper: 1")
     rotation: float = Field(15.0, ge=0, le=180, description="largest random turn in degrees")
 
@@ -89,7 +100,7 @@ class AnswerConfig(Section):
 
     reject: bool = Field(True, description="give no class to photos that are no soil or like none known")
     occlusion: bool = Field(
-        False, description="with --files: draw what part of each photo speaks for its class"
+        False, description="draw what part of each photo speaks for its class; wants --files"
     )
     patches: int = Field(8, ge=2, le=32, description="patches a side of the occlusion map")
 

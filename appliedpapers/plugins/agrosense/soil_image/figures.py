@@ -90,7 +90,7 @@ def _confusion(material: Material) -> Figure:
         name="confusion",
         title="Which soils are confused",
         caption="Photos by their soil (rows) and the class that is given (columns).",
-        alt=f"{right:.1%} of {len(labels)} photos of soil get the right class.",
+        alt=f"{100 * right:.1f} % of {len(labels)} photos of soil get the right class.",
         synthetic=material.synthetic,
     )
 

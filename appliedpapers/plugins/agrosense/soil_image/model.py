@@ -143,11 +143,13 @@ class SoilClassifier(Model):
             if row["problem"]:
                 lines.append(f" {name}: {row['problem']}")
             elif row["soil_1"] is None:
-                lines.append(f" {name}: {row['warning']}")
+                lines.append(f" {name}: {row['warnings']}")
             else:
                 places = [place for place in (1, 2, 3) if row.get(f"soil_{place}")]
-                ranked = ", ".join(f"{row[f'soil_{n}']} {row[f'probability_{n}']:.0%}" for n in places)
-                lines.append(f" {name}: {ranked}" + (f" ({row['warning']})" if row["warning"] else ""))
+                ranked = ", ".join(
+                    f"{row[f'soil_{n}']} {100 * row[f'probability_{n}']:.0f} %" for n in places
+                )
+                lines.append(f" {name}: {ranked}" + (f" ({row['warnings']})" if row["warnings"] else ""))
         return "\n".join(lines)
 
     def describe(self) -> Iterable[tuple[str, str]]:
