@@ -191,38 +191,42 @@ def slab_linear(
 
 
 class _Evaluated(torch.autograd.Function):
-    """Slabs whose gradient is given, since the one that is derived keeps and computes far more."""
+    """All functions side by side, with a gradient that is given: the derived one keeps and computes far more.
+
+    One matrix takes one product, where a product for every function writes its sum as often.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, features: Any) -> tuple[Tensor, ...]:
-        """Evaluate the functions in ordinary operations."""
-        ctx.features = features
+    def forward(ctx: Any, x: Tensor, features: Any, silu: bool) -> Tensor:
+        """Evaluate the functions in ordinary operations, ``(rows, size * inputs)``, silu last."""
+        ctx.features, ctx.silu = features, silu
         ctx.save_for_backward(x)
-        slabs: tuple[Tensor, ...] = features.slabs(x)
-        return slabs
+        slabs = [*features.slabs(x), *((F.silu(x),) if silu else ())]
+        return torch.cat(slabs, dim=1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient of ``x``."""
         (x,) = ctx.saved_tensors
-        terms = [grad * slope for grad, slope in zip(grads, ctx.features.slopes(x), strict=True)]
-        return functools.reduce(torch.add, terms), None
+        slopes = list(ctx.features.slopes(x))
+        if ctx.silu:
+            share = torch.sigmoid(x)
+            slopes.append(share * (1.0 + x * (1.0 - share)))
+        upstream = torch.split(grad, x.shape[1], dim=1)
+        terms = [part * slope for part, slope in zip(upstream, slopes, strict=True)]
+        return functools.reduce(torch.add, terms), None, None
 
 
 def compiled_linear(
     x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer
 ) -> Tensor:
-    """Do the same in operations that a compiler fuses, ``x (rows, inputs)``; differentiable once.
-
-    Slabs of their own are all written by one loop, where one tensor of all would be written by masks.
-    """
+    """Do the same in operations that a compiler fuses, ``x (rows, inputs)``; differentiable once."""
     turned, constant = layer.turned(weight)
-    slabs: tuple[Tensor, ...] = _Evaluated.apply(x, layer.features)  # type: ignore[no-untyped-call]
+    if base is not None:
+        turned = torch.cat([turned, base.unsqueeze(0)])
+    values: Tensor = _Evaluated.apply(x, layer.features, base is not None)  # type: ignore[no-untyped-call]
     shift = bias if constant is None else constant if bias is None else bias + constant
-    out = F.linear(slabs[0], turned[0], shift)
-    for slab, matrix in zip(slabs[1:], turned[1:], strict=True):
-        out = torch.addmm(out, slab, matrix.t())
-    return out if base is None else torch.addmm(out, F.silu(x), base.t())
+    return F.linear(values, turned.transpose(0, 1).flatten(1), shift)
 
 
 def plain_linear(x: Tensor, weight: Tensor, base: Tensor | None, bias: Tensor | None, layer: Layer) -> Tensor:
