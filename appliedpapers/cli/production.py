@@ -208,10 +208,12 @@ def score_evaluate(
 
 
 def _print_summary(summary: ScoreSummary) -> None:
+    from appliedpapers.core.progress import rate_text
+
     print(f" model       {summary.model} version {summary.version}")
     verb = "would write" if summary.dry_run else "wrote"
     print(f" parts       {verb} {summary.parts_written}, kept {summary.parts_kept}  {summary.predictions}")
-    speed = f" · {summary.rows_per_second:,.0f} rows/s" if summary.rows_per_second else ""
+    speed = f" · {rate_text(summary.rows_per_second)} rows/s" if summary.rows_per_second else ""
     print(f" rows        {summary.rows_in:,} in, {summary.rows_out:,} out · {summary.seconds:.1f} s{speed}")
     if summary.rejected:
         print(f" quarantine  {summary.rejected:,} rows broke the contract  {summary.quarantine}")

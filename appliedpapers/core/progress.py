@@ -114,3 +114,8 @@ def choose_progress(quiet: bool = False) -> Progress:
     if quiet:
         return SilentProgress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
+
+
+def rate_text(count: float) -> str:
+    """Return a count a second for a person: whole numbers, or two digits where it is below ten."""
+    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"

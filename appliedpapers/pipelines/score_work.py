@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from appliedpapers.core.bundle import BundleInfo
 from appliedpapers.core.fingerprint import file_fingerprint
-from appliedpapers.core.progress import Progress, Task
+from appliedpapers.core.progress import Progress, Task, rate_text
 from appliedpapers.core.validation import check
 from appliedpapers.pipelines.engines import NamedChunk
 from appliedpapers.pipelines.score_chunks import Chunk, cut, cut_sorted
@@ -204,7 +204,7 @@ class _Pace:
             return None
         self._said = now
         speed = self._done / (now - self._began)
-        said = f"{speed:,.0f} rows/s"
+        said = f"{rate_text(speed)} rows/s"
         if self._left is None:
             return said
         seconds = round(max(self._left, 0) / speed)

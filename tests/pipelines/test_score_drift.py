@@ -16,7 +16,7 @@ from appliedpapers.core import plugin as plugins
 from appliedpapers.core.bundle import load_bundle, save_bundle
 from appliedpapers.core.config import resolve
 from appliedpapers.core.profile import ColumnDrift
-from appliedpapers.core.progress import LineProgress
+from appliedpapers.core.progress import LineProgress, rate_text
 from appliedpapers.core.tables import write_table
 from appliedpapers.pipelines import score_work
 from appliedpapers.pipelines.run import RunRequest, run
@@ -117,4 +117,14 @@ def test_progress_tells_rows_a_second_and_the_time_left_where_a_file_tells_its_l
     assert len(lines) == 3
     length = r"(/100\d)? " if name == "a.csv" else "/1000 " if name == "a.parquet" else " "
     left = "" if name == "a.csv.gz" else r" · 0:00:\d\d left"
-    assert re.fullmatch(rf"score 400{length}\d+s  [\d,]+ rows/s{left}", lines[0])
+    assert re.fullmatch(rf"score 400{length}\d+s  [\d,.]+ rows/s{left}", lines[0])
+
+
+def test_slow_rows_are_counted_in_fractions():
+    assert [rate_text(count) for count in (12_345.6, 10, 9.96, 0.0213, 0.0)] == [
+        "12,346",
+        "10",
+        "10",
+        "0.021",
+        "0",
+    ]

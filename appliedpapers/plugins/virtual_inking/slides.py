@@ -161,7 +161,7 @@ class OpenedSlide(Slide):
         except Exception as error:
             raise DataError(
                 f"{name}: it cannot be opened as a slide ({_line(error)}).",
-                hint="Is the file complete, and all files beside it that belong to it?",
+                hint="Check that it is complete, and that all files that belong to it are beside it.",
             ) from None
         properties: Mapping[str, str] = self._file.properties
         self.size = self._file.dimensions
