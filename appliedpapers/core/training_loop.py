@@ -189,7 +189,8 @@ class FitLoop:
         self._judge(value)
         self.history.epochs.append(record)
         self._log(record, self.epoch)
-        said = f"{self.task.monitor.replace('_', ' ')} {value:.4g}"
+        shown = self.task.shown or self.task.monitor
+        said = f"{shown.replace('_', ' ')} {record[shown]:.4g}"
         said += "" if self.task.keeps_last else f" (best {self.history.best_epoch})"
         bar.advance(self.unshown, note=f"epoch {self.epoch}/{self.settings.epochs}  {said}")
         self.unshown = 0
