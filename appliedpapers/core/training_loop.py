@@ -185,6 +185,9 @@ class FitLoop:
         elif not self.schedules_steps:
             self.scheduler.step()
         record = {"train_loss": self.total / self.num_steps, **metrics, "lr": rate}
+        if self.task.shown:
+            # what stands for a validation is no figure of it
+            record.pop(self.task.monitor)
         self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0
         self._judge(value)
         self.history.epochs.append(record)

@@ -458,6 +458,7 @@ def test_the_progress_counts_every_step_and_notes_every_epoch(tmp_path):
     task = Scripted([0.0])
     task.shown, task.keeps_last = "train_loss", True
     learned = fit(task, TrainingConfig(epochs=1), FitContext(tmp_path / "other", progress=told))
+    assert "valid_mse" not in learned.epochs[0]
     assert told.notes == [f"epoch 1/1  train loss {learned.epochs[0]['train_loss']:.4g}"]
 
 
