@@ -275,12 +275,12 @@ def _curves_by_step(steps: Mapping[str, tuple[_Epochs, list[str]]], model: str, 
             about = f"best {_words(together[-1])} of {step} {best[1]:.3g}"
             findings.append(f"{about} at epoch {best[0]} of {len(epochs)}")
     more = f" {len(steps) - len(shown)} further steps are not shown." if len(steps) > len(shown) else ""
+    lines = "Dotted: training. Solid: validation, with its best epoch." if findings else "Loss in training."
     return finish(
         canvas,
         name="learning-curves",
         title="Learning curves",
-        caption="The steps of training in their order. Dotted: training. Solid: validation, with its best "
-        f"epoch.{more}",
+        caption=f"The steps of training in their order. {lines}{more}",
         alt=f"Training of {model} in {len(steps)} steps: {'; '.join(findings) or 'no validation'}.",
         synthetic=synthetic,
     )

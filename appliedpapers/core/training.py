@@ -45,6 +45,8 @@ class TrainTask(ABC):
         keeps_last: Keep the weights of the last epoch whatever ``monitor`` says, as a schedule that ends low,
             or data without a validation part, ask for; ``patience`` then never stops it.
         schedules_steps: The scheduler is stepped after every step rather than after every epoch.
+        shown: What is told of each epoch: ``monitor`` where empty, or ``train_loss`` where nothing is
+            measured on validation data; what ``monitor`` names is then not recorded.
     """
 
     network: nn.Module
@@ -54,6 +56,7 @@ class TrainTask(ABC):
     min_delta: float = 0.0
     keeps_last: bool = False
     schedules_steps: bool = False
+    shown: str = ""
 
     @property
     def device(self) -> torch.device:

@@ -185,11 +185,15 @@ class FitLoop:
         elif not self.schedules_steps:
             self.scheduler.step()
         record = {"train_loss": self.total / self.num_steps, **metrics, "lr": rate}
+        if self.task.shown:
+            # what stands for a validation is no figure of it
+            record.pop(self.task.monitor)
         self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0
         self._judge(value)
         self.history.epochs.append(record)
         self._log(record, self.epoch)
-        said = f"{self.task.monitor.replace('_', ' ')} {value:.4g}"
+        shown = self.task.shown or self.task.monitor
+        said = f"{shown.replace('_', ' ')} {record[shown]:.4g}"
         said += "" if self.task.keeps_last else f" (best {self.history.best_epoch})"
         bar.advance(self.unshown, note=f"epoch {self.epoch}/{self.settings.epochs}  {said}")
         self.unshown = 0

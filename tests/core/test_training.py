@@ -453,6 +453,13 @@ def test_the_progress_counts_every_step_and_notes_every_epoch(tmp_path):
     assert progress.titles == [("training", 12)]
     assert progress.steps == 12
     assert progress.notes == ["epoch 1/2  valid mse 2 (best 1)", "epoch 2/2  valid mse 1 (best 2)"]
+    told = Counting()
+    told.notes = []
+    task = Scripted([0.0])
+    task.shown, task.keeps_last = "train_loss", True
+    learned = fit(task, TrainingConfig(epochs=1), FitContext(tmp_path / "other", progress=told))
+    assert "valid_mse" not in learned.epochs[0]
+    assert told.notes == [f"epoch 1/1  train loss {learned.epochs[0]['train_loss']:.4g}"]
 
 
 @pytest.mark.parametrize(

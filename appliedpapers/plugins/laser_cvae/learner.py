@@ -89,7 +89,7 @@ def reading_losses(network: AgeingCVAE, rows: AgeingRows, z: Tensor) -> tuple[Te
     mean, spread = torch.einsum("...rpk,rlk->p...rl", weights, _grid_hats(rows.shares)).unbind(0)
     mean = (mean * rows.size).clamp(max=rows.limit)
     variance = rows.size**2 * torch.exp(spread.clamp(-20, 4)) + rows.floor**2
-    return 0.5 * torch.addcdiv(torch.log(variance), (rows.damage - mean) ** 2, variance), mean
+    return 0.5 * ((rows.damage - mean) ** 2 / variance + torch.log(variance)), mean
 
 
 def _grid_hats(shares: Tensor) -> Tensor:
@@ -117,6 +117,7 @@ class PrefixTask(TrainTask):
 
     keeps_last = True
     schedules_steps = True
+    shown = "train_loss"
 
     def __init__(self, network: nn.Module, settings: LaserTraining, count: int) -> None:
         self.network = network
