@@ -26,7 +26,7 @@ from typing import Any
 import appliedpapers
 from appliedpapers.core import plugin as plugins
 from appliedpapers.core.config import TaskConfig, flags, resolve
-from benchmarks import pictures, results_page
+from benchmarks import fuzz_page, pictures, results_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "images" / "report.png"
@@ -442,6 +442,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "flags": flag_table,
     "commands": command_reference,
     "api": api_table,
+    "fuzzed": fuzz_page.fuzz_table,
     "agrosense-datasets": lambda: dataset_table("agrosense"),
     "agrosense-measured": lambda: check_table("agrosense"),
     **{f"agrosense-{task}-presets": partial(preset_table, "agrosense", task) for task in _FIELD_TASKS},

@@ -245,7 +245,7 @@ def _document(entries: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
         "versions": versions(),
         "seed": seed,
         "limits": {"cpu_seconds_of_a_case": MOST_SECONDS, "memory_growth_mb": MOST_MEGABYTES},
-        "cases": sum(entry["cases"] for entry in entries),
+        "tried": sum(entry["cases"] for entry in entries),
         "defects": sum(len(entry["defects"]) for entry in entries),
         "targets": list(entries),
     }
