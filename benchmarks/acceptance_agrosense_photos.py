@@ -42,6 +42,7 @@ def _arms(part: str, least: float) -> tuple[Check, ...]:
     return (
         Check("table alone, three variables hidden", _beside(part, "table")),
         Check("table and photo", _beside(part, "table and photo")),
+        Check("table and true soil class", _beside(part, "table and true soil")),
         Check("gain of the photo", _gain(part, "table and photo"), low=least),
         Check("gain of a shuffled photo", _gain(part, "table and shuffled photo"), high=0.01),
         Check("photo missing, against the table alone", _gain(part, "photo missing"), -0.01, 0.01),

@@ -73,6 +73,50 @@ class LineProgress:
         print(text, file=sys.stderr)
 
 
+class SeldomNotes:
+    """Passes on to another progress few notes of each task: for short fits of which there are hundreds.
+
+    A note goes on where the last one is ten seconds old, and the last one of all when the task ends, so that
+    a log has a line a fit. Steps go on as they come.
+
+    Args:
+        progress: Where the work is reported.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    @contextmanager
+    def task(self, title: str, total: int | None = None) -> Iterator[Task]:
+        """Yield a task that keeps most notes to itself."""
+        with self._progress.task(title, total=total) as task:
+            seldom = _SeldomTask(task)
+            yield seldom
+            seldom.end()
+
+    def say(self, text: str) -> None:
+        """Pass on ``text``."""
+        self._progress.say(text)
+
+
+class _SeldomTask:
+    def __init__(self, task: Task) -> None:
+        self._task, self._passed = task, time.monotonic()
+        self._kept: str | None = None
+
+    def advance(self, steps: int = 1, *, note: str | None = None) -> None:
+        now = time.monotonic()
+        if note is not None and now - self._passed < _LINE_EVERY_S:
+            self._kept, note = note, None
+        elif note is not None:
+            self._kept, self._passed = None, now
+        self._task.advance(steps, note=note)
+
+    def end(self) -> None:
+        if self._kept is not None:
+            self._task.advance(0, note=self._kept)
+
+
 class BarProgress:
     """A rich progress bar on stderr: for a terminal."""
 

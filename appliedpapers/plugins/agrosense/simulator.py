@@ -118,15 +118,7 @@ def simulate(config: SimulatorConfig, seed: int) -> Fields:
     temperature = sky.normal(heat[site], 1.5)
     rainfall = wet[site] * np.exp(sky.normal(0, 0.25, len(site)))
     humidity = np.clip(35 + 0.02 * rainfall + sky.normal(0, 8, len(site)), 15, 98)
-    suitable = suitability(
-        values["ph"],
-        temperature,
-        rainfall,
-        values["nitrogen"],
-        values["phosphorus"],
-        values["potassium"],
-    )
-    true = chances(suitable, priors)
+    true = chances(suitability(values, soil, temperature, rainfall), priors)
     true = (1 - config.label_noise) * true + config.label_noise / len(CROPS)
     crop = _drawn(true, stream(seed, "crops"))
     return Fields(

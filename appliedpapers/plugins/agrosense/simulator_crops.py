@@ -5,12 +5,16 @@ All envelopes are illustrative textbook values, not advice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.plugins.agrosense.simulator_grounds import CARBON, TEXTURES, ground_ratings
+
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 Envelope = tuple[float, float, float, float]
 
@@ -38,6 +42,9 @@ CROPS = tuple(ENVELOPES)
 
 _WEIGHTS = {"ph": 1.0, "temperature": 1.5, "rainfall": 1.5, "nitrogen": 0.5, "phosphorus": 0.3}
 _POTASSIUM_WEIGHT = 0.3
+# texture and ground multiply as pH does, carbon as the nitrogen that it releases: the parametric method of
+# land evaluation gives each characteristic its rating and no exponent beyond
+_TEXTURE_WEIGHT, _GROUND_WEIGHT, _CARBON_WEIGHT = 1.0, 1.0, 0.5
 _FLOOR = 0.02
 _SHARPNESS = 0.35
 _NITROGEN = {"chickpea": 0.6, "bean": 0.6, "groundnut": 0.6, "banana": 1.5, "coffee": 1.5}
@@ -46,26 +53,30 @@ _POTASSIUM = {"potato": 180.0, "banana": 180.0}
 
 
 def suitability(
-    ph: Floats, temperature: Floats, rainfall: Floats, nitrogen: Floats, phosphorus: Floats, potassium: Floats
+    values: Mapping[str, Floats], soil: Integers, temperature: Floats, rainfall: Floats
 ) -> Floats:
     """Return the suitability of each field for each crop, ``(fields, 14)`` in (0, 1].
 
     Args:
-        ph: Of the soil, ``(fields,)``.
+        values: ``ph``, ``nitrogen`` (total, g/kg), ``phosphorus`` and ``potassium`` (available, mg/kg),
+            ``organic_carbon`` and ``clay`` (%), each ``(fields,)``.
+        soil: Number of the soil class, ``(fields,)``.
         temperature: Mean of the season in °C, ``(fields,)``.
         rainfall: Of the season in mm, ``(fields,)``.
-        nitrogen: Total nitrogen in g/kg, ``(fields,)``.
-        phosphorus: Available phosphorus in mg/kg, ``(fields,)``.
-        potassium: Available potassium in mg/kg, ``(fields,)``.
     """
+    grounds = ground_ratings(CROPS)[soil]
     columns = []
-    for crop, (acid, warm, wet) in ENVELOPES.items():
-        score = _factor(_trapezoid(ph, acid), _WEIGHTS["ph"])
+    for place, (crop, (acid, warm, wet)) in enumerate(ENVELOPES.items()):
+        score = _factor(_trapezoid(values["ph"], acid), _WEIGHTS["ph"])
         score = score * _factor(_trapezoid(temperature, warm), _WEIGHTS["temperature"])
         score = score * _factor(_trapezoid(rainfall, wet), _WEIGHTS["rainfall"])
-        score = score * _factor(_ramp(nitrogen, _NITROGEN.get(crop, 1.1)), _WEIGHTS["nitrogen"])
-        score = score * _factor(_ramp(phosphorus, _PHOSPHORUS.get(crop, 12.0)), _WEIGHTS["phosphorus"])
-        columns.append(score * _factor(_ramp(potassium, _POTASSIUM.get(crop, 110.0)), _POTASSIUM_WEIGHT))
+        score = score * _factor(_trapezoid(values["clay"], TEXTURES[crop]), _TEXTURE_WEIGHT)
+        score = score * _factor(grounds[:, place], _GROUND_WEIGHT)
+        score = score * _factor(_ramp(values["organic_carbon"], CARBON.get(crop, 1.0)), _CARBON_WEIGHT)
+        score = score * _factor(_ramp(values["nitrogen"], _NITROGEN.get(crop, 1.1)), _WEIGHTS["nitrogen"])
+        enough = _PHOSPHORUS.get(crop, 12.0), _POTASSIUM.get(crop, 110.0)
+        score = score * _factor(_ramp(values["phosphorus"], enough[0]), _WEIGHTS["phosphorus"])
+        columns.append(score * _factor(_ramp(values["potassium"], enough[1]), _POTASSIUM_WEIGHT))
     return np.stack(columns, axis=1)
 
 

@@ -14,6 +14,8 @@ from appliedpapers.plugins.agrosense.crop.config import CropConfig
 from appliedpapers.plugins.agrosense.crop.data import DATASETS, SOIL_TEST
 from appliedpapers.plugins.agrosense.simulator import simulate
 from appliedpapers.plugins.agrosense.simulator_crops import CROPS, ENVELOPES, suitability
+from appliedpapers.plugins.agrosense.simulator_grounds import TEXTURES, ground_ratings
+from appliedpapers.plugins.agrosense.soils import SOILS
 
 CONFIG = CropConfig()
 SMALL = CropConfig().replace(simulator={"sites": 6, "fields_from": 10, "fields_to": 15})
@@ -177,5 +179,20 @@ def test_fields_may_have_soils_of_their_own_which_change_no_other_number_of_the_
 def test_a_field_in_the_middle_of_an_envelope_suits():
     for crop, (acid, warm, wet) in ENVELOPES.items():
         middle = [np.array([(part[1] + part[2]) / 2]) for part in (acid, warm, wet)]
-        found = suitability(*middle, *(np.array([value]) for value in (5.0, 50.0, 500.0)))
+        clay = np.array([sum(TEXTURES[crop][1:3]) / 2])
+        enough = {name: np.array([500.0]) for name in ("nitrogen", "phosphorus", "potassium")}
+        values = {"ph": middle[0], "clay": clay, "organic_carbon": np.array([5.0]), **enough}
+        alluvial = np.array([SOILS.index("alluvial")])
+        found = suitability(values, alluvial, *middle[1:])
         assert found[0, CROPS.index(crop)] == pytest.approx(1.0)
+
+
+def test_the_ground_limits_crops_as_agronomy_has_it():
+    ratings = ground_ratings(CROPS)
+    best = {soil: dict(zip(CROPS, ratings[place], strict=True)) for place, soil in enumerate(SOILS)}
+    assert set(best["alluvial"].values()) == {1.0}
+    assert best["black"]["cotton"] > best["black"]["wheat"] > best["black"]["groundnut"]
+    assert best["arid"]["barley"] > best["arid"]["wheat"] > best["arid"]["bean"]
+    assert best["laterite"]["coffee"] > best["laterite"]["maize"] > best["laterite"]["barley"]
+    assert best["mountain"]["teff"] > best["mountain"]["maize"] > best["mountain"]["groundnut"]
+    assert TEXTURES["groundnut"][2] < TEXTURES["maize"][2] < TEXTURES["rice"][2]

@@ -41,6 +41,22 @@ def lesson(rows: int = 240, seed: int = 0, missing: float = 0.0) -> Lesson:
     return Lesson(matrix, labels, 3, "test")
 
 
+def test_gaps_are_added_to_a_copy_of_the_rows_and_where_there_are_some():
+    whole = lesson()
+    assert whole.with_gaps(0.5, seed=1) is whole
+    matrix = whole.matrix.copy()
+    matrix[::9, 2] = np.nan
+    gappy = Lesson(matrix, whole.labels, 3, "test")
+    assert gappy.with_gaps(0.0, seed=1) is gappy
+    more = gappy.with_gaps(0.5, seed=1)
+    np.testing.assert_array_equal(more.matrix[:240], matrix)
+    np.testing.assert_array_equal(more.labels, np.tile(whole.labels, 2))
+    copy = more.matrix[240:]
+    np.testing.assert_array_equal(copy[:, [0, 1, 3]], matrix[:, [0, 1, 3]])
+    assert 0.4 < np.isnan(copy[:, 2]).mean() < 0.7
+    np.testing.assert_array_equal(gappy.with_gaps(0.5, seed=1).matrix, more.matrix)
+
+
 def fitted(name: str, part: Lesson, folder, seed: int = 0):
     return family_class(name).fit(part, CONFIG, FitContext(folder, seed=seed))
 

@@ -71,7 +71,7 @@ class FamilyAlone(Baseline):
         if method == "auto" and not kind.is_tree:
             method = "temperature"
         self._calibration = Calibration.fit(method, unseen, rows.labels, seed=run.seed)
-        self._family = kind.fit(lesson, self._config, run)
+        self._family = kind.fit(lesson.with_gaps(self._config.model.masked, run.seed), self._config, run)
         return self
 
     def predict(self, split: Split) -> Told:

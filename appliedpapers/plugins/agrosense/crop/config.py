@@ -67,6 +67,13 @@ class ModelConfig(Section):
     inner_folds: int = Field(
         5, ge=2, le=20, description="folds inside the training rows: for calibration, thresholds and novelty"
     )
+    masked: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="where columns miss values: share of their numbers that a second copy of the rows "
+        "loses in training, so that later gaps cost less; 0 adds no copy",
+    )
 
 
 class TabNetConfig(Section):

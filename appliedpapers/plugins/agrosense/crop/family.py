@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from appliedpapers.plugins.agrosense.simulator import stream
+
 if TYPE_CHECKING:
     from appliedpapers.core.model import FitContext
     from appliedpapers.plugins.agrosense.crop.config import CropConfig
@@ -38,6 +40,22 @@ class Lesson:
     def take(self, rows: NDArray[Any], name: str) -> Lesson:
         """Return some of the rows under another name."""
         return Lesson(self.matrix[rows], self.labels[rows], self.classes, name)
+
+    def with_gaps(self, share: float, seed: int) -> Lesson:
+        """Return the rows and a copy of them that lost more of the columns that miss values already.
+
+        Tables that are whole are returned as they are.
+
+        Args:
+            share: Of the numbers in such columns that the copy loses.
+            seed: Of the gaps.
+        """
+        gappy = np.isnan(self.matrix).any(axis=0)
+        if not share or not gappy.any():
+            return self
+        lost = (stream(seed, "gaps").random(self.matrix.shape) < share) & gappy
+        matrix = np.concatenate([self.matrix, np.where(lost, np.nan, self.matrix)])
+        return Lesson(matrix, np.tile(self.labels, 2), self.classes, self.name)
 
 
 class Family(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from appliedpapers import nn as modules
+from appliedpapers.core.progress import SeldomNotes
 from appliedpapers.core.training import fit
 from appliedpapers.core.weights import drawn_by, load_network, save_network
 from appliedpapers.nn.registry import parse
@@ -92,7 +94,8 @@ class _NetworkFamily(Family):
         keep = torch.from_numpy(~apart)
         shown = (scaled[~keep], labels[~keep]) if watched else None
         task = ClassTask(network, settings, (scaled[keep], labels[keep]), shown, sparsity)
-        fit(task, run, lesson.name)
+        # hundreds of fits, each of a few seconds: a line an epoch would bury everything else in a log
+        fit(task, replace(run, progress=SeldomNotes(run.progress)), lesson.name)
         return cls(task.network, scaler, scaled.shape[1], lesson.classes)
 
 

@@ -83,10 +83,11 @@ class Recommender:
             method = "temperature"
         calibration = Calibration.fit(method, logits, lesson.labels, seed=run.seed)
         chances = calibration(logits)
+        whole = lesson.with_gaps(config.model.masked, run.seed)
         picked = chances[np.arange(len(lesson.labels)), lesson.labels]
         return cls(
             members=tuple(
-                classes[place].fit(replace(lesson, name=classes[place].name), config, run) for place in kept
+                classes[place].fit(replace(whole, name=classes[place].name), config, run) for place in kept
             ),
             weights=weights,
             calibration=calibration,
@@ -187,5 +188,6 @@ def out_of_fold(
     found = np.empty((len(lesson.labels), lesson.classes))
     for number, (learned, judged) in enumerate(folds, start=1):
         part = lesson.take(learned, f"{family.name}-inner-{number}")
+        part = part.with_gaps(config.model.masked, run.seed)
         found[judged] = family.fit(part, config, run).logits(lesson.matrix[judged])
     return found
