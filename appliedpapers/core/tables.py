@@ -45,11 +45,13 @@ def read_table(path: Path, kind: str | None = None) -> pa.Table:
         kind: What it is, where its name does not say so; see :func:`kind_of`.
 
     Raises:
-        DataError: The file is missing, empty, truncated or of an unknown format.
+        DataError: The file is missing, a folder, empty, truncated or of an unknown format.
     """
     if kind is None and is_sheet(path):
         return read_sheet(path)
     reader = _READERS.get(kind or kind_of(path) or "")
+    if reader is None and path.is_dir():
+        raise DataError(f"{path}: a folder.", hint=f"Expected one file: {', '.join((*FORMATS, SUFFIX))}.")
     if reader is None:
         raise DataError(f"{path}: unknown format.", hint=f"Expected one of {', '.join((*FORMATS, SUFFIX))}.")
     try:

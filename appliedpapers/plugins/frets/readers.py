@@ -123,7 +123,7 @@ def panel_from_table(table: pa.Table, *, freq: str | None = None, source: str = 
     import pyarrow as pa
 
     if not table.num_rows:
-        raise DataError(f"{source}: it has no rows.", hint="Send at least one row a series.")
+        raise DataError(f"{source}: no rows.", hint="Send at least one row a series.")
     coded = table.column("unique_id").combine_chunks().dictionary_encode()
     if isinstance(coded, pa.ChunkedArray):
         coded = coded.combine_chunks()
@@ -156,7 +156,7 @@ def series_files(path: Path) -> list[Path]:
     found = sorted(item for item in path.iterdir() if is_readable(item))
     if not found:
         raise DataError(
-            f"{path}: the folder holds no file of series.",
+            f"{path}: no file of series in it.",
             hint="Expected .csv, .txt, .tsv or .parquet files.",
         )
     return found

@@ -59,7 +59,7 @@ class Cut:
         """Return the shares of the parts in words."""
         sizes = (self.train, self.valid - self.train, self.test - self.valid)
         shares = [f"{name} {100 * (size / self.test):.0f} %" for name, size in zip(PARTS, sizes, strict=True)]
-        return " ".join(shares).replace("%", " %")
+        return " ".join(shares)
 
 
 def chronological(length: int, train: float, test: float) -> Cut:

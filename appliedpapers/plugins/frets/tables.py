@@ -68,11 +68,11 @@ def read_cells(path: Path, layout: Layout | Literal["auto"], names: ColumnsConfi
         cells = _read_text(path.name, _text(path, packed), layout, names)
     else:
         raise DataError(
-            f"{path.name}: files of this kind are not read.",
+            f"{path.name}: unknown format.",
             hint="Expected .csv, .txt, .tsv (each also .gz), .xlsx or .parquet.",
         )
     if not len(cells.frame):
-        raise DataError(f"{path.name}: it has no rows.", hint="Expected at least one row below the header.")
+        raise DataError(f"{path.name}: no rows.", hint="Expected at least one row below the column names.")
     if cells.layout == "headless":
         return cells
     settled = _settle_layout(cells, layout, names)
@@ -158,7 +158,7 @@ def _text(path: Path, packed: bool) -> str:
     except OSError as error:
         raise DataError(f"{path}: it cannot be read ({error.strerror}).", hint="Check the path.") from None
     if not content.strip():
-        raise DataError(f"{path.name}: it is empty.", hint="Expected a header and at least one row.")
+        raise DataError(f"{path.name}: the file is empty.", hint="Expected column names and rows.")
     if b"\0" in content:
         raise DataError(
             f"{path.name}: it is not text in UTF-8 or Latin-1.",

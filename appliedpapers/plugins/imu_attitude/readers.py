@@ -97,7 +97,7 @@ def recording_files(path: Path) -> list[Path]:
         return [path]
     files = sorted(item for item in path.iterdir() if is_readable(item))
     if not files:
-        raise DataError(f"{path}: no file that can be read.", hint=f"Expected files of {', '.join(FORMATS)}.")
+        raise DataError(f"{path}: no recording in it.", hint=f"Expected files of {', '.join(FORMATS)}.")
     return files
 
 

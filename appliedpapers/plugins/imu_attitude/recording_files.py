@@ -81,9 +81,7 @@ def read_file(path: Path, names: ColumnsConfig) -> RawFile:
     """
     kind = path.suffix.lower()
     if kind not in FORMATS:
-        raise DataError(
-            f"{path.name}: files of this kind are not read.", hint=f"Expected one of {', '.join(FORMATS)}."
-        )
+        raise DataError(f"{path.name}: unknown format.", hint=f"Expected one of {', '.join(FORMATS)}.")
     if not path.is_file():
         raise DataError(f"{path}: no such file.", hint="Check the path.")
     if not path.stat().st_size:

@@ -186,7 +186,7 @@ def _list_folder(path: Path, data: DataConfig) -> Listing:
         and not any(part[0] == "." for part in file.relative_to(root).parts)
     )
     if not files:
-        raise DataError(f"{path}: there is no image.", hint=f"Expected {FORMATS}.")
+        raise DataError(f"{path}: no image in it.", hint=f"Expected {FORMATS}.")
     cells: defaultdict[Path, list[Path]] = defaultdict(list)
     for file in files:
         cells[file.parent.relative_to(root)].append(file)

@@ -35,7 +35,7 @@ def list_manifest(path: Path, data: DataConfig) -> Listing:
     rows = read_manifest(path, optional=_COLUMNS)
     columns = list(rows[0].cells)
     if "path" not in columns and "image" not in columns:
-        raise DataError(f"{path.name}: there is no column 'path'.", hint=_missing_hint(columns))
+        raise DataError(f"{path.name}: column 'path' is missing.", hint=_missing_hint(columns))
     reader = _Reader(columns, data)
     entries = [reader.entry(row) for row in rows]
     if _is_corrected(columns) and "specimen" not in columns:

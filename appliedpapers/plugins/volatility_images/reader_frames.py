@@ -44,9 +44,8 @@ def _time_column(frame: pd.DataFrame, source: str, called: str) -> str:
                 return str(column)
     found = [str(name) for name in frame.columns]
     raise DataError(
-        f"{source}: no column '{called}' with the time.",
-        hint=f"There are {', '.join(found[:10])}. Say which one it is, such as "
-        f"--set data.columns.time={found[0]}; numbers are since 1970.",
+        f"{source}: column '{called}' is missing; found: {', '.join(found[:10])}.",
+        hint="Name the column with the time with --set data.columns.time=…; numbers are since 1970.",
     )
 
 

@@ -41,7 +41,7 @@ def feed_files(path: Path) -> list[Path]:
         return [path]
     found = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     if not found:
-        raise DataError(f"{path}: an empty folder.", hint="Expected captures, or a book and its trades.")
+        raise DataError(f"{path}: no file in it.", hint="Expected captures, or a book and its trades.")
     return found
 
 
@@ -137,7 +137,7 @@ def _head(file: Path) -> list[str]:
 def _frame(file: Path) -> pd.DataFrame:
     frame: pd.DataFrame = read_table(file).to_pandas()
     if frame.empty:
-        raise DataError(f"{file}: no rows.", hint="Expected column names and rows.")
+        raise DataError(f"{file}: no rows.", hint="Expected at least one row below the column names.")
     return frame
 
 

@@ -134,7 +134,7 @@ def test_a_table_of_paths_with_fields_is_read(drawn, tmp_path):
 
 def test_sources_that_cannot_be_used_are_named(drawn, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="there is no photo"):
+    with pytest.raises(DataError, match="no photo in it"):
         DATASETS.from_user(tmp_path / "empty", SoilImageConfig())
     (tmp_path / "list.csv").write_text("name,label\na,black\n", encoding="utf-8")
     with pytest.raises(DataError, match="no column with the paths"):

@@ -164,7 +164,7 @@ def test_a_folder_is_read_as_one_dataset(tmp_path):
     assert "1.csv is long and 3.csv is wide" in refused(parts).message
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no file of series" in refused(empty).message
+    assert "no file of series in it" in refused(empty).message
 
 
 def test_column_names_can_be_given_and_further_columns_are_refused_unless_dropped(tmp_path):
@@ -435,7 +435,7 @@ def test_a_missing_name_of_a_series_is_named(tmp_path):
     ("name", "content", "says"),
     [
         ("a.csv", b"", "is empty"),
-        ("a.csv", b"date,a\n", "has no rows"),
+        ("a.csv", b"date,a\n", "no rows"),
         ("a.csv", b"date\n2024-01-01\n", "one column only"),
         ("a.csv", b"date,a,a\n2024-01-01,1,2\n", "two columns are named 'a'"),
         ("a.csv", b"date,a,b\n2024-01-01,1,2\n2024-01-02,1\n", "row 3: it has 2 fields, not 3"),
@@ -444,7 +444,7 @@ def test_a_missing_name_of_a_series_is_named(tmp_path):
         ("a.csv.gz", gzip.compress(b"date,a\n2024-01-01,1\n" * 99, mtime=0)[:40], "not a whole gzip file"),
         ("a.csv.gz", b"date,a\n2024-01-01,1\n", "not a whole gzip file"),
         ("a.parquet", b"PAR1", "not a whole Parquet file"),
-        ("a.ods", b"PK", "not read"),
+        ("a.ods", b"PK", "unknown format"),
         ("a.xlsx", b"PK", "cannot be read"),
     ],
 )

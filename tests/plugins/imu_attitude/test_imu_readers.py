@@ -193,7 +193,7 @@ def test_a_folder_is_read_as_one_trial_a_file(tmp_path, recording):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no file that can be read"):
+    with pytest.raises(DataError, match="no recording in it"):
         read_recordings(tmp_path, USUAL)
 
 

@@ -186,7 +186,7 @@ def test_a_few_bad_files_are_left_out_by_name_and_many_are_an_error(tmp_path):
 
 
 def test_empty_and_too_deep_folders_and_unknown_files_are_refused(tmp_path):
-    with pytest.raises(DataError, match="there is no image"):
+    with pytest.raises(DataError, match="no image in it"):
         read_chromosomes(tmp_path, DATA)
     place(tmp_path, "a/b/c/1_1.png")
     with pytest.raises(DataError, match="3 folders deep"):
@@ -240,8 +240,8 @@ def test_parquet_with_numbers_and_gaps_is_read_like_text(tmp_path):
         ("path,case\na.png,1\na.png,2\n", r"column 'path', row 2: 'a.png' stands in row 1 already", "once"),
         ("path\n./a.png\nb.png\nx/../a.png\n", r"row 3: .* stands in row 1 already", "once"),
         ("path,case\n,1\n", r"column 'path', row 1: the path is missing", ""),
-        ("file,type\na.png,1\n", r"cells.csv: there is no column 'path'", "file, type"),
-        ("paths,type\na.png,1\n", r"there is no column 'path'", "Did you mean 'paths'"),
+        ("file,type\na.png,1\n", r"cells.csv: column 'path' is missing", "file, type"),
+        ("paths,type\na.png,1\n", r"column 'path' is missing", "Did you mean 'paths'"),
         ("path,polarity\na.png,left\n", r"column 'polarity', row 1: 'left' is not q-down", ""),
         ("path,split\na.png,odd\n", r"column 'split', row 1: 'odd' is not train", ""),
         ("path,split\na.png,train\nb.png,\n", r"column 'split', row 2: the value is missing", ""),

@@ -92,7 +92,7 @@ def list_photos(path: Path) -> list[Listed]:
     else:
         found = list(_of_table(path))
     if not found:
-        raise DataError(f"{path}: there is no photo.", hint=f"Expected {FORMATS}.")
+        raise DataError(f"{path}: no photo in it.", hint=f"Expected {FORMATS}.")
     return found
 
 
