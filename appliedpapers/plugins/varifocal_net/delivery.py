@@ -134,7 +134,8 @@ def _placed(order: Order, row: int, label: int, files: Path | None) -> Placed:
 def _image_path(order: Order, row: int, files: Path | None) -> str | None:
     """Return the path of an image; what came as bytes is written, as it came, to where lists find it.
 
-    The path is then relative to the lists. The number in front keeps equal names apart.
+    The path is then relative to the lists, and says nothing of the rows around: its name is of the case, the
+    chromosome and the bytes.
     """
     source: str | bytes = order.table.column("image")[order.rows[row]].as_py()
     if isinstance(source, str):
@@ -143,7 +144,8 @@ def _image_path(order: Order, row: int, files: Path | None) -> str | None:
         return None
     own, header = order.chromosomes, read_header(source)
     stem = file_stem("-".join(name for name in (own.cases[row], own.names[row]) if name))
-    name = f"{IMAGES}/{order.rows[row] + 1:04d}-{stem}{header.suffix if header else ''}"
+    digest = hashlib.sha256(source).hexdigest()[:8]
+    name = f"{IMAGES}/{stem}-{digest}{header.suffix if header else ''}"
     with whole_file(files / name) as aside:
         aside.write_bytes(source)
     return name
