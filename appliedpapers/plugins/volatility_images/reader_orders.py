@@ -18,7 +18,8 @@ from appliedpapers.plugins.volatility_images.market import (
     mark_scale_changes,
     stacked,
 )
-from appliedpapers.plugins.volatility_images.reader_frames import one_symbol, time_us
+from appliedpapers.plugins.volatility_images.reader_frames import one_symbol
+from appliedpapers.plugins.volatility_images.reader_times import time_us
 from appliedpapers.plugins.volatility_images.tables import SIDES
 
 _SIDES = {

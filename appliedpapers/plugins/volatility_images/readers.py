@@ -160,7 +160,7 @@ def _stack(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _named_time(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
-    from appliedpapers.plugins.volatility_images.reader_frames import time_us
+    from appliedpapers.plugins.volatility_images.reader_times import time_us
 
     if "ts_us" in frame.columns and data.columns.time == "time":
         return frame
