@@ -212,6 +212,7 @@ def main() -> None:
         print(json.dumps(bare_run(plugin, preset, here) if what == "run" else bare_score(plugin, here)))
         return
     from appliedpapers.core.plugin import discover
+    from benchmarks.acceptance import keep
 
     found: list[Compared] = []
     if not options.json:
@@ -226,13 +227,15 @@ def main() -> None:
                 found.append(one)
                 if not options.json:
                     print(_line(one), flush=True)
-    kept = [{**asdict(one), "within": one.within} for one in found]
-    if options.keep:
-        from benchmarks.acceptance import keep
-
-        keep("overhead", {"figures": kept})
+        if options.keep:
+            # after each plugin, so that a run that is cut short keeps what it has
+            keep("overhead", {"figures": _figures(found)})
     if options.json:
-        print(json.dumps(kept, indent=2))
+        print(json.dumps(_figures(found), indent=2))
+
+
+def _figures(found: Sequence[Compared]) -> list[dict[str, object]]:
+    return [{**asdict(one), "within": one.within} for one in found]
 
 
 if __name__ == "__main__":
