@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import signal
 import socket
 import struct
@@ -182,10 +183,16 @@ def run_until_signal(app: FastAPI, settings: ServeSettings, listener: socket.soc
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
     )
     server = Server(config, app.state.serving.door)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_hurry)
     with _ends_quietly():
         server.run(sockets=[listener])
     if not server.started:
         raise RunError("the server could not start.", hint="The lines above say why.")
+
+
+def _is_no_hurry(record: logging.LogRecord) -> bool:
+    # a second Ctrl-C cancels what still waits, as asked; nobody needs the place where it waited
+    return "CancelledError" not in record.getMessage()
 
 
 @contextlib.contextmanager

@@ -232,3 +232,13 @@ def test_a_client_that_does_not_read_is_made_to_wait(port):
         assert told < most, "the server took everything and kept all answers"
         opened.settimeout(20)
         assert read(reader)[0] == 200
+
+
+def test_ctrl_c_twice_ends_without_a_traceback(tiny):
+    with apps_serve(tiny.bundle) as (process, _):
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        wait_for(lambda: "interrupted.\n" in process.said)
+        assert process.wait(60) == 130
+    assert "Traceback" not in "".join(process.said)
