@@ -192,7 +192,7 @@ def _line(one: Compared) -> str:
     added = one.suite_s - one.bare_s
     verdict = "" if one.what == "score" else "  within" if one.within else "  BEYOND"
     return (
-        f"{one.plugin:<15}{one.what:<7}{one.fit_s:>9.2f}{one.bare_s:>9.2f}{one.suite_s:>9.2f}{added:>9.2f}"
+        f"{one.plugin:<19}{one.what:<7}{one.fit_s:>9.2f}{one.bare_s:>9.2f}{one.suite_s:>9.2f}{added:>9.2f}"
         f"{one.bare_mb:>10.0f}{one.suite_mb:>10.0f}{verdict}"
     )
 
@@ -217,7 +217,7 @@ def main() -> None:
     found: list[Compared] = []
     if not options.json:
         print(
-            f"{'plugin':<15}{'what':<7}{'fit s':>9}{'bare s':>9}{'suite s':>9}{'added':>9}"
+            f"{'plugin':<19}{'what':<7}{'fit s':>9}{'bare s':>9}{'suite s':>9}{'added':>9}"
             f"{'bare MB':>10}{'suite MB':>10}"
         )
     ready = [one.spec for one in discover() if one.spec is not None and one.state == "ok"]
