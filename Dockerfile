@@ -17,10 +17,10 @@ FROM python:3.11-slim
 # what LightGBM and XGBoost are linked against
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/apps /opt/apps
-RUN useradd --create-home --uid 1000 apps && mkdir /work && chown apps /work
+RUN useradd --create-home --uid 1000 apps && mkdir /data && chown apps /data
 ENV PATH=/opt/apps/bin:$PATH PYTHONUNBUFFERED=1 MLFLOW_DISABLE_TELEMETRY=true
 USER 1000
-WORKDIR /work
+WORKDIR /data
 EXPOSE 5001
 # health needs no token
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \

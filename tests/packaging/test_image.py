@@ -96,7 +96,7 @@ def test_it_runs_as_a_user_without_rights_who_may_write_to_the_work_folder():
     assert only("USER") == "1000"
     assert names.index("USER") < names.index("CMD")
     assert not [word for word, rest in instructions()[names.index("USER") :] if word == "RUN"]
-    assert any("--uid 1000" in rest and "chown apps /work" in rest for word, rest in instructions())
+    assert any("--uid 1000" in rest and "chown apps /data" in rest for word, rest in instructions())
 
 
 def test_the_command_and_the_health_check_are_ours():
