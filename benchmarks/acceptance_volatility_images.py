@@ -17,6 +17,11 @@ Runs = Mapping[str, Measured]
 Figure = Callable[[Runs], float]
 
 _RULES = "baselines=[train-mean, log-har+flow]"
+# a network alone, at the size and length that a deep one takes minutes for
+_ALONE_AND_SHORT = (
+    *("model.skip=none", "model.seeds=1", "training.epochs=2"),
+    *("data.stride=60", "data.test_stride=60", _RULES),
+)
 _FEW = "baselines=[train-mean, har, log-har, log-har+flow, qlike-har+flow]"
 _NETWORKS = tuple(f"network {number}" for number in (1, 2, 3))
 _SEEDS = (1, 2, 3, 4, 5)
@@ -179,15 +184,7 @@ _DEEP = Case(
         name: Settings(
             "published",
             "taq-equity",
-            (
-                f"model.network={name}",
-                "model.skip=none",
-                "model.seeds=1",
-                "training.epochs=2",
-                "data.stride=60",
-                "data.test_stride=60",
-                _RULES,
-            ),
+            (f"model.network={name}", *_ALONE_AND_SHORT),
         )
         for name in _DEEP_NETWORKS
     },
@@ -201,15 +198,7 @@ _RGB240 = Case(
         "run": Settings(
             "rgb240",
             "taq-equity",
-            (
-                "data.zero_targets=drop-all",
-                "model.skip=none",
-                "model.seeds=1",
-                "training.epochs=2",
-                "data.stride=60",
-                "data.test_stride=60",
-                _RULES,
-            ),
+            ("data.zero_targets=drop-all", *_ALONE_AND_SHORT),
         )
     },
     (

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tinyplugins.bundles import make_bundle
 
 from appliedpapers.core.bundle import save_bundle
 from appliedpapers.core.model import FitContext
@@ -84,3 +85,13 @@ def place(tmp_path):
 
     clock = FakeClock()
     return Place(tmp_path, clock, FakeApps(clock))
+
+
+@pytest.fixture(scope="module")
+def rows_bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("rows"), "tiny-rows")
+
+
+@pytest.fixture(scope="module")
+def ahead_bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("tasks"), "tiny-tasks", "ahead")

@@ -25,16 +25,6 @@ from appliedpapers.pipelines.score import score_run
 
 
 @pytest.fixture(scope="module")
-def rows_bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("rows"), "tiny-rows")
-
-
-@pytest.fixture(scope="module")
-def ahead_bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("tasks"), "tiny-tasks", "ahead")
-
-
-@pytest.fixture(scope="module")
 def scenes_bundle(tmp_path_factory):
     return make_bundle(tmp_path_factory.mktemp("scenes"), "tiny-scenes")
 

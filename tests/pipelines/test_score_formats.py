@@ -7,23 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from tinyplugins.bundles import make_bundle, plots, series
+from tinyplugins.bundles import plots, series
 
 from appliedpapers.core.delimited import READ_AS, WINDOWS
 from appliedpapers.core.errors import DataError
 from appliedpapers.core.tables import notes_of, read_table
 from appliedpapers.pipelines import score_input
 from appliedpapers.pipelines.score import score_run
-
-
-@pytest.fixture(scope="module")
-def rows_bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("rows"), "tiny-rows")
-
-
-@pytest.fixture(scope="module")
-def ahead_bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("tasks"), "tiny-tasks", "ahead")
 
 
 def named(count: int) -> pa.Table:
