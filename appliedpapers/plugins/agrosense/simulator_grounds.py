@@ -1,10 +1,10 @@
 """What crops bear of the ground: texture, organic carbon, and the limits that come with a soil class.
 
-Facts are those of crop requirements for land evaluation, coarsely: which textures a crop is grown on (FAO,
-Ecocrop), which salinity it bears (FAO Irrigation and Drainage Paper 29, table 4), heavy cracking clays,
-stones and shallow ground under roots and tubers, and exchangeable aluminium of weathered acid soils. Ratings
-are the class limits of the parametric method (Sys et al., Land Evaluation, 1991): 85, 60 and 40 %. All of it
-is illustrative, and none of it was fitted to what a model reaches.
+Coarse stand-ins for what land evaluation lists for each crop: textures that it is grown on, salinity that it
+bears (after the classes of FAO Irrigation and Drainage Paper 29), heavy cracking clays, stones and shallow
+ground under roots and tubers, and exchangeable aluminium of weathered acid soils. Ratings follow the class
+limits of the parametric method (Sys et al., Land Evaluation, 1991): 85, 60 and 40 %. The numbers are
+illustrative: none was taken from those tables one by one, and none was fitted to what a model reaches.
 """
 
 from __future__ import annotations

@@ -79,8 +79,7 @@ class NetworkConfig(Section):
     head: HeadSpec = Field(
         "mlp",
         description="what turns both networks' features into types and polarity; mlp is one hidden layer; "
-        "any "
-        "other shared module, such as kan(grid=5), takes its place",
+        "any other shared module, such as kan(grid=5), takes its place",
     )
     head_hidden: int = Field(512, ge=1, le=65_536, description="hidden units of an mlp head")
     dropout: float = Field(

@@ -54,8 +54,7 @@ class ModelConfig(Section):
     head: HeadSpec = Field(
         "mlp",
         description="network of family mlp; mlp is the paper's; any other shared module, such as "
-        "kan(grid=5), "
-        "takes its place",
+        "kan(grid=5), takes its place",
     )
     hidden: tuple[int, ...] = Field((64, 64), description="hidden units of an mlp head; the paper: 64 and 64")
     trees: int = Field(200, ge=1, le=10_000, description="rounds of boosting, or trees of the forest")
