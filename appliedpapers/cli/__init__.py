@@ -23,8 +23,9 @@ import typer
 from appliedpapers import __version__
 from appliedpapers.cli import compare, models, plugins, production, schedule, training
 from appliedpapers.cli.output import settle_streams
-from appliedpapers.core.errors import AppsError, did_you_mean
+from appliedpapers.core.errors import AppsError, DataError, did_you_mean
 
+_NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 app = typer.Typer(
@@ -121,6 +122,10 @@ def _report(error: Exception) -> int:
             _leave_stdout()
         print(write_error(Path(error.filename or "stdout"), error).render(), file=sys.stderr)
         return 1
+    if isinstance(error, OSError) and error.errno in _NO_NAME and error.filename:
+        words = f"{error.filename}: cannot be opened ({error.strerror})."
+        print(DataError(words, hint="Check the path.").render(), file=sys.stderr)
+        return DataError.exit_code
     if isinstance(error, MemoryError):
         print("run error: out of memory.\n  Use less data, or smaller batches.", file=sys.stderr)
         return 1

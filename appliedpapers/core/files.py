@@ -22,6 +22,20 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_file(path: Path) -> bool:
+    """Return whether a file lies there.
+
+    Unlike the method of a path it has no error for names that people wrote: of a name that is too long, or of
+    a folder that may not be looked into, the answer is no.
+    """
+    return os.path.isfile(path)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file or folder lies there; see :func:`is_file`."""
+    return os.path.exists(path)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it takes the name ``path`` when the block succeeds.

@@ -201,6 +201,7 @@ def test_a_configuration_that_cannot_be_read_is_exit_2_and_named(apps, workspace
         ((*RUN, "--dataset", "simulatd"), 2, "config error: unknown dataset", "Did you mean 'simulated'?"),
         ((*RUN, "--dataset", "a", "--data", "b"), 2, "config error: --dataset and --data", "not both"),
         ((*RUN, "--data", "absent.csv"), 4, "data error: absent.csv: no such file", "--data"),
+        ((*RUN, "--data", "a" * 300), 4, "data error: aaa", "Check the path"),
         ((*RUN, "--device", "gpu"), 2, "config error: unknown device 'gpu'", "cpu"),
         ((*RUN, "--precision", "8"), 2, "config error: unknown precision '8'", "bf16"),
         ((*RUN, "--threads", "0"), 2, "usage error: invalid value for '--threads'", "apps run --help"),

@@ -9,17 +9,24 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from appliedpapers.core import archives, bounded_yaml, sheets
 from appliedpapers.core.archives import gunzipped, read_npz
 from appliedpapers.core.config import resolve
 from appliedpapers.core.errors import AppsError, BundleError, ConfigError, DataError
+from appliedpapers.core.features.rows import open_rows
 from appliedpapers.core.manifests import read_manifest
 from appliedpapers.core.sheets import read_sheet
 from appliedpapers.core.tables import read_table
 from appliedpapers.pipelines.schedule_jobs import read_jobs
 from appliedpapers.plugins.frets.config import FretsConfig
+from appliedpapers.plugins.pansharpening import scene_pairs
+from appliedpapers.plugins.varifocal_net import readers as chromosome_readers
+from appliedpapers.plugins.varifocal_net.config import KaryotypeConfig
+from appliedpapers.plugins.virtual_inking import readers as slide_readers
 from benchmarks import fuzz
 
 # these fit or draw something of every plugin first, and are tried by the acceptance alone
@@ -255,3 +262,41 @@ def test_a_header_that_csv_does_not_take_is_refused(tmp_path):
     path.write_bytes(b'"' + b"a" * 200_000 + b'",b\n1,2\n')
     with pytest.raises(DataError, match="cannot be read"):
         open_rows(path)
+
+
+def test_a_column_name_with_a_lone_quote_is_refused_with_its_file(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('id,",noise\n0,1,2\n1,"a",3\n')
+    with pytest.raises(DataError, match=r"rows\.csv.*a quote that does not end there"):
+        assert open_rows(path).schema
+
+
+def test_a_parquet_column_whose_name_is_no_text_is_refused_with_its_file(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"noise": [1.0]}), path)
+    content = path.read_bytes()
+    # the footer alone; the name stands in the Arrow schema, too, which is encoded there
+    path.write_bytes(content.replace(b"noise", b"no\xe4se"))
+    with pytest.raises(DataError, match=r"rows\.parquet: cannot be read \(.*codec"):
+        open_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "columns"),
+    [
+        (lambda path: scene_pairs.find_pairs(path), ("scene_id", "hs_path", "pan_path")),
+        (lambda path: slide_readers.find_slides(path), ("slide", "annotation")),
+        (
+            lambda path: chromosome_readers.input_table(
+                chromosome_readers.list_chromosomes(path, KaryotypeConfig().data), "auto"
+            ),
+            ("path", "case"),
+        ),
+    ],
+    ids=["scenes", "slides", "chromosomes"],
+)
+def test_a_path_in_a_cell_that_no_file_can_have_is_named_with_its_row(read, columns, tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text(f"{','.join(columns)}\n{','.join('a' * 300 for _ in columns)}\n")
+    with pytest.raises(DataError, match=r"list\.csv.*row 1.*no such file"):
+        read(path)

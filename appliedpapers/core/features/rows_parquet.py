@@ -120,12 +120,14 @@ class ParquetRows(RowSource):
             with pq.ParquetFile(file) as opened:
                 footer, schema = opened.metadata, opened.schema_arrow
                 groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
-        except (OSError, pa.ArrowException) as error:
+                names = schema.names
+        # names that are not UTF-8 are found out when they are asked for
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise broken(file, error) from None
-        require_distinct(schema.names, str(file))
+        require_distinct(names, str(file))
         self._rows.append([group.num_rows for group in groups])
         self._bytes += sum(group.total_byte_size for group in groups)
-        return plain_schema(pa.schema([schema.field(name) for name in kept(schema.names)]))
+        return plain_schema(pa.schema([schema.field(name) for name in kept(names)]))
 
     def _read(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
         for number, groups in enumerate(self._rows):

@@ -167,6 +167,11 @@ class TextRows(RowSource):
             raise no_rows(self._path) from None
         except (OSError, pa.ArrowException) as error:
             raise self._said(file, error) from None
+        if any(name not in types for name in self._names):
+            raise DataError(
+                f"{file}: the first line has a quote that does not end there.",
+                hint="Give each column a name without a quote, or with one at both ends.",
+            )
         return {name: _read_as(types[name]) for name in self._names}
 
     def _cells(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from appliedpapers.core.errors import DataError, did_you_mean
+from appliedpapers.core.features.rows import require_distinct
 from appliedpapers.core.schema import Violation, violations_error
 from appliedpapers.core.tables import FORMATS, notes_of, read_table, with_notes
 from appliedpapers.plugins.laser_cvae.config import ColumnsConfig, DataConfig
@@ -40,6 +41,7 @@ def read_file(path: Path, data: DataConfig) -> pa.Table:
         wanted = getattr(columns, key)
         if wanted not in table.column_names:
             raise _absent(path, wanted, table.column_names, key)
+    require_distinct([name for name in table.column_names if name in names], str(path))
     table = table.select([name for name in table.column_names if name in names])
     table = table.rename_columns([names[name] for name in table.column_names])
     table = with_notes(_numbers(table, path, columns), notes) if notes else _numbers(table, path, columns)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.files import is_there
 from appliedpapers.core.manifests import ManifestRow, read_manifest
 from appliedpapers.core.tables import kind_of
 
@@ -46,7 +47,7 @@ def find_pairs(path: Path) -> list[PairPaths]:
     Raises:
         DataError: There is none, or a manifest breaks the contract; file, row and column are named.
     """
-    if not path.exists():
+    if not is_there(path):
         raise DataError(f"{path}: no such file or folder.", hint=_EXPECTED)
     if path.is_dir():
         return _pairs_in(path)
@@ -77,7 +78,7 @@ def _pair(row: ManifestRow) -> PairPaths:
             raise DataError(f"{row.place(column)}: empty.", hint="Fill it in, or take the row out.")
     files = {column: _beside(row.file, row.cells[column]) for column in ("hs_path", "pan_path")}
     for column, file in files.items():
-        if not file.exists():
+        if not is_there(file):
             raise DataError(
                 f"{row.place(column)}: no such file '{row.cells[column]}'.",
                 hint=f"Paths are taken from the folder of the manifest: looked for {file}.",

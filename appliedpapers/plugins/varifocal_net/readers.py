@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.files import is_file
 from appliedpapers.core.tables import kind_of
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, WHITE, Chromosomes
 from appliedpapers.plugins.varifocal_net.config import DataConfig
@@ -145,7 +146,7 @@ def _texts(table: pa.Table, name: str) -> list[str | None]:
 
 def _require_files(entries: Sequence[Entry]) -> None:
     for entry in entries:
-        if entry.case is not None and isinstance(entry.image, Path) and not entry.image.is_file():
+        if entry.case is not None and isinstance(entry.image, Path) and not is_file(entry.image):
             raise DataError(
                 f"{entry.place}: no such file.",
                 hint="Correct the path, which is relative to the file that names it, or leave the case out.",
@@ -159,7 +160,7 @@ def _label(name: str | None) -> int:
 def _bytes(entry: Entry, background: Background) -> bytes:
     if isinstance(entry.image, Path):
         # a metaphase that cannot be opened: whoever predicts says so of each of its chromosomes
-        return entry.image.read_bytes() if entry.image.is_file() else b""
+        return entry.image.read_bytes() if is_file(entry.image) else b""
     # where all images are said to lie on black, whoever reads this one will invert it
     return png_bytes(WHITE - entry.image if background == "black" else entry.image)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from appliedpapers.core.data import PARTS
 from appliedpapers.core.errors import ConfigError, DataError
+from appliedpapers.core.files import is_file
 from appliedpapers.core.manifests import ManifestRow, read_manifest
 from appliedpapers.plugins.virtual_inking.config import InkingConfig
 from appliedpapers.plugins.virtual_inking.slides import SUFFIXES
@@ -180,7 +181,7 @@ def _path(row: ManifestRow, column: str, *, must_be: bool = False) -> Path | Non
     if not text:
         return None
     path = (row.file.parent / Path(text).expanduser()).absolute()
-    if must_be and not path.is_file():
+    if must_be and not is_file(path):
         raise DataError(
             f"{row.place(column)}: {text}: no such file.", hint="Paths start at the list's folder."
         )

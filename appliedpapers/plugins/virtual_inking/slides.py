@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.files import is_file
 from appliedpapers.plugins.virtual_inking.config import SlideConfig
 from appliedpapers.plugins.virtual_inking.tiling import Tiling
 
@@ -208,7 +209,7 @@ def open_slide(
         DataError: It is absent, damaged or no image, or its resolution is not known.
     """
     shown, stated = name or path.name, mpp if mpp is not None else config.mpp
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(
             f"{shown}: no such file.", hint="Check the path; paths start at the list's own folder."
         )

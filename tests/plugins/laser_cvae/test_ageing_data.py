@@ -82,6 +82,13 @@ def test_milliwatts_are_relative_to_the_first_three_readings(tmp_path):
     np.testing.assert_allclose(devices.damage[0], -np.log(own / own[:3].mean()))
 
 
+def test_a_column_that_stands_twice_is_named(tmp_path):
+    path = tmp_path / "twice.csv"
+    path.write_text("device,time,value,temperature,temperature\nL1,0,1,80,80\n")
+    with pytest.raises(DataError, match=r"twice\.csv: column 'temperature' occurs twice"):
+        read_user(path, config().data)
+
+
 def test_a_run_in_is_skipped(tmp_path):
     devices = read(tmp_path, rows_of(), "data.skip=50")[0]
     assert (devices.counts == 4).all()
