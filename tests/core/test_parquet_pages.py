@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliedpapers.core.compact_thrift import read_struct
 from appliedpapers.core.parquet_pages import count_pages
 
 TABLE = pa.table(
@@ -83,3 +84,44 @@ def test_broken_pages_are_refused_or_counted(changes):
         return
     assert found.page_bytes >= 0
     assert found.pages <= 1000
+
+
+def test_a_footer_that_contradicts_itself_does_not_end_the_process():
+    # asked for the column, pyarrow would abort: a required one with the histogram of an optional one
+    content, _ = written(pa.table({"number": [1.0, 2.0]}))
+    optional, required = b"\x25\x02\x18\x06number", b"\x25\x00\x18\x06number"
+    assert content.count(optional) == 1
+    damaged = content.replace(optional, required)
+    footer = pq.read_metadata(pa.BufferReader(damaged))
+    assert count_pages(damaged, footer, 10).page_bytes > 0
+    with pytest.raises(OSError, match="histogram"):
+        pq.read_table(pa.BufferReader(damaged))
+
+
+def test_a_footer_of_other_columns_is_refused():
+    content, _ = written()
+    _, other = written(pa.table({"number": [1.0]}))
+    with pytest.raises(ValueError, match="without each of the columns"):
+        count_pages(content, other, 10_000)
+
+
+@pytest.mark.parametrize("end", [b"PARE", b"\xff\xff\xff\x7fPAR1", b"\x00\x00\x00\x00PAR1"])
+def test_a_footer_that_is_not_there_is_refused(end):
+    content, footer = written()
+    with pytest.raises(ValueError, match=r"footer|cut off"):
+        count_pages(content[: -len(end)] + end, footer, 10_000)
+
+
+def test_lists_in_lists_are_refused_before_they_exhaust_the_stack():
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_struct(b"\x19" + b"\x19" * 100_000, 0)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_are_a_structure_or_refused(content):
+    try:
+        _, end = read_struct(content, 0)
+    except ValueError:
+        return
+    assert end <= len(content)
