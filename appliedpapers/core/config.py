@@ -49,6 +49,20 @@ class TaskConfig(Section):
 
 T = TypeVar("T", bound=TaskConfig)
 
+_MOST_MEANT = 3
+# what pydantic says in the words of Python, by its name of the problem
+_IN_WORDS = {
+    "int_.*": "expected a whole number",
+    "float_.*": "expected a number",
+    "bool_.*": "expected true or false",
+    "string_type": "expected a text",
+    "(tuple|list|set|frozenset)_type": "expected a list such as [a, b]",
+    "(dict|mapping)_type": "expected names and values such as {a: 1}",
+    "model_(attributes_)?type": "it is a section of options",
+    "missing": "a value is missing",
+}
+_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false"}
+
 
 class _Loader(bounded_yaml.BoundedLoader):
     """The safe loader, with dates and times left as texts: ``1990-01-01``, ``14:30``."""
@@ -168,9 +182,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path}: a {type(content).__name__} at the top.", hint="Expected 'key: value' lines."
-        )
+        kind = _KINDS.get(type(content), type(content).__name__)
+        raise ConfigError(f"{path}: {kind} at the top.", hint="Expected 'key: value' lines.")
     return content
 
 
@@ -281,22 +294,41 @@ def _first_problem(config_class: type[BaseModel], error: ValidationError) -> Con
     option = ".".join(location)
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
-        siblings = _siblings(config_class, location[:-1])
-        return ConfigError(f"unknown option '{option}'{more}.", hint=did_you_mean(location[-1], siblings))
+        return ConfigError(f"unknown option '{option}'{more}.", hint=_meant(config_class, location))
     # pydantic says "Value error, " before what a validator of ours says
     said = problem["msg"].removeprefix("Value error, ")
     rule = said[0].lower() + said[1:] if said == problem["msg"] else said
+    rule = next((ours for kind, ours in _IN_WORDS.items() if re.fullmatch(kind, problem["type"])), rule)
     quotes_itself = problem["type"] == "value_error" and "'" in rule
     given = "" if quotes_itself else f", not {problem['input']!r}"
     place = f"option '{option}'" if option else "configuration"
+    hint = "apps config show ID lists every option with its meaning and range."
+    if problem["type"] == "literal_error":
+        near = did_you_mean(str(problem["input"]), re.findall("'([^']*)'", problem["msg"]))
+        hint = near if near.startswith("Did") else hint
+    elif problem["type"] in ("model_type", "model_attributes_type"):
+        inside, prefix = _siblings(config_class, location)
+        hint = f"Set an option of it: {', '.join(f'{prefix}{name}' for name in inside)}."
     return ConfigError(
-        f"{place}: {rule.removesuffix('?')}{given}{more}{'?' if rule.endswith('?') else '.'}",
-        hint="apps config show ID lists every option with its meaning and range.",
+        f"{place}: {rule.removesuffix('?')}{given}{more}{'?' if rule.endswith('?') else '.'}", hint=hint
     )
 
 
-def _siblings(config_class: type[BaseModel], path: list[str]) -> list[str]:
-    sections = [config_class]
+def _meant(config_class: type[BaseModel], location: list[str]) -> str:
+    """Return the hint on an unknown option: a neighbour of like name, or options of that name elsewhere."""
+    word = location[-1]
+    names, prefix = _siblings(config_class, location[:-1])
+    hint = did_you_mean(word, names, prefix=prefix)
+    elsewhere = [path for path, _ in _fields(config_class) if path.rpartition(".")[2] == word]
+    if elsewhere and not hint.startswith("Did"):
+        quoted = [f"'{path}'" for path in elsewhere[:_MOST_MEANT]]
+        return f"Did you mean {' or '.join(quoted)}?"
+    return hint
+
+
+def _siblings(config_class: type[BaseModel], path: list[str]) -> tuple[list[str], str]:
+    """Return the options of a section, and what is written before them: ``network.``, empty in a list."""
+    sections, written = [config_class], ""
     for part in path:
         below = [
             section.model_fields[part].annotation for section in sections if part in section.model_fields
@@ -304,9 +336,12 @@ def _siblings(config_class: type[BaseModel], path: list[str]) -> list[str]:
         # a tag of a union, or a number in a list, stands between an option and its section
         if below:
             sections = [kind for annotation in below for kind in _sections(annotation)]
+            written += f"{part}."
+        elif part.isdecimal():
+            written = ""
         elif len(sections) > 1:
             sections = [section for section in sections if part in _tags(section)] or sections
-    return sorted({name for section in sections for name in section.model_fields})
+    return sorted({name for section in sections for name in section.model_fields}), written
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

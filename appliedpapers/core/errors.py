@@ -127,11 +127,21 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return a hint that names the closest choice, or lists the choices when none is close."""
+def did_you_mean(word: str, choices: Iterable[str], *, prefix: str = "") -> str:
+    """Return a hint that names the closest choice, or lists the choices when none is close.
+
+    Args:
+        word: What was written.
+        choices: What might have been meant.
+        prefix: Stands before each choice where it is used, such as ``model.`` before options.
+    """
     known = sorted(choices)
     # the time of a comparison grows with the square of the length
     close = difflib.get_close_matches(word[:_LONGEST_WORD], known, n=1, cutoff=0.6)
     if close:
-        return f"Did you mean '{close[0]}'?"
-    return f"Choose one of: {', '.join(known)}." if known else "There is nothing to choose from."
+        return f"Did you mean '{prefix}{close[0]}'?"
+    return (
+        f"Choose one of: {', '.join(f'{prefix}{one}' for one in known)}."
+        if known
+        else "There is nothing to choose from."
+    )

@@ -96,20 +96,22 @@ def test_configurations_are_frozen():
 @pytest.mark.parametrize(
     ("assignment", "message", "hint"),
     [
-        ("network.dept=3", "unknown option 'network.dept'", "'depth'"),
+        ("network.dept=3", "unknown option 'network.dept'", "'network.depth'"),
         ("netwrk.depth=3", "unknown option 'netwrk'", "'network'"),
-        ("extra.widht=3", "unknown option 'extra.widht'", "'width'"),
+        ("extra.widht=3", "unknown option 'extra.widht'", "'extra.width'"),
+        ("depth=3", "unknown option 'depth'", "'network.depth'"),
+        ("network=3", "option 'network': it is a section of options, not 3", "network.depth"),
         (
             "optimiser={name: descent, momentun: 1}",
             "unknown option 'optimiser.descent.momentun'",
-            "'momentum'",
+            "'optimiser.momentum'",
         ),
         (
             "network.depth=0",
             "option 'network.depth': input should be greater than or equal to 1, not 0",
             "apps",
         ),
-        ("network.depth=deep", "option 'network.depth'", "apps config show"),
+        ("network.depth=deep", "option 'network.depth': expected a whole number, not 'deep'", "config show"),
         ("optimiser.name=sgd", "option 'optimiser'", "apps config show"),
         ("seed=-1", "option 'seed'", "apps config show"),
     ],
