@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -134,7 +135,7 @@ def _print_fit(fit: FileFit, path: Path, lines: Sequence[str]) -> None:
         return
     print(f" {paint('does not fit', 'bad')}  {fit.problem}")
     if fit.hint:
-        print(f"   {fit.hint}")
+        print(textwrap.indent(fit.hint, "   "))
     if fit.options:
         print(f"   tried with  {shlex.join(fit.options)}")
 

@@ -98,7 +98,7 @@ def describe_file(
             return found[-1]
     if len(found) == 1:
         return found[0]
-    hint = " ".join(f"{fit.task}: {fit.problem} {fit.hint}" for fit in found)
+    hint = "\n".join(f"{fit.task}: {fit.problem} {fit.hint}" for fit in found)
     return FileFit(plugin, "", False, problem=f"{path.name}: no task of {plugin} takes it.", hint=hint)
 
 

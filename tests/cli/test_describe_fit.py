@@ -95,6 +95,7 @@ def test_a_file_that_does_not_fit_is_exit_4_with_the_reason(apps, content, plugi
     outcome = apps("data", "describe", "x.csv", "--for", plugin)
     assert outcome.code == 4
     assert said in outcome.out
+    assert plugin != "agrosense" or "\n   crop: " in outcome.out  # a line for each task that refused it
     found = apps("data", "describe", "x.csv", "--for", plugin, "--json")
     assert found.code == 4
     assert json.loads(found.out)["fits"] is False

@@ -160,6 +160,8 @@ def _feature(
     unit_text = (
         unit_text or units.get(header) or units.get(name) or (units.get(known.name) if known else None)
     )
+    if known is not None and known.unit == "pH":
+        unit_text = None  # what stands beside pH is how it was measured: (H2O), (CaCl2), (1:2.5)
     unit = unit_of(unit_text)
     if unit_text and unit is None and known is not None:
         raise DataError(

@@ -139,7 +139,7 @@ def build_dataset(
         test=parts.test,
         summary=f"{len(used.unique_ids):,} series × {len(panel.ds):,} steps, {_in_words(panel.freq)}",
         split_note=cut.note() + _unused(len(panel.ds), cut),
-        notes=(*panel.notes, *parts.notes, *_missing_note(used)),
+        notes=(*panel.notes, *parts.notes, *_missing_note(used), *(_end_note(used, config) if own else ())),
     )
 
 
@@ -169,6 +169,26 @@ def _missing_note(panel: SeriesPanel) -> tuple[str, ...]:
         return ()
     return (
         f"{missing:,} values are missing; windows that touch one are left out, or fill them with data.impute",
+    )
+
+
+def _end_note(panel: SeriesPanel, config: FretsConfig) -> tuple[str, ...]:
+    """Say before training what ``predict`` would say of the same file afterwards."""
+    lookback, series = config.model.lookback, len(panel.unique_ids)
+    if config.data.impute:
+        return ()
+    known = np.isfinite(panel.values)
+    ends = (np.flatnonzero(column)[-1:] for column in known.T)
+    gaps = sum(
+        not column[max(end[0] + 1 - lookback, 0) : end[0] + 1].all()
+        for column, end in zip(known.T, ends, strict=True)
+        if len(end)
+    )
+    if not gaps:
+        return ()
+    return (
+        f"{gaps} of {series} series miss values among their last {lookback}, from which a forecast is made: "
+        "predict will refuse them, unless you train with --set data.impute=linear",
     )
 
 

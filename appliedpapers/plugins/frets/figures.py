@@ -37,7 +37,8 @@ def _fans(material: Material) -> Figure:
     forecast: Forecast = material.predictions[material.model_name]
     shown = min(_FANS, len(split.panel.unique_ids))
     fig, grid = drawing.start(height=1.5 + 1.5 * shown, rows=shown, sharex=True, squeeze=False)
-    cutoff, window = int(split.windows.cutoffs[-1]), -1
+    window = _last_complete(split.windows.valid[:, :shown])
+    cutoff = int(split.windows.cutoffs[window])
     first = max(cutoff - int(_PAST_HORIZONS * split.horizon), 0)
     past, future = slice(first, cutoff), slice(cutoff, cutoff + split.horizon)
     inside = total = 0
@@ -66,11 +67,19 @@ def _fans(material: Material) -> Figure:
     return drawing.finish(
         fig,
         name="forecasts",
-        title="The last test window, series by series",
+        title="The last test window, series by series"
+        if window == len(split.windows) - 1
+        else "The last test window without gaps, series by series",
         alt=f"Forecasts of {shown} series{intervals} against what was observed.{outer}",
         caption=f"Blue: forecast{intervals}. Green: what was observed. Grey: the past.",
         synthetic=material.synthetic,
     )
+
+
+def _last_complete(valid: NDArray[np.bool_]) -> int:
+    """Return the latest of the windows in which the most series miss nothing; others have no forecast."""
+    complete = valid.sum(axis=1)
+    return int(np.flatnonzero(complete == complete.max())[-1])
 
 
 def _by_horizon(material: Material) -> Figure | None:

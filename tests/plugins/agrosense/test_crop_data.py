@@ -130,6 +130,14 @@ def test_what_cannot_be_gets_one_line_with_field_and_remedy(tmp_path, case):
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.parametrize("header", ["pH (H2O)", "pH (CaCl2)", "Soil pH (1:2.5)", "pH [KCl]"])
+def test_how_ph_was_measured_may_stand_beside_it(tmp_path, header):
+    columns = table()
+    columns = {header if name == "pH" else name: cells for name, cells in columns.items()}
+    found = opened(tmp_path, columns)
+    assert "ph" in [feature.name for feature in found.test.features]
+
+
 def test_a_table_without_a_crop_says_what_to_name(tmp_path):
     columns = table()
     columns.pop("crop")

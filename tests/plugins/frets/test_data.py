@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from small_frets import dataset_of, panel_of, waves
 
 from appliedpapers.core.config import resolve
 from appliedpapers.core.data import leakage_audit
@@ -230,3 +231,17 @@ def test_covid_under_the_authors_protocol_is_cut_60_20_20(shared, monkeypatch):
     dataset = load_dataset(DATASETS, "frets", config, dataset="covid")
     assert dataset.protocol == "authors-minmax"
     assert dataset.split_note == "train 60 % valid 20 % test 20 %"
+
+
+def test_gaps_that_predict_would_refuse_are_told_before_training():
+    values, small = waves(), ("model.lookback=24", "model.horizon=8", "intervals.levels=[]")
+    said = "of 3 series miss values among their last"
+    assert not any(said in note for note in dataset_of(panel_of(values), configured(*small), own=True).notes)
+    values[-60, 1] = np.nan  # before what the model looks back on
+    values[-5, 0] = np.nan
+    values[-3:, 2] = np.nan  # ends earlier, and misses nothing before
+    (note,) = [one for one in dataset_of(panel_of(values), configured(*small), own=True).notes if said in one]
+    assert note.startswith("1 of 3")
+    assert "--set data.impute=linear" in note
+    filled = dataset_of(panel_of(values), configured(*small, "data.impute=linear"), own=True)
+    assert not any(said in one for one in filled.notes)

@@ -219,6 +219,19 @@ def test_every_run_can_be_drawn_and_described(tmp_path, assignments):
     assert all("times the mean" in sentence for sentence in words)
 
 
+def test_forecasts_are_drawn_of_a_window_without_gaps_where_the_last_one_has_some(tmp_path):
+    config = configured("baselines=[last-value]")
+    values = waves()
+    values[-2:] = np.nan
+    dataset = dataset_of(panel_of(values), config)
+    material = material_of(config, dataset, fitted(config, dataset, tmp_path / "fit"), tmp_path)
+    (figure,) = [one for one in EVALUATION.figures(material) if one.name == "forecasts"]
+    assert figure.title == "The last test window without gaps, series by series"
+    # a forecast that is missing would hold no true value
+    assert f" 0 of {3 * HORIZON} true" not in figure.alt
+    assert f" of {3 * HORIZON} true values lie in the widest band" in figure.alt
+
+
 def test_the_worst_windows_are_named_with_their_error(tmp_path):
     config = configured("baselines=[last-value]")
     values = waves()
