@@ -224,7 +224,8 @@ def _compared(product: Path, hs: Path, pan: Path, ratio: int, nm: tuple[float, f
         footprint = seen & (fine.read_masks(1) > 0)
         written = out.read_masks() > 0
         values = out.read().astype(np.float64)[footprint]
-        given = coarse.read(indexes).astype(np.float64)[coarse.read_masks(indexes) > 0]
+        # of the whole input: in single bands fine detail is brighter than any coarse pixel, in the truth too
+        given = coarse.read().astype(np.float64)[coarse.read_masks() > 0]
         margin = _MARGIN * (given.max() - given.min())
         wanted = ("wavelength", "wavelength_units", "fwhm")
         lost = sum(
