@@ -44,6 +44,21 @@ def _arms(part: str, least: float) -> tuple[Check, ...]:
         Check("table and photo", _beside(part, "table and photo")),
         Check("table and true soil class", _beside(part, "table and true soil")),
         Check("gain of the photo", _gain(part, "table and photo"), low=least),
+        Check("table, then photo where unsure (mowst)", _beside(part, "photo where unsure")),
+        Check("mowst: share of photos looked at", _beside(part, "photos looked at"), high=0.6),
+        *(
+            Check(f"mowst: {arm}, where the photo was {place}", _beside(part, f"{arm}, {place}"))
+            for place in ("looked at", "not looked at")
+            for arm in ("table", "table and photo")
+        ),
+        Check("mowst: gain over the table", _gain(part, "photo where unsure")),
+        Check("mowst: gain over every photo", _gain(part, "photo where unsure", "table and photo")),
+        Check(
+            "mowst: photo missing, against the table alone",
+            _gain(part, "photo missing, where unsure"),
+            -0.01,
+            0.01,
+        ),
         Check("gain of a shuffled photo", _gain(part, "table and shuffled photo"), high=0.01),
         Check("photo missing, against the table alone", _gain(part, "photo missing"), -0.01, 0.01),
         Check(

@@ -23,7 +23,7 @@ from appliedpapers.plugins.agrosense.columns import Feature
 from appliedpapers.plugins.agrosense.crop.baselines import with_shuffled
 from appliedpapers.plugins.agrosense.crop.config import CropConfig
 from appliedpapers.plugins.agrosense.crop.data import DATASETS, CropSplit
-from appliedpapers.plugins.agrosense.crop.fusion import learn_photos, usual_teacher
+from appliedpapers.plugins.agrosense.crop.fusion import Photos, learn_photos, usual_teacher
 from appliedpapers.plugins.agrosense.crop.matrix import soil_block
 from appliedpapers.plugins.agrosense.crop.model import CropRecommender, joined
 from appliedpapers.plugins.agrosense.simulator import lose, stream
@@ -91,10 +91,16 @@ def _arms(mixed_soils: float, seed: int) -> Found:
         labels.append(test.labels)
     truth = np.concatenate(labels)
     found: Found = {"fields": len(truth)}
+    looked = np.concatenate(told.pop("looked at")).astype(bool)
+    found["photos looked at"] = float(looked.mean())
     for name, parts in told.items():
         chances = np.concatenate(parts)
         picked = chances[np.arange(len(truth)), truth]
         found[name] = float((chances.argmax(axis=1) == truth).mean())
+        if name in ("table", "table and photo"):
+            for place, rows in (("looked at", looked), ("not looked at", ~looked)):
+                right = chances[rows].argmax(axis=1) == truth[rows]
+                found[f"{name}, {place}"] = float(right.mean()) if rows.any() else float("nan")
         found[f"{name}, logloss"] = float(-np.log(np.maximum(picked, 1e-12)).mean())
     return found
 
@@ -106,14 +112,21 @@ def _told(config: CropConfig, train: CropSplit, test: CropSplit) -> dict[str, Fl
         with_shuffled(part, ("image", "soil"), config.seed + place)
         for place, part in enumerate((train, test))
     ]
-    model = _learned(config, train, None)
+    read = learn_photos(train, config.fusion, config.seed, usual_teacher(config.fusion))
+    model = _learned(config, train, read)
+    cascade = _learned(config.replace(fusion={"kind": "mowst"}), train, read)
+    looked = cascade.answers(test.table, attributions=False)
+    assert looked.looked is not None
     return {
         "table": _chances(_learned(alone, train, None), test),
         "table and true soil": _with_true_soil(alone, train, test),
         "table and photo": _chances(model, test),
+        "photo where unsure": looked.probabilities,
+        "looked at": looked.looked.astype(np.float64),
         "photo missing": _chances(model, _without_photos(test)),
+        "photo missing, where unsure": _chances(cascade, _without_photos(test)),
         "table and shuffled photo": _chances(_learned(config, shuffled[0], None), shuffled[1]),
-        "photos read by heart": _chances(_learned(config, train, _by_heart(model, config, train)), test),
+        "photos read by heart": _chances(_learned(config, train, _by_heart(read, config, train)), test),
     }
 
 
@@ -133,25 +146,23 @@ def _with_true_soil(config: CropConfig, train: CropSplit, test: CropSplit) -> Fl
     return _chances(_learned(config, parts[0], None), parts[1])
 
 
-def _by_heart(model: CropRecommender, config: CropConfig, rows: CropSplit) -> Floats:
+def _by_heart(read: Photos, config: CropConfig, rows: CropSplit) -> Photos:
     """Return the soil columns by the reader that learned from these very photos; as many are dropped."""
-    assert model.reader is not None
-    chances = model.reader.probabilities(rows.table.column("image").to_pylist())
+    chances = read.reader.probabilities(rows.table.column("image").to_pylist())
     dropped = stream(config.seed, "dropped photos").random(len(chances)) < config.fusion.dropped
-    return soil_block(chances, chances.mean(axis=0), dropped)
+    return read._replace(block=soil_block(chances, chances.mean(axis=0), dropped))
 
 
-def _learned(config: CropConfig, rows: CropSplit, soil: Floats | None) -> CropRecommender:
-    """Return a recommender of rows; with their soil columns where these are made otherwise."""
+def _learned(config: CropConfig, rows: CropSplit, photos: Photos | None) -> CropRecommender:
+    """Return a recommender of rows; with what their photos say where these were read already."""
     model = CropRecommender(config)
     model.classes, model.synthetic = rows.classes, rows.synthetic
     with tempfile.TemporaryDirectory() as folder:
         run = FitContext(seed=config.seed, folder=Path(folder))
         if config.fusion.images:
-            photos = learn_photos(rows, config.fusion, config.seed, usual_teacher(config.fusion))
+            photos = photos or learn_photos(rows, config.fusion, config.seed, usual_teacher(config.fusion))
             model.reader, model.prior = photos.reader, photos.prior
-            soil = photos.block if soil is None else soil
-        model.learn(rows, soil, run)
+        model.learn(rows, None if photos is None else photos.block, run)
     return model
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from appliedpapers.nn.mowst import ConfidenceGatedMixture
 
 Weight = float | Literal["gate"]
 
@@ -117,6 +122,29 @@ def choose_threshold(
 def _above(order: Tensor, count: int) -> float:
     """Return the threshold below which at most ``count`` of the sorted confidences lie."""
     return math.inf if count >= len(order) else float(order[count])
+
+
+def confidences(mixture: ConfidenceGatedMixture, weak: NDArray[Any], rows: int = 256) -> NDArray[np.float64]:
+    """Return the confidence in the weak expert alone, float64 ``(n,)``; the strong expert is not asked.
+
+    Rows pass in blocks of one size, of which the last is filled up, so that a row's is the same alone and in
+    company.
+
+    Args:
+        mixture: In evaluation mode; its gate reads no features.
+        weak: What the weak expert reads, ``(n, width)``.
+        rows: Rows of a block.
+    """
+    found = np.empty(len(weak))
+    block = np.zeros((rows, weak.shape[1]), dtype=weak.dtype)
+    for start in range(0, len(weak), rows):
+        part = weak[start : start + rows]
+        block[: len(part)] = part
+        with torch.inference_mode():
+            inputs = {"weak": torch.from_numpy(block)}
+            sure = mixture.confidence(mixture.answer("weak", inputs), inputs).numpy()
+        found[start : start + len(part)] = sure[: len(part)]
+    return found
 
 
 def cost_curve(

@@ -21,7 +21,6 @@ Flags = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
 _GATE_EPOCHS, _PATIENCE = 60, 15
-_ROWS = 256
 # how much more the way to the outline counts than the gate; of 0 to 4 and alone, best on validation slides
 _RIM_WEIGHT = 4
 _AROUND = 8  # tiles that touch a tile of a grid
@@ -89,26 +88,14 @@ class Cascade:
         """
         from scipy.stats import rankdata
 
-        order = _RIM_WEIGHT * rankdata(depth) + rankdata(self._certainty(features))
+        from appliedpapers.nn.mowst_routing import confidences
+
+        order = _RIM_WEIGHT * rankdata(depth) + rankdata(confidences(self.gate, features))
         order[always] = -np.inf
         found = np.zeros(len(features), dtype=bool)
         count = max(int(self.most_calls * len(features)), len(always))
         found[np.argsort(order, kind="stable")[:count]] = True
         return found
-
-    def _certainty(self, features: Features) -> Floats:
-        import torch
-
-        certain = np.empty(len(features))
-        block = np.zeros((_ROWS, self.weak.dim), dtype=np.float32)
-        for start in range(0, len(features), _ROWS):
-            part = features[start : start + _ROWS]
-            block[: len(part)] = part
-            with torch.inference_mode():
-                inputs = {"weak": torch.from_numpy(block)}
-                sure = self.gate.confidence(self.gate.answer("weak", inputs), inputs).numpy()
-            certain[start : start + len(part)] = sure[: len(part)]
-        return certain
 
     def calibrated(self, features: Features) -> Floats:
         """Return the cheap expert's logits, brought to the scale of probabilities."""

@@ -228,6 +228,8 @@ def test_photos_are_held_against_no_photos_and_those_of_other_rows(tmp_path):
     )
     fields = DATASETS.simulated(config)
     arms = [one for one in usual_baselines(config, fields.train) if isinstance(one, PhotoArm)]
+    others = arms.pop()
+    assert others.name == "photos where the table is unsure"
     assert [one.name for one in arms] == ["without photos", "photos shuffled"]
     readers = []
     for arm in arms:

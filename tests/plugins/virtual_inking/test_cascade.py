@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from appliedpapers.core.calibration import Line
+from appliedpapers.nn.mowst_routing import confidences
 from appliedpapers.plugins.virtual_inking.cascade import Cascade, _mixture, around, joined
 from appliedpapers.plugins.virtual_inking.heads import Head
 from appliedpapers.plugins.virtual_inking.network import TileHead
@@ -33,7 +34,7 @@ def test_the_encoder_sees_the_rim_first_and_no_more_than_its_budget(cascade):
     assert chosen[always].all()
     # where all are equally near, the gate alone decides
     equal = cascade.chosen(features, np.zeros(40), nothing)
-    certain = cascade._certainty(features)
+    certain = confidences(cascade.gate, features)
     assert equal.sum() == 20
     assert certain[equal].mean() < certain[~equal].mean()
     assert not cascade.chosen(features[:0], depth[:0], nothing).size

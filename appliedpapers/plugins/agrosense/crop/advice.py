@@ -30,7 +30,10 @@ def advice(model: CropRecommender, table: pa.Table) -> str:
     blocks = []
     for row in range(table.num_rows):
         cells = {name: table.column(name)[row].as_py() for name in table.column_names}
-        lines = [*_crops(model, answers, row, cells.get("id")), *_speaking(model, answers, row, cells)]
+        lines = [
+            *_crops(model, answers, row, cells.get("id"), bool(cells.get("image"))),
+            *_speaking(model, answers, row, cells),
+        ]
         first = model.classes[int(answers.order[row, 0])]
         if answers.advised[row]:
             lines += fertiliser_lines(model, first, cells)
@@ -38,7 +41,7 @@ def advice(model: CropRecommender, table: pa.Table) -> str:
     return "\n\n".join(blocks)
 
 
-def _crops(model: CropRecommender, answers: Answers, row: int, name: str | None) -> list[str]:
+def _crops(model: CropRecommender, answers: Answers, row: int, name: str | None, photo: bool) -> list[str]:
     title = f" {name}" if name else ""
     lines = [f"crop{title}" + ("  (learned from SYNTHETIC data)" if model.synthetic else "")]
     for place in answers.order[row][: model.config.answer.top]:
@@ -48,8 +51,16 @@ def _crops(model: CropRecommender, answers: Answers, row: int, name: str | None)
     lines.append(f"  among {', '.join(inside)} with {100 * share:.0f} % confidence")
     if not answers.advised[row]:
         lines.append("  no advice: " + _why(answers, row))
+    if answers.looked is not None:
+        lines.append("  photo: " + _photo(bool(answers.looked[row]), photo))
     lines += [f"  warning: {sentence}" for sentence in answers.warnings[row]]
     return lines
+
+
+def _photo(looked: bool, given: bool) -> str:
+    if looked:
+        return "looked at, for the table alone was not sure"
+    return "not needed, the table was sure" if given else "none"
 
 
 def _why(answers: Answers, row: int) -> str:

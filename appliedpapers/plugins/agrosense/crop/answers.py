@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 
 RANKED = 3
 
+PHOTO_COLUMN = Column("photo_used", "bool", "whether the photo was looked at; the table was sure where not")
+
 
 def answer_columns(classes: int, explained: Sequence[str] | None) -> tuple[Column, ...]:
     """Return the columns of an answer.
@@ -64,6 +66,7 @@ class Answers:
         warnings: Of each row.
         attributions: What each input adds to the logit of the first crop, the base last,
             ``(rows, inputs + 1)``; None where it was not asked for.
+        looked: Rows whose photo was looked at, ``(rows,)``; None where every photo is.
     """
 
     classes: tuple[str, ...]
@@ -73,6 +76,7 @@ class Answers:
     set_from: float
     warnings: Sequence[Sequence[str]]
     attributions: Floats | None = None
+    looked: NDArray[np.bool_] | None = None
 
     @property
     def order(self) -> NDArray[np.intp]:
@@ -114,6 +118,8 @@ class Answers:
             columns[f"probability_{rank}"] = pa.array(self.probabilities[rows, place])
         columns["crops_possible"] = pa.array(["; ".join(names) for names in self.sets()])
         columns["warnings"] = pa.array(["; ".join(sentences) for sentences in self.warnings], pa.string())
+        if self.looked is not None:
+            columns[PHOTO_COLUMN.name] = pa.array(self.looked)
         if "attributions" in schema.arrow_schema().names:
             assert self.attributions is not None
             kind = schema.column("attributions").arrow_type()

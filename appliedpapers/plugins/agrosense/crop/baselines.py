@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ALWAYS = ("gaussian-nb", "logistic", "random-forest", "lightgbm", "xgboost")
 NETWORKS = ("mlp",)
+FUSIONS = {"late": "photos in every row", "mowst": "photos where the table is unsure"}
 
 _FLOOR = 1e-6
 
@@ -152,20 +153,30 @@ class Arm(Baseline):
 
 
 class PhotoArm(Baseline):
-    """Our model without its photos, or with the photos of other rows: what photos are worth.
+    """Our model without photos, with those of other rows, or with the other fusion: what photos are worth.
 
     Args:
         name: In the table.
         config: Of the run; fusion is on.
-        shuffled: Photos are dealt to other rows, with their soils, in training and in the test; else there
-            are none.
+        images: Whether photos are read at all.
+        shuffled: Photos are dealt to other rows, with their soils, in training and in the test.
+        kind: Another fusion than that of the run.
     """
 
     kind: Kind = "ours"
 
-    def __init__(self, name: str, config: CropConfig, *, shuffled: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: CropConfig,
+        *,
+        images: bool = True,
+        shuffled: bool = False,
+        kind: str | None = None,
+    ) -> None:
         self.name, self._shuffled = name, shuffled
-        self._config = config.replace(fusion={"images": shuffled}, candidates={})
+        changes = {"images": images, "kind": kind or config.fusion.kind}
+        self._config = config.replace(fusion=changes, candidates={})
 
     def fit(self, train: Split, valid: Split, run: FitContext) -> Self:
         """Fit the changed model."""
@@ -178,7 +189,8 @@ class PhotoArm(Baseline):
     def predict(self, split: Split) -> Told:
         """Ask about rows that were changed in the same way."""
         rows = self._changed(cast("CropSplit", split), self._seed + 1)
-        return Told(self._model.answers(rows.table, attributions=False).probabilities)
+        answers = self._model.answers(rows.table, attributions=False)
+        return Told(answers.probabilities, looked=answers.looked)
 
     def _changed(self, rows: CropSplit, seed: int) -> CropSplit:
         return with_shuffled(rows, ("image", "soil"), seed) if self._shuffled else rows
@@ -205,8 +217,13 @@ def usual_baselines(config: CropConfig, split: CropSplit) -> list[Baseline]:
     found += [FamilyAlone(name, config) for name in (*ALWAYS, *NETWORKS) if name != own]
     if config.fusion.images:
         found += [
-            PhotoArm("without photos", config, shuffled=False),
+            PhotoArm("without photos", config, images=False),
             PhotoArm("photos shuffled", config, shuffled=True),
+            *(
+                PhotoArm(name, config, kind=kind)
+                for kind, name in FUSIONS.items()
+                if kind != config.fusion.kind
+            ),
         ]
     names = [feature.name for feature in split.features]
     if "soil_colour" in names and len(names) > 1:

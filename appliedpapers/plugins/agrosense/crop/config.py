@@ -129,6 +129,15 @@ class FusionConfig(Section):
     """Photos of soil beside the table."""
 
     images: bool = Field(False, description="read the photos of column 'image', where the table has one")
+    kind: Literal["late", "mowst"] = Field(
+        "late",
+        description="late: the photo's soils stand beside the numbers of every row; mowst: the table answers "
+        "first, and the photo is looked at only where the table is unsure",
+    )
+    looks: float = Field(0.5, ge=0, le=1, description="mowst: largest share of photos that is looked at")
+    gate: Literal["monotone", "power", "mlp"] = Field(
+        "monotone", description="mowst: form of the gate that says how sure the table is"
+    )
     soil_model: str | None = Field(
         None, description="folder of a trained soil-image model; null trains one on the photos of the table"
     )

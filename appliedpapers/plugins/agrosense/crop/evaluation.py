@@ -42,7 +42,7 @@ class CropEvaluation(Evaluation):
         recommender = cast("CropRecommender", model)
         answers = recommender.answers(cast("CropSplit", split).table, attributions=False)
         warned = np.array([bool(sentences) for sentences in answers.warnings])
-        return Told(answers.probabilities, answers.advised, answers.set_from, warned)
+        return Told(answers.probabilities, answers.advised, answers.set_from, warned, answers.looked)
 
     def score(self, prediction: Any, split: Split, dataset: Dataset) -> Scored:
         """Score rows; those of a group are resampled together where groups stand on one side of a split."""

@@ -161,13 +161,14 @@ def _ablation(material: Material, arms: Sequence[str]) -> Figure:
         )
     axes.set(xlabel="share of fields with the right crop", xlim=(0, max(values) * 1.3))
     axes.grid(axis="y", visible=False)
+    subject = "photos are" if any("photos" in name for name in arms) else "the colour of the soil is"
     listed = "; ".join(f"{name} {value:.3f}" for name, value in zip(names, values, strict=True))
     return finish(
         canvas,
         name="ablation",
-        title="What the colour of the soil is worth",
+        title=f"What {subject} worth",
         caption="Each arm against ours in the same protocol: McNemar's exact p, adjusted by Holm for having "
-        "looked at all. Shuffled: the colour of another field. Held out: no field of the location was "
+        "looked at all. Shuffled: those of another field. Held out: no field of the location was "
         "learned from.",
         alt=f"Accuracy: {listed}.",
         synthetic=material.synthetic,
@@ -184,7 +185,7 @@ def _right(material: Material, name: str) -> NDArray[np.bool_]:
 
 
 def _is_arm(name: str) -> bool:
-    return name.startswith(("without ", "locations held out")) or name.endswith(" shuffled")
+    return name.startswith(("without ", "locations held out", "photos ")) or name.endswith(" shuffled")
 
 
 def _is_synthetic(material: Material) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -15,7 +16,8 @@ from appliedpapers.core.files import write_json
 from appliedpapers.core.model import FitContext, GroupProblem, Model
 from appliedpapers.core.schema import Column, OutputSchema, TableSchema
 from appliedpapers.plugins.agrosense.columns import Feature, features_to_json
-from appliedpapers.plugins.agrosense.crop.answers import Answers, answer_columns
+from appliedpapers.plugins.agrosense.crop.answers import PHOTO_COLUMN, Answers, answer_columns
+from appliedpapers.plugins.agrosense.crop.cascade import Cascade
 from appliedpapers.plugins.agrosense.crop.config import CropConfig
 from appliedpapers.plugins.agrosense.crop.data import SIMULATED_FEATURES
 from appliedpapers.plugins.agrosense.crop.family import Lesson
@@ -59,6 +61,7 @@ class CropRecommender(Model):
         self.novelty: Novelty | None = None
         self.reader: SoilReader | None = None
         self.prior: Floats = np.zeros(0)
+        self.cascade: Cascade | None = None
         self.synthetic = False
 
     @property
@@ -80,6 +83,9 @@ class CropRecommender(Model):
         names = [name for name, _ in self.encoder.players] if self.config.answer.explain else None
         carried = Column("id", "string", "name of the field, carried over", nullable=True)
         columns = answer_columns(len(self.classes), names)
+        fusion = self.config.fusion
+        if fusion.images and fusion.kind == "mowst":
+            columns = (*columns, PHOTO_COLUMN)
         return OutputSchema((carried, *columns, *FERTILISER), rows="per_row", keys=("id",))
 
     def fit(self, train: Split, valid: Split, run: FitContext, *, init: Model | None = None) -> Self:
@@ -122,7 +128,13 @@ class CropRecommender(Model):
         matrix = self.encoder.matrix(rows.table, soil)
         folds = inner_folds(rows.labels, rows.together, self.config.model.inner_folds, run.seed)
         lesson = Lesson(matrix, rows.labels, len(self.classes), self.config.model.family)
-        self.recommender = Recommender.fit(lesson, folds, self.config, run)
+        self.recommender, chances = Recommender.fit_judged(lesson, folds, self.config, run)
+        if soil is not None and self.config.fusion.kind == "mowst":
+            own = replace(lesson, matrix=matrix[:, : self._table_width])
+            alone = replace(run, folder=run.folder / "table-alone")
+            weak, without = Recommender.fit_judged(own, folds, self.config, alone)
+            pair, seen = (without, chances), soil[:, -1] == 0
+            self.cascade = Cascade.fit(weak, pair, rows.labels, seen, rows.together, self.config, run.seed)
         numbers = matrix[:, self._number_columns]
         by_chance = inner_folds(rows.labels, None, self.config.model.inner_folds, run.seed)
         self.novelty = Novelty.fit(numbers, rows.labels, self._numbers, by_chance)
@@ -137,8 +149,11 @@ class CropRecommender(Model):
         Raises:
             UnusableGroups: A photo cannot be read, or a percentage is a share of 1.
         """
-        self._refuse(table)
-        answers = self.answers(table)
+        try:
+            answers = self.answers(table)
+        except (DataError, ValueError, OSError):
+            self._refuse(table)
+            raise
         order, advised = answers.order[:, 0], answers.advised
         crops = [self.classes[one] if said else None for one, said in zip(order, advised, strict=True)]
         more = fertiliser_columns(table, self.encoder.features, crops, self.config.fertiliser)
@@ -153,10 +168,12 @@ class CropRecommender(Model):
         """
         assert self.recommender is not None
         assert self.novelty is not None
+        explain = self.config.answer.explain if attributions is None else attributions
+        if self.cascade is not None:
+            return self._cascaded(self.cascade, table, explain)
         matrix = self.matrix(table)
         logits = self.recommender.logits(matrix)
         warnings = self.novelty.warnings(matrix[:, self._number_columns])
-        explain = self.config.answer.explain if attributions is None else attributions
         shares = None
         if explain:
             players = [columns for _, columns in self.encoder.players]
@@ -169,6 +186,45 @@ class CropRecommender(Model):
             set_from=self.recommender.set_from,
             warnings=warnings,
             attributions=shares,
+        )
+
+    def _cascaded(self, cascade: Cascade, table: pa.Table, explain: bool) -> Answers:
+        """Answer by the table first; photos of rows that it is sure of are not opened."""
+        assert self.recommender is not None
+        assert self.novelty is not None
+        assert self.reader is not None
+        reader, strong = self.reader, self.recommender
+        cells, bare = pictures(table), replace(self.encoder, soils=()).matrix(table)
+        matrix = np.concatenate([bare, read_photos(reader, [None] * len(cells), self.prior)], axis=1)
+
+        def look(rows: NDArray[np.int64]) -> Floats:
+            photos = [cells[row] for row in rows]
+            matrix[rows, self._table_width :] = read_photos(reader, photos, self.prior)
+            return strong.logits(matrix[rows])
+
+        logits, seen, looked = cascade.joint(bare, np.array([cell is not None for cell in cells]), look)
+        chances = cascade.weak.calibration(logits)
+        logits[looked], chances[looked] = seen, strong.calibration(seen)
+        shares = None
+        if explain:
+            players = [columns for _, columns in self.encoder.players]
+            first = logits.argmax(axis=1)
+            shares = np.zeros((len(cells), len(players) + 1))
+            if not looked.all():
+                own = cascade.weak.attributions(bare[~looked], first[~looked], players[:-1])
+                # a photo that was not opened says nothing
+                shares[~looked] = np.insert(own, -1, 0.0, axis=1)
+            if looked.any():
+                shares[looked] = strong.attributions(matrix[looked], first[looked], players)
+        return Answers(
+            classes=self.classes,
+            probabilities=chances,
+            logits=logits,
+            threshold=cascade.threshold,
+            set_from=cascade.set_from,
+            warnings=self.novelty.warnings(bare[:, self._number_columns]),
+            attributions=shares,
+            looked=looked,
         )
 
     def matrix(self, table: pa.Table) -> Floats:
@@ -196,6 +252,8 @@ class CropRecommender(Model):
         yield "novel from squared distance", f"{self.novelty.limit:.1f}"
         if self.encoder.soils:
             yield "photos", f"probabilities of {', '.join(self.encoder.soils)}"
+        if self.cascade is not None:
+            yield from self.cascade.describe()
 
     def write_parts(self, folder: Path) -> dict[str, Any]:
         """Write the members' own formats; everything else is JSON beside them."""
@@ -209,6 +267,7 @@ class CropRecommender(Model):
             "novelty": self.novelty.to_json(),
             "reader": None if self.reader is None else self.reader.write(folder),
             "prior": self.prior.tolist(),
+            "cascade": None if self.cascade is None else self.cascade.write(folder),
             "synthetic": self.synthetic,
         }
         write_json(folder / _STATE, state)
@@ -224,6 +283,8 @@ class CropRecommender(Model):
         model.recommender = Recommender.read(state["recommender"], folder, config)
         model.novelty = Novelty.from_json(state["novelty"])
         model.prior, model.synthetic = np.array(state["prior"], dtype=np.float64), state["synthetic"]
+        if state.get("cascade") is not None:
+            model.cascade = Cascade.read(state["cascade"], folder, config)
         if state["reader"] is not None:
             from appliedpapers.plugins.agrosense.soil_image.reader import read
 
@@ -235,12 +296,17 @@ class CropRecommender(Model):
         return [feature for feature in self.encoder.features if feature.kind == "number"]
 
     @property
+    def _table_width(self) -> int:
+        """Columns of the table, before those of the photo."""
+        return replace(self.encoder, soils=()).width
+
+    @property
     def _number_columns(self) -> list[int]:
         numbers = {feature.name for feature in self._numbers}
         return [columns[0] for name, columns in self.encoder.players if name in numbers]
 
     def _refuse(self, table: pa.Table) -> None:
-        """Name the rows whose photo cannot be read, before any work."""
+        """Name the rows whose photo cannot be read."""
         problems = []
         if self.reader is not None:
             for row, cell in enumerate(pictures(table)):

@@ -62,6 +62,13 @@ class Recommender:
 
     @classmethod
     def fit(cls, lesson: Lesson, folds: Folds, config: CropConfig, run: FitContext) -> Self:
+        """Return the recommender of :meth:`fit_judged`."""
+        return cls.fit_judged(lesson, folds, config, run)[0]
+
+    @classmethod
+    def fit_judged(
+        cls, lesson: Lesson, folds: Folds, config: CropConfig, run: FitContext
+    ) -> tuple[Self, Floats]:
         """Judge each member on the folds, pool and calibrate, and fit again on all rows.
 
         Args:
@@ -69,6 +76,10 @@ class Recommender:
             folds: Learned and judged rows, each row judged once.
             config: What learns.
             run: Where and how.
+
+        Returns:
+            The recommender, and calibrated probabilities of each row by fits that did not see it,
+            ``(rows, classes)``.
         """
         name = config.model.family
         classes = [family_class(one) for one in (BLEND if name == "blend" else (name,))]
@@ -85,7 +96,7 @@ class Recommender:
         chances = calibration(logits)
         whole = lesson.with_gaps(config.model.masked, run.seed)
         picked = chances[np.arange(len(lesson.labels)), lesson.labels]
-        return cls(
+        made = cls(
             members=tuple(
                 classes[place].fit(replace(whole, name=classes[place].name), config, run) for place in kept
             ),
@@ -96,6 +107,7 @@ class Recommender:
             background=balanced_background(lesson.matrix, lesson.labels, run.seed),
             unseen_loss=float(-np.log(np.maximum(picked, 1e-12)).mean()),
         )
+        return made, chances
 
     def logits(self, matrix: Floats) -> Floats:
         """Return the pooled logits, ``(rows, classes)``."""

@@ -36,6 +36,21 @@ register_metric(
     "set_size", unit="", higher_is_better=None, description="mean number of classes in the conformal set"
 )
 register_metric(
+    "photos_used", unit="", higher_is_better=None, description="share of rows whose photo was looked at"
+)
+register_metric(
+    "accuracy_photo_used",
+    unit="",
+    higher_is_better=None,
+    description="accuracy of the rows whose photo was looked at",
+)
+register_metric(
+    "accuracy_photo_unused",
+    unit="",
+    higher_is_better=None,
+    description="accuracy of the rows that were answered by the table alone",
+)
+register_metric(
     "warned", unit="", higher_is_better=None, description="share of rows with a warning of novelty"
 )
 
@@ -49,12 +64,14 @@ class Told:
         advised: Rows that get an answer, ``(rows,)``; None where a model always answers.
         set_from: Probability from which a class belongs to the conformal set; None without sets.
         warned: Rows with a warning of novelty, ``(rows,)``; None where a model knows none.
+        looked: Rows whose photo was looked at, ``(rows,)``; None where every photo is, or none.
     """
 
     probabilities: Floats
     advised: NDArray[np.bool_] | None = None
     set_from: float | None = None
     warned: NDArray[np.bool_] | None = None
+    looked: NDArray[np.bool_] | None = None
 
 
 def score(told: Told, labels: NDArray[np.int64], groups: NDArray[Any] | None) -> Scored:
@@ -94,6 +111,12 @@ def score(told: Told, labels: NDArray[np.int64], groups: NDArray[Any] | None) ->
         sets[rows, order[:, 0]] = True
         found["set_coverage"] = MetricScores.mean(sets[rows, labels])
         found["set_size"] = MetricScores.mean(sets.sum(axis=1))
+    if told.looked is not None:
+        used = told.looked.astype(np.float64)
+        found["photos_used"] = MetricScores.mean(used)
+        for name, some in (("accuracy_photo_used", used), ("accuracy_photo_unused", 1 - used)):
+            if some.any():
+                found[name] = MetricScores.mean(right, some)
     if told.warned is not None:
         found["warned"] = MetricScores.mean(told.warned)
     return Scored(found, groups)
