@@ -16,6 +16,8 @@ from appliedpapers.cli.output import Interrupted, print_json
 from appliedpapers.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from appliedpapers.pipelines.score import ScoreSummary
 
 _FAILURES_SHOWN = 5
@@ -207,6 +209,16 @@ def score_evaluate(
         print(f" note        {note}")
 
 
+def _first_broken(folder: str | None) -> Iterator[str]:
+    """Yield what one of the quarantined values broke, so that nobody has to open Parquet for it."""
+    import pyarrow.parquet as pq
+
+    for part in sorted(Path(folder).glob("*.parquet")) if folder else ():
+        for row in pq.read_table(part).slice(0, 1).to_pylist():
+            yield f"{row['file']}, row {row['row']}, column '{row['column']}': {row['rule']}"
+            return
+
+
 def _print_summary(summary: ScoreSummary) -> None:
     from appliedpapers.core.progress import rate_text
 
@@ -217,6 +229,8 @@ def _print_summary(summary: ScoreSummary) -> None:
     print(f" rows        {summary.rows_in:,} in, {summary.rows_out:,} out · {summary.seconds:.1f} s{speed}")
     if summary.rejected:
         print(f" quarantine  {summary.rejected:,} rows broke the contract  {summary.quarantine}")
+        for line in _first_broken(summary.quarantine):
+            print(f" first       {line}")
     for item in summary.failed[:_FAILURES_SHOWN]:
         print(f" failed      {' · '.join(str(value) for value in item.values())}")
     if len(summary.failed) > _FAILURES_SHOWN:

@@ -117,7 +117,9 @@ def test_bad_rows_of_a_batch_are_exit_0_with_a_count_and_4_under_strict(apps, bu
     rows[4]["heat"] = 900.0
     write_table(pa.Table.from_pylist(rows), Path("x.csv"))
     words = ("score", "run", "--model", bundle, "--input", "x.csv", "--output")
-    assert "1 rows broke the contract" in apps(*words, "scores").out
+    said = apps(*words, "scores").out
+    assert "1 rows broke the contract" in said
+    assert " first       x.csv, row 5, column 'heat': " in said
     assert apps(*words, "strict", "--strict").code == 4
     (bad,) = pq.read_table("scores/quarantine.parquet").to_pylist()
     assert (bad["row"], bad["column"]) == (5, "heat")

@@ -169,7 +169,7 @@ class ProfileLightGbm(ChromosomeBaseline):
     name = "profile-lightgbm"
 
     def _learn(self, train: Profiles, valid: Profiles, run: FitContext) -> None:
-        self._trees = ProfileTrees.fit(train, valid, self._usual, run.seed)
+        self._trees = ProfileTrees.fit(train, valid, self._usual, run)
 
     def _chances(self, features: Floats) -> Floats:
         return self._trees.chances(features)

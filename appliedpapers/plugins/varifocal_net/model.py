@@ -288,7 +288,7 @@ class ChromosomeClassifier(Model):
 
         usual = usual_sizes(train)
         learned, chosen = Profiles.of(train, usual), Profiles.of(valid, usual)
-        self.trees = ProfileTrees.fit(learned, chosen, usual, run.seed)
+        self.trees = ProfileTrees.fit(learned, chosen, usual, run)
         before = None if init is None else init.trees
         if before is not None:
             kept = Profiles.of(valid, before.usual)

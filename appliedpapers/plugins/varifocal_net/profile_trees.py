@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliedpapers.core.lightgbm_trees import grow, read_booster
+from appliedpapers.core.model import FitContext
 from appliedpapers.plugins.varifocal_net.band_profile import Floats, band_features, upside_down
 from appliedpapers.plugins.varifocal_net.chromosomes import TYPES, UNKNOWN, Chromosomes
 
@@ -70,10 +71,13 @@ class ProfileTrees:
         self._booster, self.usual, self.facts = booster, usual, dict(facts)
 
     @classmethod
-    def fit(cls, train: Profiles, valid: Profiles, usual: Floats, seed: int) -> Self:
+    def fit(cls, train: Profiles, valid: Profiles, usual: Floats, run: FitContext) -> Self:
         """Fit the better of two settings, stopped where the types of ``valid`` gain no more."""
         learned = train.of_known_polarity()
-        tried = [(_boost(learned, valid, setting, seed), setting) for setting in _SETTINGS]
+        tried = [
+            (_boost(learned, valid, setting, run, f"trees-{number}"), setting)
+            for number, setting in enumerate(_SETTINGS, start=1)
+        ]
         booster, setting = min(
             tried, key=lambda one: type_loss(_chances(one[0], valid.features), valid.labels)
         )
@@ -117,7 +121,9 @@ def log_marginals(chances: Floats) -> tuple[Floats, Floats]:
     return np.log(chances.sum(axis=2) + _LEAST), np.log(chances.sum(axis=1) + _LEAST)
 
 
-def _boost(train: Profiles, valid: Profiles, setting: Mapping[str, float], seed: int) -> Any:
+def _boost(
+    train: Profiles, valid: Profiles, setting: Mapping[str, float], run: FitContext, title: str
+) -> Any:
     import lightgbm
     import torch
 
@@ -133,16 +139,19 @@ def _boost(train: Profiles, valid: Profiles, setting: Mapping[str, float], seed:
         return "logloss", type_loss(chances.reshape(-1, len(TYPES), 2), valid.labels), False
 
     fitted = lightgbm.Dataset(train.features, train.classes)
-    return grow(
-        parameters,
-        fitted,
-        lightgbm.Dataset(valid.features, valid.classes, reference=fitted),
-        rounds=_MOST_ROUNDS,
-        patience=_PATIENCE,
-        seed=seed,
-        threads=torch.get_num_threads(),  # torch follows --threads and OMP_NUM_THREADS
-        judge=loss_of_types,
-    )
+    # a round is 48 trees, and hundreds of them take minutes on a busy machine
+    with run.progress.task(title, _MOST_ROUNDS) as task:
+        return grow(
+            parameters,
+            fitted,
+            lightgbm.Dataset(valid.features, valid.classes, reference=fitted),
+            rounds=_MOST_ROUNDS,
+            patience=_PATIENCE,
+            seed=run.seed,
+            threads=torch.get_num_threads(),  # torch follows --threads and OMP_NUM_THREADS
+            judge=loss_of_types,
+            told=[lambda _: task.advance()],
+        )
 
 
 def _chances(booster: Any, features: Floats) -> Floats:

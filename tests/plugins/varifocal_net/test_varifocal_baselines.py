@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -192,3 +193,33 @@ def test_a_type_that_was_never_seen_is_not_expected(parts, tmp_path, monkeypatch
     for name in ("length", "profile-logistic"):
         one = baselines(KaryotypeConfig())[BY_PLACE[name]].fit(seen, parts[1], FitContext(tmp_path))
         assert one.predict(parts[2]).types[:, 4].max() < 0.2
+
+
+def test_trees_say_how_far_they_are(tmp_path, monkeypatch):
+    told = []
+
+    class Counted:
+        @contextmanager
+        def task(self, title, total=None):
+            rounds = []
+            told.append((title, total, rounds))
+
+            class Task:
+                def advance(self, steps=1, *, note=None):
+                    rounds.append(steps)
+
+            yield Task()
+
+        def say(self, text):
+            raise AssertionError(text)
+
+    monkeypatch.setattr(profile_trees, "_MOST_ROUNDS", 2)
+    rng = np.random.default_rng(0)
+    labels = np.arange(96) % 24
+    some = profile_trees.Profiles(rng.random((96, 5)), labels, np.arange(96) % 2)
+    run = FitContext(tmp_path, seed=1, progress=Counted())
+    profile_trees.ProfileTrees.fit(some, some, np.ones(3), run)
+    assert [(title, total, sum(rounds)) for title, total, rounds in told] == [
+        ("trees-1", 2, 2),
+        ("trees-2", 2, 2),
+    ]
