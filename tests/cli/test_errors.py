@@ -450,3 +450,19 @@ def test_an_interrupt_while_the_command_line_loads_is_130_and_one_word():
     )
     done = subprocess.run([sys.executable, "-c", cut], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted.\n")
+
+
+@pytest.mark.parametrize("folder", ["taken", "taken/below"])
+def test_a_file_where_a_folder_is_due_is_refused_before_any_work(apps, bundle, workspace, folder):
+    Path("taken").write_text("mine")
+    write_table(plots(3), Path("plots.csv"))
+    before = everything(workspace)
+    for words in (
+        ("predict", bundle, "--input", "plots.csv", "--files", folder),
+        ("config", "init", "tiny-rows", folder),
+    ):
+        outcome = apps(*words)
+        assert outcome.code == 2, outcome.err
+        assert "taken is a file." in outcome.err
+        assert "Expected a folder" in outcome.err
+    assert everything(workspace) == before
