@@ -153,7 +153,7 @@ BAD_YAML = {
         ("list.yaml", "key: value"),
         ("binary.yaml", "UTF-8"),
         ("typo.yaml", "Did you mean 'model'?"),
-        ("deep.yaml", "Did you mean 'alpha'?"),
+        ("deep.yaml", "Did you mean 'model.alpha'?"),
         ("range.yaml", "apps config show"),
         ("class.yaml", "YAML"),
     ],
