@@ -29,7 +29,7 @@ from typing import Any
 
 from appliedpapers.core.config import resolve_config
 from appliedpapers.core.errors import AppsError
-from appliedpapers.core.files import write_json
+from appliedpapers.core.files import write_json, write_text
 from appliedpapers.core.progress import Progress, choose_progress
 from benchmarks.acceptance_case import Case, Measured, Settings
 
@@ -77,12 +77,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             known = _measure(options.plugin, case, options.device, choose_progress(options.quiet))
             others = [item for item in document["cases"] if item["name"] in {*order} - {case.name}]
             document["cases"] = sorted([*others, known], key=lambda item: order.index(item["name"]))
-            write_json(path, document)
+            write_text(path, compact(document) + "\n")
         _print(known)
     failed = [item for case in document["cases"] for item in case["checks"] if item["pass"] is False]
     total = sum(len(case["checks"]) for case in document["cases"])
     print(f"\n{total - len(failed)} of {total} figures as required; written to {path}")
     return 1 if failed else 0
+
+
+def compact(value: Any, indent: int = 0) -> str:
+    """Return JSON in which what holds nothing nested, such as a row of results, stands on one line.
+
+    Args:
+        value: A document; NaN and infinity are refused.
+        indent: Blanks before the lines of what it holds.
+    """
+    inside = list(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+    if not any(isinstance(one, dict | list) and one for one in inside):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    pad = " " * (indent + 1)
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(name)}: {compact(one, indent + 1)}" for name, one in value.items()]
+        return "{\n" + ",\n".join(pad + line for line in lines) + "\n" + " " * indent + "}"
+    lines = [compact(one, indent + 1) for one in value]
+    return "[\n" + ",\n".join(pad + line for line in lines) + "\n" + " " * indent + "]"
 
 
 def _hand_over(options: argparse.Namespace) -> int:

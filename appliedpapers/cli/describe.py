@@ -78,7 +78,13 @@ def describe(
     if write is not None and write.exists():
         raise ConfigError(f"{write}: exists already.", hint="Remove it or choose another name.")
     source = open_rows(data)
-    inferred = infer_fields(source, label=label)
+    try:
+        inferred = infer_fields(source, label=label)
+    except ConfigError as error:
+        if plugin is not None or label is not None:
+            raise
+        # this guess is for tables of clicks, and the file may be meant for something else
+        raise ConfigError(error.message, hint=f"{error.hint} For another plugin: --for ID.") from None
     if write is not None:
         write_text(write, fields_yaml(inferred))
     if as_json:

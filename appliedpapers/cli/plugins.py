@@ -209,7 +209,7 @@ def config_init(
 ) -> None:
     """Write a commented configuration and a sample input file to start from."""
     from appliedpapers.core.config import commented_yaml, resolve_config
-    from appliedpapers.core.files import write_text
+    from appliedpapers.core.files import require_folder, write_text
     from appliedpapers.core.tables import write_table
 
     spec = registry.find(plugin)
@@ -218,6 +218,7 @@ def config_init(
     folder, flagged = options.folder_and_flags(context, words or [], plugin, task)
     assignments = [*flagged, *(sets or ())]
     resolved = resolve_config(plugin, task=task, preset=preset, file=config, assignments=assignments)
+    require_folder(folder, "FOLDER")
     yaml_path, sample_path = folder / f"{plugin}.yaml", folder / f"{plugin}-sample.csv"
     for path in (yaml_path, sample_path):
         if path.exists():

@@ -192,10 +192,14 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Predict for one file, or for one row that is typed in, by hand."""
+    from appliedpapers.core.files import require_folder
+
     if (source is None) == (not value):
         raise ConfigError(
             "give either --input or --value.", hint="A file, or one row such as --value ph=6.5 --value P=20."
         )
+    if files is not None:
+        require_folder(files, "--files")
     if value:
         _predict_values(context, model, value, files, sets, device, store, as_json)
         return

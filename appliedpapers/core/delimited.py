@@ -24,6 +24,7 @@ UTF_8, UTF_16, WINDOWS = "utf-8-sig", "utf-16", "cp1252"
 READ_AS = {WINDOWS: "it is not UTF-8 and was read as Windows-1252"}
 """What a person should know of how a text was read, by its encoding."""
 DECIMAL_COMMAS = "commas were read as decimal points"
+_OTHER_WIDTH = re.compile(r"(?:Row #(?P<row>\d+): )?Expected (?P<expected>\d+) columns, got (?P<got>\d+)")
 _WITH_COMMA = re.compile(r"[+-]?(\d+,\d+|,\d+)([eE][+-]?\d+)?")
 _WITH_POINT = re.compile(r"[+-]?(\d+\.\d+|\.\d+)([eE][+-]?\d+)?")
 # 1.234 may be a number of thousands as well
@@ -138,24 +139,60 @@ def read_delimited(path: Path) -> tuple[pa.Table, list[str]]:
 
 
 def _read(path: Path, start: bytes, encoding: str) -> tuple[pa.Table, list[str]]:
-    from pyarrow import csv
+    import pyarrow as pa
 
     text = codecs.getincrementaldecoder(encoding)("replace").decode(start).lstrip("\r\n")
     separator = separator_of(re.split(r"[\r\n]", text, maxsplit=1)[0], path)
     decimal = decimal_of(text, separator)
     try:
-        table = csv.read_csv(
-            path,
-            # Arrow takes a mark at the start away itself
-            csv.ReadOptions(encoding="utf8" if encoding == UTF_8 else encoding),
-            csv.ParseOptions(delimiter=separator),
-            csv.ConvertOptions(decimal_point=decimal),
-        )
-        # a name that is no text fails only here
-        _ = table.column_names
+        table = _parse(path, encoding, separator, decimal)
     except UnicodeError:
         raise _no_text(str(path)) from None
+    except pa.ArrowInvalid as error:
+        if not _OTHER_WIDTH.search(str(error)):
+            raise
+        raise _told_row(path, encoding, separator, decimal) or error from None
     return table, [DECIMAL_COMMAS] if decimal == "," else []
+
+
+def _parse(path: Path, encoding: str, separator: str, decimal: str, *, threads: bool = True) -> pa.Table:
+    from pyarrow import csv
+
+    table = csv.read_csv(
+        path,
+        # Arrow takes a mark at the start away itself
+        csv.ReadOptions(encoding="utf8" if encoding == UTF_8 else encoding, use_threads=threads),
+        csv.ParseOptions(delimiter=separator),
+        csv.ConvertOptions(decimal_point=decimal),
+    )
+    # a name that is no text fails only here
+    _ = table.column_names
+    return table
+
+
+def _told_row(path: Path, encoding: str, separator: str, decimal: str) -> DataError | None:
+    """Read again without threads, which do not know the row that they read."""
+    import pyarrow as pa
+
+    try:
+        _parse(path, encoding, separator, decimal, threads=False)
+    except (UnicodeError, pa.ArrowInvalid) as error:
+        return torn_row(path, error)
+    return None
+
+
+def torn_row(path: Path, error: BaseException) -> DataError | None:
+    """Return what Arrow says of a row of another width in our words; None where it says something else.
+
+    Arrow counts the line of names, we do not.
+    """
+    found = _OTHER_WIDTH.search(str(error))
+    if found is None or found["row"] is None:
+        return None
+    return DataError(
+        f"{path}, row {int(found['row']) - 1}: {found['got']} cells, expected {found['expected']}.",
+        hint="The file was cut short, a separator is missing, or a cell that holds one needs double quotes.",
+    )
 
 
 def _no_text(name: str) -> DataError:

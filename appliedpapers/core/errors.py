@@ -140,8 +140,5 @@ def did_you_mean(word: str, choices: Iterable[str], *, prefix: str = "") -> str:
     close = difflib.get_close_matches(word[:_LONGEST_WORD], known, n=1, cutoff=0.6)
     if close:
         return f"Did you mean '{prefix}{close[0]}'?"
-    return (
-        f"Choose one of: {', '.join(f'{prefix}{one}' for one in known)}."
-        if known
-        else "There is nothing to choose from."
-    )
+    listed = ", ".join(f"{prefix}{one}" for one in known)
+    return f"Choose one of: {listed}." if known else "There is nothing to choose from."

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from appliedpapers.core.errors import AppsError, RunError
+from appliedpapers.core.errors import AppsError, ConfigError, RunError
 
 
 def sha256_file(path: Path) -> str:
@@ -94,6 +94,21 @@ def delivered_files(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+
+
+def require_folder(path: Path, option: str) -> None:
+    """Check that results may go into a folder, before the work that fills it.
+
+    Args:
+        path: It may be absent.
+        option: What names it, for the message.
+
+    Raises:
+        ConfigError: A file stands there, or above.
+    """
+    standing = next((one for one in (path, *path.parents) if one.exists()), path)
+    if standing.exists() and not standing.is_dir():
+        raise ConfigError(f"{option} {path}: {standing} is a file.", hint="Expected a folder, or a new name.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -95,7 +95,8 @@ def describe_file(
         kept = [(name, value) for name, value in proposal.settings if name not in given]
         found.append(_tried(path, plugin, one, preset, file, assignments, kept, proposal))
         if found[-1].fits:
-            return found[-1]
+            refused = [f"not for {fit.task}: {fit.problem}" for fit in found[:-1] if fit.problem]
+            return replace(found[-1], look=(*found[-1].look, *refused))
     if len(found) == 1:
         return found[0]
     hint = "\n".join(f"{fit.task}: {fit.problem} {fit.hint}" for fit in found)

@@ -168,7 +168,12 @@ def _table(found: ModelRef, values: Mapping[str, str], config: TaskConfig) -> pa
         path = Path(folder) / f"{_TYPED}.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([list(values), cells])
-        table: pa.Table = found.task.load("datasets").inputs(path, config)
+        try:
+            table: pa.Table = found.task.load("datasets").inputs(path, config)
+        except DataError as error:
+            # nobody wrote that file
+            said = error.message.replace(str(path), "--value").replace(path.name, "--value")
+            raise DataError(said, hint=error.hint, violations=error.violations) from None
     return table
 
 

@@ -115,3 +115,18 @@ def test_a_wrong_command_is_refused_in_one_line(apps, words, code, said):
     outcome = apps("data", "describe", *words)
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.first
+
+
+def test_why_a_file_fits_another_task_than_the_first_is_said(apps):
+    rows = [f"{'maize' if n % 2 else 'rice'},{'abc' if n == 3 else n % 7},{n % 5 + 0.5}" for n in range(40)]
+    Path("fields.csv").write_text("crop,pH,total nitrogen (g/kg)\n" + "\n".join(rows) + "\n")
+    found = json.loads(apps("data", "describe", "fields.csv", "--for", "agrosense", "--json").out)
+    said = found["hint"] if not found["fits"] else " ".join(found["look"])
+    assert "column 'pH', row 4: expected a number, not 'abc'" in said
+
+
+def test_a_table_without_clicks_is_pointed_to_other_plugins(apps):
+    Path("test.csv").write_text("device,time,value\na,0,1.0\na,5,0.9\n")
+    outcome = apps("data", "describe", "test.csv")
+    assert outcome.code == 2
+    assert "For another plugin: --for ID." in outcome.err

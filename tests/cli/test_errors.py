@@ -155,7 +155,7 @@ BAD_YAML = {
         ("list.yaml", "key: value"),
         ("binary.yaml", "UTF-8"),
         ("typo.yaml", "Did you mean 'model'?"),
-        ("deep.yaml", "Did you mean 'alpha'?"),
+        ("deep.yaml", "Did you mean 'model.alpha'?"),
         ("range.yaml", "apps config show"),
         ("class.yaml", "YAML"),
     ],
@@ -480,3 +480,19 @@ def test_threads_wait_asleep_unless_the_user_says_how(given, expected):
         [sys.executable, "-c", told], capture_output=True, text=True, timeout=60, env=kept | given
     )
     assert done.stdout.split()[-1] == expected
+
+
+@pytest.mark.parametrize("folder", ["taken", "taken/below"])
+def test_a_file_where_a_folder_is_due_is_refused_before_any_work(apps, bundle, workspace, folder):
+    Path("taken").write_text("mine")
+    write_table(plots(3), Path("plots.csv"))
+    before = everything(workspace)
+    for words in (
+        ("predict", bundle, "--input", "plots.csv", "--files", folder),
+        ("config", "init", "tiny-rows", folder),
+    ):
+        outcome = apps(*words)
+        assert outcome.code == 2, outcome.err
+        assert "taken is a file." in outcome.err
+        assert "Expected a folder" in outcome.err
+    assert everything(workspace) == before

@@ -162,6 +162,8 @@ DEFECTS = [
     ("results", ROWS, "evaluation", "evaluations:OTHER_UNITS", "mean was scored on 11 units, not on 12"),
     ("reports", ROWS, "evaluation", "evaluations:FIGURES_FAIL", "figures failed, KeyError: 'ours'"),
     ("reports", ROWS, "evaluation", "evaluations:FIGURES_ALIKE", "two figures have the name 'errors'"),
+    ("reports", ROWS, "evaluation", "evaluations:FIGURE_UNTOLD", "'errors.png' does not state a finding"),
+    ("reports", ROWS, "evaluation", "evaluations:FIGURE_CLEAR", "no light ground"),
     ("reports", ROWS, "evaluation", "evaluations:FAILURES_FAIL", "failures failed, IndexError"),
     ("reports", ROWS, "evaluation", "evaluations:FAILURES_NO_TEXT", "expected sentences"),
     ("reports", ROWS, "evaluation", "evaluations:PUBLISHED_UNKNOWN", "published: unknown metric"),

@@ -46,6 +46,23 @@ def test_a_text_of_windows_below_a_plain_header_is_read(tmp_path):
     assert read_table(path)["a"][-1].as_py() == "Köln"
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,b\n1,2\n3,4,5\n6,7\n", "row 2: 3 cells, expected 2"),
+        ("a;b;c\n1;2;3\n4;5;6\n7;8", "row 3: 2 cells, expected 3"),
+    ],
+)
+def test_a_row_of_another_width_is_named(tmp_path, content, words):
+    path = tmp_path / "cut.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=words) as caught:
+        read_table(path)
+    assert "cut short" in caught.value.hint
+    with pytest.raises(DataError, match=words):
+        list(open_rows(path).batches())
+
+
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"a,b\n\x81\x8d,1\n"])
 def test_what_is_no_text_is_refused(tmp_path, content):
     path = tmp_path / "picture.csv"

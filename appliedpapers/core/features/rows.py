@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from appliedpapers.core.delimited import torn_row
 from appliedpapers.core.errors import DataError, did_you_mean
 from appliedpapers.core.tables import FORMATS, kind_of, read_arrow
 
@@ -322,7 +323,7 @@ def first_line(error: BaseException) -> str:
 
 def broken(path: Path, error: BaseException) -> DataError:
     """Return the error that a person should see when a file could not be read."""
-    return DataError(
+    return torn_row(path, error) or DataError(
         f"{path}: cannot be read ({first_line(error)}).", hint="Is it complete, and what its name says?"
     )
 

@@ -87,8 +87,17 @@ class PansharpeningDatasets(DatasetCatalog[PansharpeningConfig]):
         )
 
     def from_user(self, path: Path, config: PansharpeningConfig) -> Dataset:
-        """Read the user's own pairs; they are opened, and checked pixel by pixel, when they are used."""
+        """Read the user's own pairs; of rasters the headers are read, pixels when they are used.
+
+        Raises:
+            DataError: A pair cannot be read, or its grids do not nest.
+            ConfigError: Options do not fit its bands.
+        """
+        from appliedpapers.plugins.pansharpening.ingest import open_configured_pair
+
         pairs = find_pairs(path)
+        for pair in pairs:
+            open_configured_pair(pair.hs_path, pair.pan_path, config)
         train, valid, test = (
             SceneSplit(_file_items([pair for pair in pairs if pair.split == name], config)) for name in PARTS
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliedpapers.core.data import Dataset, Provenance
+from appliedpapers.core.errors import DataError
 from appliedpapers.core.files import sha256_file, whole_file
 from appliedpapers.core.sources import SIMULATED, DatasetCatalog, PublishedDataset
 from appliedpapers.plugins.varifocal_net.chromosomes import Chromosomes
@@ -44,9 +45,18 @@ class ChromosomeDatasets(DatasetCatalog[KaryotypeConfig]):
         return _dataset(SIMULATED, parts, provenance)
 
     def from_user(self, path: Path, config: KaryotypeConfig) -> Dataset:
-        """Read the user's own chromosomes, and split them by specimen unless a column says otherwise."""
+        """Read the user's own chromosomes, and split them by specimen unless a column says otherwise.
+
+        Raises:
+            DataError: They cannot be read or split, or are all of one type.
+        """
         chromosomes = read_chromosomes(path, config.data)
         parts = split_chromosomes(chromosomes, config)
+        if len({*parts.train.labels.tolist(), *parts.valid.labels.tolist(), *parts.test.labels.tolist()}) < 2:
+            raise DataError(
+                f"{path.name}: all chromosomes are of one type.",
+                hint="Expected chromosomes of two types at least, such as whole cells.",
+            )
         checksum = _folder_sha256(path) if path.is_dir() else sha256_file(path)
         provenance = Provenance.of_user(path, sha256={path.name: checksum})
         return _dataset(path.name, parts, provenance, chromosomes.notes)

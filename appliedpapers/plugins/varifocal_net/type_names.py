@@ -37,9 +37,8 @@ def require_label(name: str, place: str) -> int:
     """
     label = label_of(name)
     if label is None:
-        hint = did_you_mean(name.strip().upper(), TYPES)
-        raise DataError(
-            f"{place}: '{name}' is not a type.",
-            hint=hint if hint.startswith("Did") else "Expected 1 to 22, X or Y.",
-        )
+        known = "Expected 1 to 22, X or Y."
+        # 25 is no slip for 5
+        hint = known if name.strip().isdecimal() else did_you_mean(name.strip().upper(), TYPES)
+        raise DataError(f"{place}: '{name}' is not a type.", hint=hint if hint.startswith("Did") else known)
     return label

@@ -11,6 +11,7 @@ from appliedpapers.core.data import PARTS
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.files import is_file
 from appliedpapers.core.manifests import ManifestRow, read_manifest
+from appliedpapers.plugins.virtual_inking.annotations import read_shapes
 from appliedpapers.plugins.virtual_inking.config import InkingConfig
 from appliedpapers.plugins.virtual_inking.slides import SUFFIXES
 
@@ -87,6 +88,8 @@ def deal(
         ConfigError: The shares leave nothing to learn from.
     """
     usable = [one for one in listed if one.annotation is not None]
+    for one in usable:
+        _require_readable(one)
     left = len(listed) - len(usable)
     notes = (f"{left} slides without annotation were left out",) if left else ()
     if not usable:
@@ -119,6 +122,16 @@ def deal(
     parts = [[one for one in usable if named.get(one.group, "train") == part] for part in PARTS]
     note = f"whole blocks, {len(groups) - test - valid} : {valid} : {test}"
     return parts, note, notes
+
+
+def _require_readable(one: ListedSlide) -> None:
+    """Look at a slide's file and at its annotation, before anything is learned from others."""
+    assert one.annotation is not None
+    if not one.path.exists():
+        raise DataError(
+            f"{one.path}: no such file.", hint="Check the path; paths start at the list's folder."
+        )
+    read_shapes(one.annotation)
 
 
 def _as_stated(listed: Sequence[ListedSlide]) -> list[list[ListedSlide]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -226,7 +227,8 @@ def _flat(path: Path, name: str, mpp: float | None) -> ArraySlide:
     from PIL import Image
 
     try:
-        with _unlimited(), Image.open(path) as picture:
+        # what Pillow warns of is said by the error, where it matters
+        with warnings.catch_warnings(action="ignore"), _unlimited(), Image.open(path) as picture:
             if picture.width * picture.height > _MOST_FLAT:
                 raise DataError(
                     f"{name}: {picture.width} x {picture.height} pixels in one piece.",

@@ -90,8 +90,8 @@ def read_book_frame(
         for side in ("bid", "ask")
         for kind in ("px", "qty")
     }
-    bid = _touch(book, "bid", sides["bid", "px"])
-    ask = _touch(book, "ask", sides["ask", "px"])
+    bid = _touch(book, "bid", sides["bid", "px"], source)
+    ask = _touch(book, "ask", sides["ask", "px"], source)
     sound = _judge(bid, ask, data, report, source)
     repeated = np.concatenate([np.diff(times) == 0, [False]]) if len(times) else np.zeros(0, bool)
     report.add("duplicates", int(repeated.sum()))
@@ -149,13 +149,16 @@ def _side(
     return np.where(values > 0, values, np.nan)
 
 
-def _touch(book: pd.DataFrame, side: str, prices: Floats) -> Floats:
+def _touch(book: pd.DataFrame, side: str, prices: Floats, source: str) -> Floats:
     for name in _TOUCH[side]:
         if name in book.columns:
             return book[name].to_numpy(np.float64)
     empty = np.full(len(book), -np.inf if side == "bid" else np.inf)
     if not prices.shape[1]:
-        return empty
+        raise DataError(
+            f"{source}: no column of {side} prices; found: {', '.join(map(str, book.columns[:10]))}.",
+            hint=f"Call them {side}_px_0, {side}_price_1 or alike, and the touch alone '{side}'.",
+        )
     filled = np.where(np.isnan(prices), empty[:, None], prices)
     return np.asarray(filled.max(axis=1) if side == "bid" else filled.min(axis=1))
 

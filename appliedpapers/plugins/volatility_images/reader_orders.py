@@ -154,7 +154,8 @@ def _require(good: np.ndarray, frame: pd.DataFrame, column: str, source: str, ru
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise DataError(
-            f"{source}, column '{column}', row {row + 1}: {frame[column].iloc[row]}.", hint=f"{rule}."
+            f"{source}, column '{column}', row {row + 1}: {frame[column].iloc[row]}, {rule}.",
+            hint="Correct the row, or take it out.",
         )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from appliedpapers.core.errors import DataError
 from appliedpapers.plugins.volatility_images.market import Floats, Ints
+from appliedpapers.plugins.volatility_images.reader_numbers import numbers_of
 
 _TIMES = ("time", "timestamp", "ts", "ts_us", "ts_ms", "ts_ns", "local_ts_ms", "datetime", "date", "dt")
 CALLED = "time"
@@ -39,7 +40,7 @@ def time_us(frame: pd.DataFrame, source: str, called: str = CALLED) -> Ints:
         DataError: There is none, a cell is no time, or time goes backwards.
     """
     name = _time_column(frame, source, called)
-    column = frame[name]
+    column = numbers_of(frame[name], source, "time", "Expected a number since 1970, as in the other rows.")
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.to_numpy(np.float64)
         unit = str(name).rpartition("_")[2]

@@ -17,6 +17,7 @@ from appliedpapers.plugins.volatility_images.reader_frames import (
     read_book_frame,
     read_trades_alone,
 )
+from appliedpapers.plugins.volatility_images.reader_numbers import with_numbers
 from appliedpapers.plugins.volatility_images.reader_orders import read_orders
 from appliedpapers.plugins.volatility_images.readers_taq import read_taq
 from appliedpapers.plugins.volatility_images.tables import seconds_schema, sessions_of
@@ -35,8 +36,10 @@ def feed_files(path: Path) -> list[Path]:
     """Return the files of a feed in the order of their names; a folder is read as a whole.
 
     Raises:
-        DataError: The folder holds no file.
+        DataError: There is no such path, or the folder holds no file.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder.", hint="Check the path.")
     if not path.is_dir():
         return [path]
     found = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
@@ -138,7 +141,7 @@ def _frame(file: Path) -> pd.DataFrame:
     frame: pd.DataFrame = read_table(file).to_pandas()
     if frame.empty:
         raise DataError(f"{file}: no rows.", hint="Expected at least one row below the column names.")
-    return frame
+    return with_numbers(frame, file.name)
 
 
 def _is_taq_trades(names: set[str]) -> bool:

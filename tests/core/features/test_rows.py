@@ -104,7 +104,7 @@ def test_what_is_not_a_table_is_refused_in_one_line(tmp_path):
     (tmp_path / "raw.csv").write_text("1,0.5,3\n0,0.1,4\n")
     assert "where a column's name should stand" in refused(tmp_path / "raw.csv")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")
-    assert "ragged.csv: cannot be read" in refused(tmp_path / "ragged.csv")
+    assert "ragged.csv, row 2: 3 cells, expected 2" in refused(tmp_path / "ragged.csv")
     (tmp_path / "latin.csv").write_bytes("a,b\nM\xfcnchen,2\n".encode("latin-1"))
     assert "latin.csv" in refused(tmp_path / "latin.csv")
     with pytest.raises(DataError, match="'a' occurs twice"):

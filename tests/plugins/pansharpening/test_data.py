@@ -157,6 +157,22 @@ def test_a_sample_input_is_a_manifest_that_can_be_read_where_it_lies(tmp_path):
     assert all(Path(row[name]).is_file() for row in inputs.to_pylist() for name in ("hs_path", "pan_path"))
 
 
+@pytest.mark.parametrize(
+    ("hs", "pan", "words"),
+    [
+        ("north_pan.tif", "north_hs.tif", "look swapped"),
+        ("north_hs.tif", "pairs.csv", "cannot be read as a raster"),
+        ("cut.tif", "north_pan.tif", "cannot be read as a raster"),
+    ],
+)
+def test_a_pair_that_cannot_be_sharpened_is_refused_before_anything_is_done(pairs, tmp_path, hs, pan, words):
+    (pairs / "cut.tif").write_bytes((pairs / "north_hs.tif").read_bytes()[:200])
+    (pairs / "pairs.csv").write_text("scene_id,hs_path,pan_path\n")
+    path = manifest(tmp_path, f"scene_id,hs_path,pan_path\na,{pairs}/{hs},{pairs}/{pan}\n")
+    with pytest.raises(DataError, match=words):
+        DATASETS.from_user(path, configured())
+
+
 def test_a_manifest_names_scenes_by_paths_relative_to_itself(pairs, tmp_path):
     text = (
         "scene_id,hs_path,pan_path,output_path,split\n"

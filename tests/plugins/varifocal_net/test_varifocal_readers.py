@@ -236,6 +236,7 @@ def test_parquet_with_numbers_and_gaps_is_read_like_text(tmp_path):
             r"cells.csv, column 'type', row 2: 'W' is not a type",
             "1 to 22, X or Y",
         ),
+        ("path,type\na.png,25\n", r"column 'type', row 1: '25' is not a type", "1 to 22, X or Y"),
         ("path,fixed_type\na.png,2l\n", r"column 'fixed_type', row 1: '2l' is not a type", "Did you mean '2"),
         ("path,case\na.png,1\na.png,2\n", r"column 'path', row 2: 'a.png' stands in row 1 already", "once"),
         ("path\n./a.png\nb.png\nx/../a.png\n", r"row 3: .* stands in row 1 already", "once"),

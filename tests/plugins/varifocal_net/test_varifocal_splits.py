@@ -224,7 +224,7 @@ def test_a_users_folder_is_split_by_specimen(tmp_path):
 
 def test_a_column_split_wins_and_leaks_of_its_own_are_found(tmp_path):
     files = sorted(written(tmp_path / "lab").rglob("*.png"))
-    lines = [f"{file},{file.parent.name},{file.parent.parent.name},1" for file in files]
+    lines = [f"{file},{file.parent.name},{file.parent.parent.name},{file.name[0]}" for file in files]
     parts = ["train"] * 6 + ["valid"] * 6 + ["test"] * 6
     path = tmp_path / "cells.csv"
     path.write_text(
@@ -237,6 +237,10 @@ def test_a_column_split_wins_and_leaks_of_its_own_are_found(tmp_path):
     path.write_text(path.read_text().replace("p0,1,train", "p0,1,test", 1))
     crossing = leakage_audit(DATASETS.from_user(path, configured()))
     assert "values of 'specimen'" in {finding.kind for finding in crossing}
+    one = "".join(line for line in path.read_text().splitlines(keepends=True) if ",2," not in line)
+    path.with_name("one.csv").write_text(one.replace(",3,", ",1,"))
+    with pytest.raises(DataError, match=r"one\.csv: all chromosomes are of one type"):
+        DATASETS.from_user(path.with_name("one.csv"), configured())
     path.write_text(path.read_text().replace(",valid", ",train"))
     with pytest.raises(DataError, match="leaves valid without"):
         DATASETS.from_user(path, configured())

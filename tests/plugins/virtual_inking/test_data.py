@@ -68,6 +68,8 @@ def test_a_block_may_not_stand_on_both_sides(own):
             lambda text: text.replace("s3.geojson", "gone.geojson"),
             r"column 'annotation', row 4: gone\.geojson",
         ),
+        (lambda text: text.replace("s3.png", "gone.png"), r"gone\.png: no such file"),
+        (lambda text: text.replace("s3.geojson", "slides.csv"), r"slides\.csv: "),
         (lambda text: text.replace(",1.0", ",40x"), "'40x' is no resolution"),
         (lambda text: text.replace("slide,", "file,"), "column 'slide' is missing"),
         (lambda text: text.replace("s1.png", "s0.png"), "'s0' stands twice"),

@@ -492,3 +492,44 @@ def test_a_time_that_is_not_there_is_named_with_the_columns_that_are():
         read_book_frame(book_frame(), None, called_zeit(), source="f")
     assert "ts_ms" in caught.value.message
     assert "--set data.columns.time=" in (caught.value.hint or "")
+
+
+# --- cells that are not what their column says -----------------------------------------------------------
+
+BOOK = "ts_ms,bid_price_1,bid_size_1,ask_price_1,ask_size_1\n"
+TRADES = "time,price,size\n"
+QUOTES = "EX,BID,BIDSIZ,OFR,OFRSIZ,ts_us\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            BOOK + "1723161255000,1,1,2,1\n1723161256000,1,abc,2,1\n",
+            "'bid_size_1', row 2: 'abc' is not a number",
+        ),
+        (BOOK + "1723161255000,1,1,2,1\nnoon,1,1,2,1\n", "column 'ts_ms', row 2: 'noon' is not a time"),
+        (
+            BOOK.replace("bid_price", "price_bid") + "1723161255000,1,1,2,1\n",
+            "no column of bid prices; found: ts_ms",
+        ),
+        (TRADES + "1723161255000,x,1\n", "column 'price', row 1: 'x' is not a number"),
+        (QUOTES + "N,none,1,2,1,1723161255000000\n", "column 'BID', row 1: 'none' is not a number"),
+        (
+            "id,timestamp,price,volume,action,direction\n1,1723161255000,1,1,made,bid\n",
+            "row 1: made, expected created",
+        ),
+    ],
+)
+def test_a_cell_that_is_none_of_its_column_is_named(tmp_path, content, words):
+    path = tmp_path / "feed.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=words) as caught:
+        read_feed(path, DATA)
+    assert "feed.csv" in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_feed_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        read_feed(tmp_path / "none", DATA)

@@ -98,6 +98,21 @@ class VariantsNoConfig(RegressionEvaluation):
         return {"strong": {"model": {"alpha": 9.0}}}
 
 
+class FigureUntold(RegressionEvaluation):
+    """Says the name of the file where the finding belongs."""
+
+    def figures(self, material):
+        return [Figure("errors", "Errors", "", "errors.png", b"", "image/png")]
+
+
+class FigureClear(RegressionEvaluation):
+    """Draws on nothing, which a dark report would show through."""
+
+    def figures(self, material):
+        lines = b"<svg><path d='M0 0'/></svg>"
+        return [Figure("errors", "Errors", "", "errors are small everywhere", lines, "image/svg+xml")]
+
+
 class BaselineHidden(RegressionEvaluation):
     """Lists another baseline than it fits."""
 
@@ -110,6 +125,7 @@ def _rows(kind):
 
 UNKNOWN_METRIC, NO_BASELINE, STRANGE_METRIC = _rows(UnknownMetric), _rows(NoBaseline), _rows(StrangeMetric)
 NOT_FINITE, OTHER_UNITS = _rows(NotFinite), _rows(OtherUnits)
+FIGURE_UNTOLD, FIGURE_CLEAR = _rows(FigureUntold), _rows(FigureClear)
 FIGURES_FAIL, FIGURES_ALIKE = _rows(FiguresFail), _rows(FiguresAlike)
 FAILURES_FAIL, FAILURES_NO_TEXT = _rows(FailuresFail), _rows(FailuresNoText)
 PUBLISHED_UNKNOWN, VARIANTS_NO_CONFIG = _rows(PublishedUnknown), _rows(VariantsNoConfig)
