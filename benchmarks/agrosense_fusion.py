@@ -3,7 +3,7 @@
     python -m benchmarks.agrosense_fusion sites --json
 
 Parts: ``sites`` (one soil a site, as the simulator has it), ``mixed`` (each field has a soil of its own),
-``routed`` (a third of these fields, with photos looked at only where the table is unsure), ``missing`` (a tenth
+``routed`` (a third of these, photos looked at only where the table is unsure), ``missing`` (a tenth
 of the values of a table is lost). Every field is judged once at most, by what saw other sites.
 """
 
