@@ -44,21 +44,6 @@ def _arms(part: str, least: float) -> tuple[Check, ...]:
         Check("table and photo", _beside(part, "table and photo")),
         Check("table and true soil class", _beside(part, "table and true soil")),
         Check("gain of the photo", _gain(part, "table and photo"), low=least),
-        Check("table, then photo where unsure (mowst)", _beside(part, "photo where unsure")),
-        Check("mowst: share of photos looked at", _beside(part, "photos looked at"), high=0.6),
-        *(
-            Check(f"mowst: {arm}, where the photo was {place}", _beside(part, f"{arm}, {place}"))
-            for place in ("looked at", "not looked at")
-            for arm in ("table", "table and photo")
-        ),
-        Check("mowst: gain over the table", _gain(part, "photo where unsure")),
-        Check("mowst: gain over every photo", _gain(part, "photo where unsure", "table and photo")),
-        Check(
-            "mowst: photo missing, against the table alone",
-            _gain(part, "photo missing, where unsure"),
-            -0.01,
-            0.01,
-        ),
         Check("gain of a shuffled photo", _gain(part, "table and shuffled photo"), high=0.01),
         Check("photo missing, against the table alone", _gain(part, "photo missing"), -0.01, 0.01),
         Check(
@@ -122,6 +107,31 @@ PHOTO_CASES: tuple[Case, ...] = (
     ),
     Case("photos-beside-tables", (4, 5), {}, _arms("mixed", 0.02), commands=_fusion("mixed")),
     Case("photos-one-soil-a-site", (4, 5), {}, _arms("sites", 0.02), commands=_fusion("sites")),
+    Case(
+        "photos-where-unsure",
+        (4, 5),
+        {},
+        (
+            Check(
+                "share of photos looked at, of 0.5 at most in training", _beside("routed", "photos looked at")
+            ),
+            Check("table alone", _beside("routed", "table")),
+            Check("photo in every row", _beside("routed", "table and photo")),
+            Check("photo where the table is unsure", _beside("routed", "photo where unsure")),
+            *(
+                Check(f"{arm}, where the photo was {place}", _beside("routed", f"{arm}, {place}"))
+                for place in ("looked at", "not looked at")
+                for arm in ("table", "table and photo")
+            ),
+            Check(
+                "photo missing, against the table alone",
+                _gain("routed", "photo missing, where unsure"),
+                -0.01,
+                0.01,
+            ),
+        ),
+        commands=_fusion("routed"),
+    ),
     Case(
         "missing-values",
         (5,),
