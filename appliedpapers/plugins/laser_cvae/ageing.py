@@ -97,10 +97,10 @@ class AgeingHead:
         with torch.inference_mode():
             for own, found in self._judged(given, 1 if alone else _BLOCK, whole=True):
                 assert found.expected is not None
-                read = min(width, len(found.shares))
                 for to, one in ((score, found.score), (fit, found.fit), (active, found.mean)):
                     to[own] = one[: len(own)].double().cpu().numpy()
                 for to, one in ((parts, found.shares), (expected, found.expected)):
+                    read = min(width, len(one))
                     to[own, :read] = one[:read, : len(own)].T.double().cpu().numpy()
         return Judgement(score, fit, parts, expected, active)
 

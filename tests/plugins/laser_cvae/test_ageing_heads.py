@@ -293,3 +293,15 @@ def test_no_sudden_failure_is_foretold_where_none_was_seen(tmp_path):
         np.testing.assert_array_equal(head.look(made.before(1500.0)).logit, before)
     _, usual = fitted()
     assert usual.forecast.network.sudden
+
+
+def test_devices_with_few_and_with_many_readings_are_judged_at_once(devices):
+    _, model = fitted()
+    few, many = devices.hours[0, 8], devices.hours[0, 40]
+    both = model.ageing.judge(prefixes(devices, np.array([0, 1]), np.array([few, many])))
+    for row, hour in enumerate((few, many)):
+        one = model.ageing.judge(prefixes(devices, np.array([row]), np.array([hour])))
+        width = one.expected.shape[1]
+        np.testing.assert_array_equal(both.expected[row, :width], one.expected[0])
+        np.testing.assert_array_equal(both.attribution[row, :width], one.attribution[0])
+        assert both.score[row] == one.score[0]
