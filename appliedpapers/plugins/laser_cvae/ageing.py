@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from appliedpapers.core.device import derive_seed
 from appliedpapers.core.weights import drawn_by
-from appliedpapers.plugins.laser_cvae.blocks import in_blocks
+from appliedpapers.plugins.laser_cvae.blocks import in_blocks, width_of
 from appliedpapers.plugins.laser_cvae.conformal import Basis, Calibration
+from appliedpapers.plugins.laser_cvae.decoding import Curves, Readings
 from appliedpapers.plugins.laser_cvae.devices import (
     Devices,
     Flags,
@@ -23,8 +24,8 @@ from appliedpapers.plugins.laser_cvae.devices import (
     cell_names,
     prefixes,
 )
-from appliedpapers.plugins.laser_cvae.learner import AgeingRows, AgeingTask, reading_losses
-from appliedpapers.plugins.laser_cvae.network import AgeingCVAE, Posterior
+from appliedpapers.plugins.laser_cvae.learner import AgeingRows, AgeingTask
+from appliedpapers.plugins.laser_cvae.network import AgeingCVAE
 from appliedpapers.plugins.laser_cvae.points import draws, simplex
 from appliedpapers.plugins.laser_cvae.profile import Conditioning, abnormality_features
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from appliedpapers.core.model import FitContext
     from appliedpapers.plugins.laser_cvae.config import AbnormalityConfig, LaserTraining
 
-_BLOCK, _AT_ONCE = 128, 2048
+_BLOCK, _AT_ONCE = 256, 2048
 _TIMES = 20
 _FIRST_SHARE = 0.15
 CONDITIONS = 4
@@ -56,6 +57,16 @@ class Judgement:
     attribution: Floats
     expected: Floats
     active: Floats
+
+
+class _Block(NamedTuple):
+    """What is found of a block of B rows; see :class:`Judgement`."""
+
+    score: torch.Tensor
+    fit: torch.Tensor
+    mean: torch.Tensor
+    shares: torch.Tensor
+    expected: torch.Tensor | None
 
 
 class AgeingHead:
@@ -83,29 +94,22 @@ class AgeingHead:
         count, width = len(given), given.hours.shape[1]
         score, fit, active = np.empty(count), np.empty(count), np.empty((count, self.options.latent))
         parts, expected = np.zeros((count, width)), np.zeros((count, width))
-        for own, rows in self._blocks(given, 1 if alone else _BLOCK):
-            with torch.inference_mode():
-                posterior = self.network.encode(rows.features, rows.tokens)
-                losses, _ = reading_losses(self.network, rows, posterior.draw(self._points))
-                shares = losses.mean(dim=0) * rows.weight / rows.weight.sum(dim=1, keepdim=True).clamp(min=1)
-                _, mean = reading_losses(self.network, rows, posterior.mean)
-                both = self._score(rows, shares.sum(dim=1), posterior)
-            read = min(width, mean.shape[1])
-            for to, one in ((score, both), (fit, shares.sum(dim=1)), (active, posterior.mean)):
-                to[own] = one[: len(own)].double().cpu().numpy()
-            for to, one in ((parts, shares), (expected, mean)):
-                to[own, :read] = one[: len(own), :read].double().cpu().numpy()
+        with torch.inference_mode():
+            for own, found in self._judged(given, 1 if alone else _BLOCK, whole=True):
+                assert found.expected is not None
+                for to, one in ((score, found.score), (fit, found.fit), (active, found.mean)):
+                    to[own] = one[: len(own)].double().cpu().numpy()
+                for to, one in ((parts, found.shares), (expected, found.expected)):
+                    read = min(width, len(one))
+                    to[own, :read] = one[:read, : len(own)].T.double().cpu().numpy()
         return Judgement(score, fit, parts, expected, active)
 
     def scores(self, given: Prefixes) -> Floats:
-        """Return the scores ``(R,)`` of :meth:`judge` alone, which take half the time."""
+        """Return the scores ``(R,)`` of :meth:`judge` alone."""
         found = np.empty(len(given))
-        for own, rows in self._blocks(given, _BLOCK):
-            with torch.inference_mode():
-                posterior = self.network.encode(rows.features, rows.tokens)
-                losses, _ = reading_losses(self.network, rows, posterior.draw(self._points))
-                fit = (losses.mean(dim=0) * rows.weight).sum(dim=1) / rows.weight.sum(dim=1).clamp(min=1)
-                found[own] = self._score(rows, fit, posterior)[: len(own)].double().cpu().numpy()
+        with torch.inference_mode():
+            for own, block in self._judged(given, _BLOCK, whole=False):
+                found[own] = block.score[: len(own)].cpu().numpy()
         return found
 
     def p_values(self, given: Prefixes, judgement: Judgement) -> tuple[Floats, list[Basis]]:
@@ -138,16 +142,28 @@ class AgeingHead:
             found[seen.device, number] = self.scores(seen)
         return found
 
-    def _blocks(self, given: Prefixes, size: int) -> Iterator[tuple[Indices, AgeingRows]]:
-        """Yield row numbers and blocks of one shape; features are made of many rows at once."""
-        for own, wide in in_blocks(given, size, _AT_ONCE if size > 1 else 1):
+    def _judged(self, given: Prefixes, size: int, *, whole: bool) -> Iterator[tuple[Indices, _Block]]:
+        """Yield row numbers and what is found of them, in blocks of one shape; features of many at once."""
+        curves, points = Curves(self.network), self._points
+        at_once = _AT_ONCE if size > 1 else 1
+        # only a recurrent encoder computes with what is padded
+        for own, wide in in_blocks(given, size, at_once, padded=self.options.encoder == "gru"):
             rows = ageing_rows(wide, self.how, self.options, self.device)
+            longest = int(wide.counts.max())
+            every = Readings.of(rows, longest)
+            # sums have one shape, however many readings there are
+            shares = torch.zeros((width_of(longest), size), device=self.device)
             for start in range(0, len(own), size):
-                yield own[start : start + size], rows.each(partial(_part, start=start, size=size))
-
-    def _score(self, rows: AgeingRows, fit: torch.Tensor, posterior: Posterior) -> torch.Tensor:
-        count = rows.weight.sum(dim=1).clamp(min=1)
-        return fit + self.options.score_beta * posterior.divergence() / count
+                part = slice(start, start + size)
+                readings, condition = every.part(start, size), rows.condition[part]
+                tokens = rows.tokens[part] if len(rows.tokens) else rows.tokens
+                posterior = self.network.encode(rows.features[part], tokens)
+                losses = curves.losses(readings, condition, posterior.draw(points))
+                torch.mul(losses, readings.weight / readings.count, out=shares[: len(losses)])
+                fit = shares.sum(dim=0)
+                score = fit + self.options.score_beta * posterior.divergence() / readings.count
+                expected = curves.expected(readings, condition, posterior.mean) if whole else None
+                yield own[part], _Block(score, fit, posterior.mean, shares, expected)
 
     @cached_property
     def _points(self) -> torch.Tensor:
@@ -155,10 +171,6 @@ class AgeingHead:
         wanted, latent = self.options.samples, self.network.latent
         points = simplex(latent) if isinstance(wanted, str) else draws(wanted, latent)
         return torch.as_tensor(points[:, None], dtype=torch.float32, device=self.device)
-
-
-def _part(one: torch.Tensor, *, start: int, size: int) -> torch.Tensor:
-    return one[start : start + size]
 
 
 def ageing_rows(

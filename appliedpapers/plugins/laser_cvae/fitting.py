@@ -125,6 +125,7 @@ def empty_heads(
     prior = PathPrior.from_json(stored["prior"])
     forecast = ForecastHead(config.forecast, prior, new_forecast(config.forecast, 0), how, device)
     forecast.mix, forecast.early = float(stored["mix"]), float(stored["early"])
+    forecast.network.sudden = bool(stored.get("sudden", True))
     forecast.calibrator = Calibrator.from_json(stored["calibrator"])
     forecast.residual = (float(stored["residual"][0]), float(stored["residual"][1]))
     return ageing, forecast

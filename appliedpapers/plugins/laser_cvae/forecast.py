@@ -12,7 +12,7 @@ from appliedpapers.core.calibration import Calibrator, Line
 from appliedpapers.plugins.laser_cvae.blocks import gathered, in_blocks
 from appliedpapers.plugins.laser_cvae.devices import Floats, Prefixes
 from appliedpapers.plugins.laser_cvae.learner import crossing
-from appliedpapers.plugins.laser_cvae.network import STEPS, ForecastCVAE
+from appliedpapers.plugins.laser_cvae.network import NO_HAZARD, STEPS, ForecastCVAE
 from appliedpapers.plugins.laser_cvae.path_prior import PathPrior
 from appliedpapers.plugins.laser_cvae.points import draws
 from appliedpapers.plugins.laser_cvae.profile import Conditioning, forecast_features
@@ -155,7 +155,7 @@ class ForecastHead:
             level, grown = self._tensor(self._level(given, seen.level)), self._tensor(increments)
             path = self.network.decode(z, code, level, grown, self.mix)
             log_sd = self._spread(path.mean, path.log_sd)
-            hazard = path.hazard if self.mix > 0 else torch.full_like(path.hazard, -30.0)
+            hazard = path.hazard if self.mix > 0 else torch.full_like(path.hazard, NO_HAZARD)
             steps = torch.arange(1, STEPS + 1, device=self.device, dtype=path.mean.dtype)
             by_then = crossing(path.mean, log_sd, hazard[..., None], given.scale.limit, steps)
             chance = torch.cummax(by_then.mean(dim=0), dim=-1).values
@@ -196,6 +196,7 @@ class ForecastHead:
         return {
             "prior": self.prior.to_json(),
             "mix": self.mix,
+            "sudden": self.network.sudden,
             "early": self.early,
             "calibrator": self.calibrator.to_json(),
             "residual": list(self.residual),

@@ -76,10 +76,10 @@ def fit_forecast(
     seen = _waiting(train, settings, derive_seed(run.seed, name, "prefixes"))
     # without devices to choose on the correction is not applied, and need not be learned
     if len(seen) > 1 and (len(valid) or name != "forecast"):
-        task = ForecastTask(
-            network, _rows(head, seen, train, run.device), settings, decision=options.decision_weight
-        )
-        fit(task, run, name)
+        rows = _rows(head, seen, train, run.device)
+        jumped = np.unique(seen.device[rows.jumped.cpu().numpy() > 0])
+        network.sudden = len(jumped) >= _FEWEST_OF_A_CLASS
+        fit(ForecastTask(network, rows, settings, decision=options.decision_weight), run, name)
     network.eval()
     _choose(head, valid, settings, derive_seed(run.seed, name, "valid"))
     return head

@@ -85,7 +85,7 @@ def reading_losses(network: AgeingCVAE, rows: AgeingRows, z: Tensor) -> tuple[Te
     """
     mean_weights, spread_weights = network.decode(z, rows.condition)
     # four hats over the square root of time are lines between the sixteen: one product does for both
-    weights = torch.stack([mean_weights, spread_weights @ _wide_hats(z)], dim=-2)
+    weights = torch.stack([mean_weights, spread_weights @ wide_hats(z)], dim=-2)
     mean, spread = torch.einsum("...rpk,rlk->p...rl", weights, _grid_hats(rows.shares)).unbind(0)
     mean = (mean * rows.size).clamp(max=rows.limit)
     variance = rows.size**2 * torch.exp(spread.clamp(-20, 4)) + rows.floor**2
@@ -100,7 +100,7 @@ def _grid_hats(shares: Tensor) -> Tensor:
     return hats(shares, MEAN_KNOTS)
 
 
-def _wide_hats(like: Tensor) -> Tensor:
+def wide_hats(like: Tensor) -> Tensor:
     """Return the hats of the spread at the knots of the mean, ``(4, 16)``."""
     knots = torch.linspace(0, 1, MEAN_KNOTS, device=like.device, dtype=like.dtype)
     return hats(knots**2, SPREAD_KNOTS).T

@@ -19,8 +19,11 @@ MEAN_KNOTS, SPREAD_KNOTS = 16, 4
 STEPS = 16
 """Steps from now to the planned end of the test, in which a forecast is made."""
 
+NO_HAZARD = -30.0
+"""Logit of a sudden failure where there is none to fear."""
+
 _WIDTH, _CODE = 64, 32
-_SPREAD_START = -6.0
+SPREAD_START = -6.0
 _TOKENS = 4
 
 
@@ -122,7 +125,7 @@ class AgeingCVAE(nn.Module):
         """Return weights of mean ``(..., 16)`` and log variance ``(..., 4)``, as shares of the size."""
         wide = condition.expand(*z.shape[:-1], condition.shape[-1])
         out = self.decoder(torch.cat([z, wide], dim=-1))
-        return out[..., :MEAN_KNOTS], out[..., MEAN_KNOTS:] + _SPREAD_START
+        return out[..., :MEAN_KNOTS], out[..., MEAN_KNOTS:] + SPREAD_START
 
     def forward(self, features: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the decoder's weights at the posterior mean."""
@@ -143,6 +146,10 @@ class ForecastCVAE(nn.Module):
     The increments of the prior are multiplied by exp(a(z, prefix)), a starting at 0: before it is trained
     the network is the prior itself.
 
+    Attributes:
+        sudden: Whether there is a hazard of sudden failure. Where none were seen to learn it from, it would
+            be moved by the crossing loss alone, and turn the order of the forecast paths round.
+
     Args:
         features: Of the encoder's input.
         latent: Size of z.
@@ -151,7 +158,7 @@ class ForecastCVAE(nn.Module):
 
     def __init__(self, features: int, latent: int, encoder: str) -> None:
         super().__init__()
-        self.latent = latent
+        self.latent, self.sudden = latent, True
         self.reader = ProfileReader(features, encoder)
         self.prefix = nn.Linear(_CODE, 2 * latent)
         self.whole = nn.Sequential(
@@ -201,7 +208,8 @@ class ForecastCVAE(nn.Module):
         grown = increments * torch.exp(strength * out[..., :STEPS].clamp(-4, 6))
         mean = level[..., None] + torch.cumsum(grown, dim=-1)
         log_sd = (self.spread + out[..., STEPS:]).clamp(-6.2, 0)
-        return Path(mean, log_sd, self.hazard(given)[..., 0])
+        hazard = self.hazard(given)[..., 0]
+        return Path(mean, log_sd, hazard if self.sudden else torch.full_like(hazard, NO_HAZARD))
 
 
 def hats(shares: Tensor, knots: int) -> Tensor:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from small_ageing import fitted
+from small_ageing import config, fitted
 
-from appliedpapers.plugins.laser_cvae.ageing import training_prefixes
+from appliedpapers.core.model import FitContext
+from appliedpapers.plugins.laser_cvae.ageing import ageing_rows, training_prefixes
 from appliedpapers.plugins.laser_cvae.config import SimulatorConfig
 from appliedpapers.plugins.laser_cvae.conformal import Calibration
+from appliedpapers.plugins.laser_cvae.decoding import Curves, Readings
 from appliedpapers.plugins.laser_cvae.devices import Scale, first_crossing, outliers, prefixes
+from appliedpapers.plugins.laser_cvae.fitting import conditioning
 from appliedpapers.plugins.laser_cvae.forecast import reached
+from appliedpapers.plugins.laser_cvae.forecast_fit import fit_forecast
+from appliedpapers.plugins.laser_cvae.learner import reading_losses
 from appliedpapers.plugins.laser_cvae.normal import normal_devices, reference_devices
 from appliedpapers.plugins.laser_cvae.path_model import PathModel
 from appliedpapers.plugins.laser_cvae.path_prior import PathPrior
@@ -233,3 +241,67 @@ def test_devices_read_at_the_same_hours_are_judged_as_among_others_to_the_bit(de
     assert np.array_equal(profile, read_at(other, cleaned(other), PROFILE)[:40])
     _, model = fitted()
     assert np.array_equal(model.ageing.scores(alike), model.ageing.scores(other)[:40])
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_losses_without_gradients_are_those_that_were_learned(devices, alike):
+    _, model = fitted()
+    head, seen = model.ageing, devices.take(slice(0, 40)).before(np.linspace(700.0, 3500.0, 40))
+    if not alike:
+        slower = np.linspace(1.0, 1.2, 40)
+        seen = replace(seen, hours=seen.hours * slower[:, None], end=seen.end * slower)
+    rows = ageing_rows(seen, head.how, head.options)
+    longest = int(seen.counts.max())
+    with torch.inference_mode():
+        posterior = head.network.encode(rows.features)
+        z = posterior.draw(torch.as_tensor(draws(7, 4)[:, None], dtype=torch.float32))
+        losses, _ = reading_losses(head.network, rows, z)
+        _, mean = reading_losses(head.network, rows, posterior.mean)
+        curves, readings = Curves(head.network), Readings.of(rows, longest)
+        assert (readings.place.shape[1] == 1) == alike
+        found = curves.losses(readings, rows.condition, z)
+        expected = curves.expected(readings, rows.condition, posterior.mean)
+    there = np.isfinite(seen.hours)
+    for one, other in ((losses.mean(dim=0), found), (mean, expected)):
+        np.testing.assert_allclose(other.T.numpy()[there], one.numpy()[there], rtol=1e-3, atol=1e-4)
+
+
+def test_a_device_is_judged_the_same_beside_one_with_more_readings_to_the_bit(devices):
+    # as many readings as there are get computed, and both have the same width
+    hours = np.array([devices.hours[0, 17], devices.hours[0, 22]])
+    both = prefixes(devices, np.array([0, 0]), hours)
+    alone = prefixes(devices, np.array([0]), hours[:1])
+    _, model = fitted()
+    one, two = model.ageing.judge(alone), model.ageing.judge(both)
+    assert one.score[0] == two.score[0]
+    np.testing.assert_array_equal(one.attribution[0], two.attribution[0, : one.attribution.shape[1]])
+    np.testing.assert_array_equal(one.expected[0, :18], two.expected[0, :18])
+
+
+def test_no_sudden_failure_is_foretold_where_none_was_seen(tmp_path):
+    small = config("forecast_training.epochs=1", "data.simulator.modes=[gradual]")
+    made = simulate(small.data.simulator, 5, 60)
+    assert not (np.diff(made.damage, axis=1) > made.scale.limit).any()
+    run, some = FitContext(tmp_path, seed=1), made.take(slice(0, 20))
+    head = fit_forecast(made, some, small.forecast, small.forecast_training, conditioning(made), run)
+    head.mix = 1.0
+    assert not head.network.sudden
+    assert not head.to_json()["sudden"]
+    with torch.no_grad():
+        before = head.look(made.before(1500.0)).logit
+        head.network.hazard[-1].bias += 50.0
+        np.testing.assert_array_equal(head.look(made.before(1500.0)).logit, before)
+    _, usual = fitted()
+    assert usual.forecast.network.sudden
+
+
+def test_devices_with_few_and_with_many_readings_are_judged_at_once(devices):
+    _, model = fitted()
+    few, many = devices.hours[0, 8], devices.hours[0, 40]
+    both = model.ageing.judge(prefixes(devices, np.array([0, 1]), np.array([few, many])))
+    for row, hour in enumerate((few, many)):
+        one = model.ageing.judge(prefixes(devices, np.array([row]), np.array([hour])))
+        width = one.expected.shape[1]
+        np.testing.assert_array_equal(both.expected[row, :width], one.expected[0])
+        np.testing.assert_array_equal(both.attribution[row, :width], one.attribution[0])
+        assert both.score[row] == one.score[0]
