@@ -128,7 +128,7 @@ class FilterConfig(Section):
     noise_least: float = Field(0.11, gt=0, description="least noise of acceleration, m/s^2 root second")
     noise_most: float = Field(4.4, gt=0, description="largest noise of acceleration, m/s^2 root second")
     noise_memory: float = Field(20.0, gt=0, description="seconds over which that noise is watched")
-    noise_rest: float = Field(0.02, gt=0, description="noise of acceleration at rest, m/s^2 root second")
+    noise_rest: float = Field(0.005, gt=0, description="noise of acceleration at rest, m/s^2 root second")
     gyr_noise: float = Field(0.016, gt=0, description="angular random walk, degrees per root second")
     gyr_share: float = Field(3e-4, ge=0, description="random walk that grows with the rate, root second")
     bias_walk: float = Field(6e-4, ge=0, description="random walk of the bias, deg/s per root second")
