@@ -209,12 +209,12 @@ def _answer_windows(network: AttitudeNetwork, blocks: Blocks, starts: Indices, c
     for first in range(0, len(starts), few):
         some = slice(first, first + few)
         inputs = [view[starts[some]].swapaxes(1, 2).astype(np.float32) for view in sensors]
-        tensors = [torch.from_numpy(values).to(device) for values in (*inputs, rates[some])]
+        acc, gyr, fs = (torch.from_numpy(values).to(device) for values in (*inputs, rates[some]))
         if not config.upright:
-            answers.append(functional.normalize(network(*tensors).double(), dim=-1).cpu().numpy())
+            answers.append(functional.normalize(network(acc, gyr, fs).double(), dim=-1).cpu().numpy())
             continue
-        here = tensors[0].new_tensor([1.0, 0.0, 0.0, 0.0]).expand(len(tensors[0]), 4)
-        windows = set_upright(Batch(*tensors, here), answer_offset(config))
+        here = acc.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(len(acc), 4)
+        windows = set_upright(Batch(acc, gyr, fs, here), answer_offset(config))
         upright = network(windows.acc, windows.gyr, windows.fs)
         turns, own = (part.double().cpu().numpy() for part in (windows.quaternion, upright))
         answers.append(attitude(normalise(multiply(own, conjugate(turns)))))
