@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from turning_sensor import SMALL, turning
 
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.training import fit
@@ -21,34 +22,16 @@ from appliedpapers.plugins.imu_attitude.attitude_loss import (
 from appliedpapers.plugins.imu_attitude.config import AttitudeConfig, ModelConfig
 from appliedpapers.plugins.imu_attitude.learner_paper import PaperTask, build_network, estimate
 from appliedpapers.plugins.imu_attitude.network import AttitudeLayer, GaussianNoise, ModelA, ModelB, up_of
-from appliedpapers.plugins.imu_attitude.paper_mounting import set_upright
-from appliedpapers.plugins.imu_attitude.paper_windows import Batch, PaperWindows
+from appliedpapers.plugins.imu_attitude.paper_windows import PaperWindows
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.rotations import (
     angle_between,
-    conjugate,
     from_rotation_vector,
     multiply,
-    rotate,
     up_vector,
 )
 
-SMALL = {"window": 20, "stride": 4, "width": 0.1}
 UNIT = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1)
-
-
-def turning(rows=400, fs=100.0, seed=0, trial="turning") -> Recording:
-    """A sensor that turns about slowly changing axes without being accelerated, read without error."""
-    random = np.random.default_rng(seed)
-    time = np.arange(rows) / fs
-    phase = random.uniform(0, 6, 3)
-    gyr = 2 * np.sin(2 * time[:, None] + phase)
-    quaternion = np.empty((rows, 4))
-    quaternion[0] = from_rotation_vector(random.normal(size=3))
-    for row, step in enumerate(from_rotation_vector(gyr[1:] / fs)):
-        quaternion[row + 1] = multiply(quaternion[row], step)
-    acc = rotate(conjugate(quaternion), np.array([0.0, 0.0, 9.81]))
-    return Recording(trial, time, acc, gyr, None, quaternion, np.ones(rows, dtype=bool))
 
 
 def inputs(rows=3, window=100, seed=0):
@@ -345,43 +328,6 @@ def test_before_the_first_window_up_is_the_mean_accelerometer():
     mean = np.cumsum(recording.acc, axis=0)
     assert angle_between(answer.up, mean).max() < 1e-7
     assert answer.notes == ("Parts shorter than the window: 1; mean accelerometer instead.",)
-
-
-@pytest.mark.parametrize(
-    ("kind", "loss", "target"), [("paper-a", "up", "last"), ("paper-b", "l1-trunc", "centre")]
-)
-def test_upright_windows_start_from_the_mean_along_the_gyroscope(kind, loss, target):
-    recording = turning(rows=100, fs=400.0)
-    config = ModelConfig(kind=kind, loss=loss, target=target, upright=True, **SMALL)
-    answer = estimate(build_network(config, 0).eval(), recording, config)
-    error = angle_between(answer.up, up_vector(recording.reference))
-    # the mean rate of a step and the rate at its end differ
-    assert np.degrees(error[30:].max()) < 0.5
-
-
-def test_upright_windows_are_answered_alike_however_the_sensor_is_mounted():
-    recording = turning(rows=200)
-    config = ModelConfig(kind="paper-a", upright=True, **SMALL)
-    network = build_network(config, 0).eval()
-    with torch.no_grad():
-        network.last.weight.normal_(0, 0.02, generator=torch.Generator().manual_seed(0))
-    # yaw apart: what turns the mean upright differs by it from one mounting to another
-    turn = np.array([np.cos(0.4), 0.0, 0.0, np.sin(0.4)])
-    leaning = Recording("flat", recording.time, np.tile([0.0, 0.0, 9.81], (200, 1)), 0 * recording.gyr)
-    mounted = Recording("flat", leaning.time, rotate(turn, leaning.acc), leaning.gyr)
-    one, other = (estimate(network, each, config).up for each in (leaning, mounted))
-    assert np.abs(one[-1] - [0.0, 0.0, 1.0]).max() > 1e-3
-    np.testing.assert_allclose(one, other, atol=1e-6)
-
-
-def test_a_window_without_acceleration_or_upside_down_is_turned_all_the_same():
-    acc = torch.zeros(3, 20, 3)
-    acc[1, :, 2], acc[2, :, 0] = -9.81, 9.81
-    identity = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(3, 4)
-    found = set_upright(Batch(acc, torch.zeros(3, 20, 3), torch.full((3,), 100.0), identity), 19)
-    expected = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 9.81], [0.0, 0.0, 9.81]])
-    torch.testing.assert_close(found.acc[:, -1], expected, atol=1e-5, rtol=0)
-    assert torch.isfinite(found.quaternion).all()
 
 
 @settings(max_examples=15, deadline=None)
