@@ -187,14 +187,16 @@ def _run(plugin: str, settings: Settings, device: str, scratch: Path, progress: 
         register=False,
         command=settings.command(plugin),
     )
+    started = time.process_time()
     run = start(request, runs=scratch / "runs", store_folder=scratch / "mlruns", progress=progress)
     left = run.live()
+    cpu_seconds = time.process_time() - started
     selected = next(row["model"] for row in left.results["rows"] if row["selected"])
     # names of steps and networks stand before those of metrics
     epochs = [
         {key.rpartition("/")[2]: value for key, value in one.items()} for one in run.histories[selected]
     ]
-    return Measured(left.results, epochs, left.report)
+    return Measured(left.results, epochs, left.report, cpu_seconds)
 
 
 def _judge(check: Any, value: float) -> dict[str, Any]:

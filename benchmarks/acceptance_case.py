@@ -47,11 +47,13 @@ class Measured:
         results: The results document.
         history: Metrics of each epoch of the selected model.
         report: Its HTML report.
+        cpu_seconds: Processor time of the whole run, all threads together, whoever else uses the machine.
     """
 
     results: dict[str, Any]
     history: Sequence[Mapping[str, float]]
     report: Path
+    cpu_seconds: float = math.nan
 
     def ours(self, metric: str, **part: str) -> float:
         """Return a figure of the selected model, over the whole test set or over one slice."""

@@ -24,7 +24,8 @@ Floats = NDArray[np.float64]
 
 _COMPILED = (
     *("_empty_block", "_forget_motion", "_turn", "_watch_rest", "_add_to_block", "_level", "_tilt_sd"),
-    *("_correct", "_mirror", "_start", "_predict", "take_sample", "close_block", "orientation", "run_batch"),
+    *("_correct", "_quiet_swing", "_stand_still", "_mirror", "_start", "_predict"),
+    *("take_sample", "close_block", "orientation", "run_batch"),
 )
 
 

@@ -45,7 +45,8 @@ _RATE = 67
 SPREAD = 70
 _BLOCKS = 71
 _WATCHED = 72
-RECORD = 73
+_CHANGE = 73
+RECORD = 74
 RECORDS = 20  # numbers a block: see close_block
 MEMORY = RECORD + RECORDS
 
@@ -77,6 +78,8 @@ _START_TILT = 1.0  # radians that the first block may be off
 _START_VELOCITY, _START_POSITION = 4.0, 1.0  # m/s, m
 # a sensor that starts in motion may accelerate by several m/s^2; so many seconds does that count for
 _START_NOISE, _START_WEIGHT = 2.0, 1.0
+_QUIET_SWING = 0.4  # m/s^2 along each axis
+_STILL_VELOCITY = 0.01  # m/s that a block at rest may be off
 _STEP_MEMORY = 0.02
 _MIRRORED = 20.0  # blocks between repairs of the covariance's symmetry
 
@@ -272,7 +275,11 @@ def close_block(memory: Any, state: Any, covariance: Any, options: Any) -> None:
     if memory[_STARTED] == 0.0:
         _start(memory, state, covariance, options, force)
     resting = memory[RESTING] > options[O_REST_TIME]
-    natural = options[O_NATURAL]
+    # low-passed readings take seconds to settle, but two blocks alike already tell a rest from a motion
+    swing = _quiet_swing(memory, options, force, span)
+    quiet = resting or (swing < _QUIET_SWING**2 and square < options[O_REST_GYR] ** 2)
+    # at rest nothing accelerates, wherever it rests: there is no coming back to tell gravity apart by
+    natural = 0.0 if quiet else options[O_NATURAL]
     damping = 2.0 * options[O_DAMPING] * natural
     surprise = np.zeros(3)
     for axis in range(3):
@@ -287,6 +294,8 @@ def close_block(memory: Any, state: Any, covariance: Any, options: Any) -> None:
     density = min(max(memory[_NOISE], options[O_LEAST] ** 2), options[O_MOST] ** 2)
     if resting:
         density = options[O_RESTING] ** 2
+    elif quiet:
+        density = min(density, max(swing / options[O_NATURAL], options[O_RESTING] ** 2))
     seen = np.zeros((3, STATES))
     for axis in range(3):
         seen[axis, axis] = 1.0
@@ -294,15 +303,7 @@ def close_block(memory: Any, state: Any, covariance: Any, options: Any) -> None:
         seen[axis, 6 + axis] = -natural * natural
     _correct(state, covariance, seen, surprise, density / span)
     if resting:
-        still = np.zeros((3, STATES))
-        for axis in range(3):
-            still[axis, 9 + axis] = 1.0
-        change = np.zeros(3)
-        for axis in range(3):
-            change[axis] = memory[_SLOW_GYR + axis] - state[9 + axis]
-        # low-passed readings repeat themselves for the time constant
-        variance = options[O_BIAS_RESTING] ** 2 * max(options[O_REST_TAU] / span, 1.0)
-        _correct(state, covariance, still, change, variance)
+        _stand_still(memory, state, covariance, options, span)
     _predict(state, covariance, options, force, axes, rates, square, span)
     memory[_BLOCKS] += 1.0
     if memory[_BLOCKS] >= _MIRRORED:
@@ -323,6 +324,36 @@ def close_block(memory: Any, state: Any, covariance: Any, options: Any) -> None:
     memory[RECORD + 19] = 1.0 if resting else 0.0
     for place in range(_SUM_ACC, _SUM_SQUARE + 1):
         memory[place] = 0.0
+
+
+def _stand_still(memory: Any, state: Any, covariance: Any, options: Any, span: float) -> None:
+    """Correct the state by what rest says: no velocity, and a gyroscope that reads its bias."""
+    still = np.zeros((3, STATES))
+    change = np.zeros(3)
+    for axis in range(3):
+        still[axis, 3 + axis] = 1.0
+        change[axis] = -state[3 + axis]
+    _correct(state, covariance, still, change, _STILL_VELOCITY**2)
+    for axis in range(3):
+        still[axis, 3 + axis] = 0.0
+        still[axis, 9 + axis] = 1.0
+        change[axis] = memory[_SLOW_GYR + axis] - state[9 + axis]
+    # low-passed readings repeat themselves for the time constant
+    variance = options[O_BIAS_RESTING] ** 2 * max(options[O_REST_TAU] / span, 1.0)
+    _correct(state, covariance, still, change, variance)
+
+
+def _quiet_swing(memory: Any, options: Any, force: Any, span: float) -> float:
+    """Return the squared acceleration that the slowest motion could have without more change than was seen.
+
+    The larger change of the last two blocks counts: at its turning point every motion stands still for one.
+    """
+    change = 0.0
+    for axis in range(3):
+        change += (force[axis] - memory[RECORD + axis]) ** 2 / 3.0
+    largest = max(change, memory[_CHANGE])
+    memory[_CHANGE] = change
+    return float(largest / (options[O_NATURAL] * span) ** 2)
 
 
 def _start(memory: Any, state: Any, covariance: Any, options: Any, force: Any) -> None:

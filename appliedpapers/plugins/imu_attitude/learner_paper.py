@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from appliedpapers.core.training import TrainTask, shuffled_slices
 from appliedpapers.core.training_config import TrainingConfig
 from appliedpapers.plugins.imu_attitude.attitude_loss import (
-    hamilton,
     paper_angle_deg,
     truncated_l1,
     up_angle,
@@ -24,6 +23,12 @@ from appliedpapers.plugins.imu_attitude.config import ModelConfig
 from appliedpapers.plugins.imu_attitude.estimate import Estimate
 from appliedpapers.plugins.imu_attitude.network import AttitudeNetwork, ModelA, ModelB, Outputs, up_of
 from appliedpapers.plugins.imu_attitude.paper_metric import attitude
+from appliedpapers.plugins.imu_attitude.paper_mounting import (
+    set_upright,
+    turned,
+    turns_about_up,
+    turns_at_random,
+)
 from appliedpapers.plugins.imu_attitude.paper_windows import (
     Batch,
     Blocks,
@@ -53,12 +58,18 @@ _SAMPLES_A_BLOCK = 25_600  # full Model A holds about 4 KB a sample
 def build_network(config: ModelConfig, seed: int) -> AttitudeNetwork:
     """Return the untrained network of ``config.kind`` ``paper-a`` or ``paper-b``.
 
-    Its last layer gives what the loss looks at: the direction of up, or the paper's quaternion.
+    Its last layer gives what the loss looks at: the direction of up, or the paper's quaternion. With
+    ``config.upright`` it starts by answering that up is the z axis.
     """
     model = ModelA if config.kind == "paper-a" else ModelB
     outputs: Outputs = "up" if config.loss == "up" else "quaternion"
     noise = {} if config.input_noise is None else {"input_noise": config.input_noise}
-    return model(config.window, config.width, outputs=outputs, seed=seed, **noise)
+    network = model(config.window, config.width, outputs=outputs, seed=seed, **noise)
+    if config.upright:
+        with torch.no_grad():
+            network.last.weight.zero_()
+            network.last.bias[-1 if outputs == "up" else 0] = 1.0
+    return network
 
 
 class PaperTask(TrainTask):
@@ -107,7 +118,8 @@ class PaperTask(TrainTask):
         """Return the mean loss of some windows."""
         windows = self._gather(self._train, batch)
         if self._config.random_rotation:
-            windows = _turned(windows)
+            draw = turns_about_up if self._config.upright else turns_at_random
+            windows = turned(windows, draw(len(batch), windows.quaternion))
         return self._losses(self._answers(windows), windows.quaternion).mean()
 
     def validate(self) -> Mapping[str, float]:
@@ -127,7 +139,8 @@ class PaperTask(TrainTask):
         }
 
     def _gather(self, windows: PaperWindows, indices: Tensor) -> Batch:
-        return windows.gather(indices.cpu()).to(self.device)
+        found = windows.gather(indices.cpu()).to(self.device)
+        return set_upright(found, answer_offset(self._config)) if self._config.upright else found
 
     def _answers(self, windows: Batch) -> Tensor:
         answers: Tensor = self.network(windows.acc, windows.gyr, windows.fs)
@@ -172,7 +185,7 @@ def _estimate_part(
     by_mean = _mean_attitude(acc)
     if not starts.size:
         return by_mean
-    answers = _answer_windows(network, blocks, starts)
+    answers = _answer_windows(network, blocks, starts, config)
     answered_at = blocks.rows[starts + answer_offset(config)] - piece.start
     strapdown = _strapdown(time, gyr)
     if config.smooth > 0:
@@ -187,7 +200,7 @@ def _estimate_part(
 
 
 @torch.inference_mode()
-def _answer_windows(network: AttitudeNetwork, blocks: Blocks, starts: Indices) -> Floats:
+def _answer_windows(network: AttitudeNetwork, blocks: Blocks, starts: Indices, config: ModelConfig) -> Floats:
     """Return the answers ``(len(starts), 4)`` of one part, a few windows at a time: memory stays bounded."""
     window, device = network.window, next(network.parameters()).device
     rates = window_rates(blocks.time, starts, window).astype(np.float32)
@@ -196,8 +209,15 @@ def _answer_windows(network: AttitudeNetwork, blocks: Blocks, starts: Indices) -
     for first in range(0, len(starts), few):
         some = slice(first, first + few)
         inputs = [view[starts[some]].swapaxes(1, 2).astype(np.float32) for view in sensors]
-        tensors = [torch.from_numpy(values).to(device) for values in (*inputs, rates[some])]
-        answers.append(functional.normalize(network(*tensors).double(), dim=-1).cpu().numpy())
+        acc, gyr, fs = (torch.from_numpy(values).to(device) for values in (*inputs, rates[some]))
+        if not config.upright:
+            answers.append(functional.normalize(network(acc, gyr, fs).double(), dim=-1).cpu().numpy())
+            continue
+        here = acc.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(len(acc), 4)
+        windows = set_upright(Batch(acc, gyr, fs, here), answer_offset(config))
+        upright = network(windows.acc, windows.gyr, windows.fs)
+        turns, own = (part.double().cpu().numpy() for part in (windows.quaternion, upright))
+        answers.append(attitude(normalise(multiply(own, conjugate(turns)))))
     return np.concatenate(answers)
 
 
@@ -236,17 +256,3 @@ def _strapdown(time: Floats, gyr: Floats) -> Floats:
         product[reach:] = normalise(multiply(product[:-reach], product[reach:]))
         reach *= 2
     return product
-
-
-def _turned(windows: Batch) -> Batch:
-    """Return the windows as a sensor that was mounted otherwise would have seen them, each its own way."""
-    turns = functional.normalize(torch.randn_like(windows.quaternion), dim=-1)
-    w, v = turns[:, None, :1], turns[:, None, 1:]
-
-    def rotate(sensor: Tensor) -> Tensor:
-        twice = 2 * torch.linalg.cross(v.expand_as(sensor), sensor)
-        turned: Tensor = sensor + w * twice + torch.linalg.cross(v.expand_as(sensor), twice)
-        return turned
-
-    back = turns * turns.new_tensor([1.0, -1.0, -1.0, -1.0])
-    return Batch(rotate(windows.acc), rotate(windows.gyr), windows.fs, hamilton(windows.quaternion, back))

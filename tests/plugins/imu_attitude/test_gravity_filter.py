@@ -89,6 +89,17 @@ def test_a_perfect_sensor_at_rest_is_level_within_a_tenth_of_a_degree():
     assert errors[~recording.movement][50:].max() < 0.1
 
 
+def test_a_rest_after_motion_is_level_long_before_it_is_taken_for_rest():
+    recording = simulated(seconds=60.0, noise=0.0, number=4)
+    estimate = GravityFilter(OPTIONS).batch(recording)
+    errors = np.degrees(angle_between(estimate.up, up_vector(recording.reference)))
+    stopped = int(np.flatnonzero(np.diff(recording.movement.astype(int)) == -1)[0]) + 1
+    settled = stopped + round(0.5 / recording.step)
+    assert errors[stopped] > 3 * errors[settled]
+    assert errors[settled] < 0.1
+    assert not estimate.at_rest[settled]
+
+
 def test_it_beats_a_mean_of_ten_seconds_over_every_kind_of_motion():
     every = [simulated(seconds=60.0, number=number) for number in range(9)]
     ours = np.mean([rmse(error_deg(one), one) for one in every])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from turning_sensor import SMALL, turning
 
 from appliedpapers.core.model import FitContext
 from appliedpapers.core.training import fit
@@ -25,29 +26,12 @@ from appliedpapers.plugins.imu_attitude.paper_windows import PaperWindows
 from appliedpapers.plugins.imu_attitude.recording import Recording
 from appliedpapers.plugins.imu_attitude.rotations import (
     angle_between,
-    conjugate,
     from_rotation_vector,
     multiply,
-    rotate,
     up_vector,
 )
 
-SMALL = {"window": 20, "stride": 4, "width": 0.1}
 UNIT = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1)
-
-
-def turning(rows=400, fs=100.0, seed=0, trial="turning") -> Recording:
-    """A sensor that turns about slowly changing axes without being accelerated, read without error."""
-    random = np.random.default_rng(seed)
-    time = np.arange(rows) / fs
-    phase = random.uniform(0, 6, 3)
-    gyr = 2 * np.sin(2 * time[:, None] + phase)
-    quaternion = np.empty((rows, 4))
-    quaternion[0] = from_rotation_vector(random.normal(size=3))
-    for row, step in enumerate(from_rotation_vector(gyr[1:] / fs)):
-        quaternion[row + 1] = multiply(quaternion[row], step)
-    acc = rotate(conjugate(quaternion), np.array([0.0, 0.0, 9.81]))
-    return Recording(trial, time, acc, gyr, None, quaternion, np.ones(rows, dtype=bool))
 
 
 def inputs(rows=3, window=100, seed=0):
@@ -267,12 +251,13 @@ def test_the_published_preset_is_the_papers():
         "l1-trunc",
         False,
     )
+    assert not config.model.upright
     assert trainable(build_network(config.model, 0)) == 1_465_476
 
 
 def test_the_quarter_preset_is_small_and_causal():
     model = AttitudeConfig.model_validate(AttitudeConfig.presets["paper-quarter"]).model
-    assert model.target == "last"
+    assert (model.target, model.upright) == ("last", True)
     assert trainable(build_network(model, 0)) < 1_465_476 / 12
 
 
