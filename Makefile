@@ -46,7 +46,7 @@ demo: $(VENV)/.demo
 	@$(VENV)/bin/python examples/demo.py
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 $(PYTEST)
 
 acceptance: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.acceptance $(PLUGIN)

@@ -102,5 +102,6 @@ TARGETS = (
     Target("xlsx", "XLSX tables", _sheet),
     Target("manifest", "lists of files", _manifest),
     Target("inputs-csv", "every plugin's own rows as CSV", _inputs(".csv", changed_words)),
+    Target("inputs-jsonl", "every plugin's own rows as JSON lines", _inputs(".jsonl", changed_words)),
     Target("inputs-parquet", "every plugin's own rows as Parquet", _inputs(".parquet", changed_bytes)),
 )

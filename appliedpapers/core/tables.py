@@ -12,6 +12,7 @@ import pyarrow as pa
 from appliedpapers.core.delimited import read_delimited
 from appliedpapers.core.errors import ConfigError, DataError
 from appliedpapers.core.files import whole_file
+from appliedpapers.core.json_lines import read_json_lines
 from appliedpapers.core.json_rows import cells, plain, records
 from appliedpapers.core.sheets import SUFFIX, is_sheet, read_sheet
 
@@ -182,12 +183,6 @@ def _read_parquet(path: Path) -> pa.Table:
     return pq.read_table(path)
 
 
-def _read_jsonl(path: Path) -> pa.Table:
-    from pyarrow import json
-
-    return json.read_json(path)
-
-
 def read_arrow(path: Path) -> pa.Table:
     """Read Arrow, written as a file or as a stream; errors of Arrow pass through."""
     with pa.memory_map(str(path)) as source:
@@ -231,7 +226,7 @@ def _write_arrow(table: pa.Table, path: Path) -> None:
 _READERS: dict[str, Callable[[Path], pa.Table]] = {
     "csv": _read_csv,
     "parquet": _read_parquet,
-    "jsonl": _read_jsonl,
+    "jsonl": read_json_lines,
     "arrow": read_arrow,
 }
 _WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {

@@ -25,6 +25,7 @@ from appliedpapers.core.delimited import (
     with_points,
 )
 from appliedpapers.core.errors import DataError
+from appliedpapers.core.json_lines import parse_json_lines
 from appliedpapers.core.schema import TableSchema, Violation
 from appliedpapers.core.sheets import read_sheet
 from appliedpapers.core.validation import check_names, from_records
@@ -274,9 +275,7 @@ def _parsed_at_once(lines: Sequence[bytes], first: int, schema: TableSchema) -> 
     options = pa_json.ParseOptions(explicit_schema=pa.schema([(name, pa.string()) for name in texts]))
     try:
         block.decode()
-        table = pa_json.read_json(
-            io.BytesIO(block), pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1), options
-        )
+        table = parse_json_lines(block, options)
     except (pa.ArrowException, UnicodeDecodeError):
         return None
     return _plain(table, first) if table.num_rows == len(lines) else None

@@ -20,7 +20,7 @@ from appliedpapers.core.bundle import load_bundle
 from appliedpapers.core.errors import ConfigError, DataError, RunError
 from appliedpapers.core.inference import predict_usable
 from appliedpapers.core.tables import csv_bytes, write_table
-from appliedpapers.pipelines import score_chunks
+from appliedpapers.pipelines import score_chunks, score_input
 from appliedpapers.pipelines.score import score_run
 
 
@@ -197,6 +197,15 @@ def test_strict_exits_4_and_keeps_the_outputs(rows_bundle, tmp_path):
     summary = run(rows_bundle, [path], tmp_path / "out", strict=True)
     assert (summary.exit_code, summary.rejected, summary.rows_out) == (4, 2, 9)
     assert [row["row"] for row in quarantine(tmp_path / "out")] == [5, 11]
+
+
+def test_a_null_that_begins_a_later_piece_is_rejected_by_its_number(rows_bundle, tmp_path):
+    whole = score_input._LINES_PER_PIECE
+    lines = [json.dumps(record) + "\n" for record in plots(whole + 2).to_pylist()]
+    (tmp_path / "a.jsonl").write_text("".join([*lines[:whole], "null\n", *lines[whole:]]))
+    summary = run(rows_bundle, [tmp_path / "a.jsonl"], tmp_path / "out")
+    assert (summary.rejected, summary.rows_out) == (1, whole + 2)
+    assert [row["row"] for row in quarantine(tmp_path / "out")] == [whole + 1]
 
 
 def test_more_bad_rows_than_an_error_shows_are_all_in_quarantine(rows_bundle, tmp_path):
@@ -468,6 +477,7 @@ def test_wide_rows_make_smaller_batches(scenes_bundle, rows_bundle):
             "as csv",
         ),
         ("a.jsonl", b"[1, 2]\n", "row 1: the line is not a JSON object"),
+        ("a.jsonl", b"null\n", "row 1: the line is not a JSON object"),
         ("a.xlsx", b"PK", "cannot be read"),
         ("a.odt", b"PK", "unknown format '.odt'"),
     ],

@@ -26,6 +26,7 @@ from appliedpapers.core.features.rows import (
     require_same_columns,
 )
 from appliedpapers.core.features.rows_parquet import files_fingerprint
+from appliedpapers.core.json_lines import line_blocks, parse_json_lines
 from appliedpapers.core.tables import kind_of
 
 _BLOCK = 1 << 22
@@ -294,19 +295,8 @@ def _line_blocks(file: Path, schema: pa.Schema | None) -> Iterator[pa.RecordBatc
     options = json.ParseOptions(explicit_schema=schema, newlines_in_values=False)
     if schema is not None:
         options.unexpected_field_behavior = "ignore"
-    rest = b""
     try:
-        with pa.input_stream(str(file), compression="detect") as stream:
-            while block := bytes(stream.read(_BLOCK)):
-                whole, end, rest = (rest + block).rpartition(b"\n")
-                if whole.strip():
-                    yield from _parsed(whole + end, options)
-        if rest.strip():
-            yield from _parsed(rest + b"\n", options)
+        for first, text in line_blocks(file):
+            yield from parse_json_lines(text, options, first=first).to_batches()
     except (OSError, pa.ArrowException) as error:
         raise broken(file, error) from None
-
-
-def _parsed(text: bytes, options: json.ParseOptions) -> Iterator[pa.RecordBatch]:
-    read = json.ReadOptions(use_threads=False, block_size=len(text) + 1)
-    yield from json.read_json(io.BytesIO(text), read, options).to_batches()

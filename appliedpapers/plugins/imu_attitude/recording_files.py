@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from appliedpapers.core.archives import read_npz
 from appliedpapers.core.errors import DataError, did_you_mean
+from appliedpapers.core.json_lines import read_json_lines
 from appliedpapers.plugins.imu_attitude.config import ColumnsConfig
 
 if TYPE_CHECKING:
@@ -196,9 +197,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _read_json(path: Path) -> pd.DataFrame:
-    import pyarrow.json as pa_json
-
-    frame: pd.DataFrame = pa_json.read_json(path).to_pandas()
+    frame: pd.DataFrame = read_json_lines(path).to_pandas()
     return frame
 
 

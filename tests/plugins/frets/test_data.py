@@ -59,7 +59,7 @@ def test_presets_say_what_the_spec_says():
 def test_an_unknown_option_is_answered_with_the_closest_one():
     with pytest.raises(ConfigError) as caught:
         configured("model.lookbak=3")
-    assert caught.value.hint == "Did you mean 'lookback'?"
+    assert caught.value.hint == "Did you mean 'model.lookback'?"
     with pytest.raises(ConfigError, match=r"intervals\.levels"):
         configured("intervals.levels=[80, 180]")
 
