@@ -23,9 +23,9 @@ def parse_json_lines(text: bytes, options: json.ParseOptions | None = None, *, f
         first: Number of the first line in its file, for messages.
 
     Raises:
-        ArrowInvalid: A line is not an object, or lines differ in the type of a key.
+        ArrowInvalid: A line is not an object or not in UTF-8, or lines differ in the type of a key.
     """
-    _require_no_null(text, first)
+    _require_readable(text, first)
     # several threads race where lines disagree about a list
     read = json.ReadOptions(use_threads=False, block_size=len(text) + 1)
     return json.read_json(io.BytesIO(text), read, options)
@@ -36,10 +36,10 @@ def read_json_lines(path: Path) -> pa.Table:
 
     Raises:
         OSError: The file cannot be read or unpacked.
-        ArrowInvalid: A line is not an object, or lines differ in the type of a key.
+        ArrowInvalid: A line is not an object or not in UTF-8, or lines differ in the type of a key.
     """
     for first, text in line_blocks(path):
-        _require_no_null(text, first)
+        _require_readable(text, first)
     return json.read_json(path, json.ReadOptions(use_threads=False))
 
 
@@ -60,9 +60,14 @@ def line_blocks(path: Path) -> Iterator[tuple[int, bytes]]:
         yield first, rest + b"\n"
 
 
-def _require_no_null(text: bytes, first: int) -> None:
+def _require_readable(text: bytes, first: int) -> None:
+    place, wrong = -1, ""
     # as the first value of a block of Arrow's, which any line may begin, null ends the process (Arrow 25)
     if found := _NULL.search(text):
-        raise pa.ArrowInvalid(
-            f"JSON parse error: line {first + text.count(10, 0, found.end())} is null, not an object"
-        )
+        place, wrong = found.end(), "is null, not an object"
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        place, wrong = error.start, "is not in UTF-8"
+    if wrong:
+        raise pa.ArrowInvalid(f"JSON parse error: line {first + text.count(10, 0, place)} {wrong}")

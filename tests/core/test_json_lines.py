@@ -41,6 +41,15 @@ def test_a_line_that_is_null_is_named(tmp_path, suffix, text, line):
             read(path)
 
 
+@pytest.mark.parametrize("row", [b'{"a": "\xff"}\n', b'{"\xff": 1}\n'], ids=["text", "name"])
+def test_what_is_not_in_utf_8_is_named_by_its_line(tmp_path, row):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(MEGABYTE * 5 + row)
+    for read in (read_table, lambda path: list(open_rows(path).batches())):
+        with pytest.raises(DataError, match=f"line {5 * MEGABYTE.count(10) + 1} is not in UTF-8"):
+            read(path)
+
+
 def test_recordings_refuse_null_in_the_same_words(tmp_path):
     path = tmp_path / "recording.jsonl"
     path.write_bytes(b"null\n" + ROW)
