@@ -14,19 +14,8 @@ def _leave(signum: int, frame: object) -> None:
     os._exit(130)
 
 
-def _wait_asleep() -> None:
-    """Let threads of GNU OpenMP, torch's on Linux, wait for each other asleep after a short while awake.
-
-    Awake they hold the core that the thread they wait for may need: on two cores with a load of twelve a step
-    of a small network took 300 ms so, and 9 ms with this. What is computed stays the same.
-    """
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
-        os.environ["GOMP_SPINCOUNT"] = "1000"
-
-
 def main() -> None:
     """Load the command line and run it."""
-    _wait_asleep()
     # a shell that put us into the background has Ctrl-C ignored, which stays
     waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if waits:

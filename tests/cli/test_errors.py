@@ -455,33 +455,6 @@ def test_an_interrupt_while_the_command_line_loads_is_130_and_one_word():
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted.\n")
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
-)
-def test_threads_wait_asleep_unless_the_user_says_how(given, expected):
-    import os
-    import subprocess
-    import sys
-
-    told = (
-        "import os, sys\n"
-        "sys.argv = ['apps', '--version']\n"
-        "from appliedpapers.__main__ import main\n"
-        "try:\n"
-        "    main()\n"
-        "finally:\n"
-        "    print(os.environ.get('GOMP_SPINCOUNT'))\n"
-    )
-    kept = {
-        name: value for name, value in os.environ.items() if name not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", told], capture_output=True, text=True, timeout=60, env=kept | given
-    )
-    assert done.stdout.split()[-1] == expected
-
-
 @pytest.mark.parametrize("folder", ["taken", "taken/below"])
 def test_a_file_where_a_folder_is_due_is_refused_before_any_work(apps, bundle, workspace, folder):
     Path("taken").write_text("mine")
