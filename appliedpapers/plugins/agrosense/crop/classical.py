@@ -99,9 +99,12 @@ class Logistic(_Stored):
     def fit(cls, lesson: Lesson, config: CropConfig, run: FitContext) -> Self:
         """Maximise the penalised likelihood."""
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         scaler = Scaler.fit(lesson.matrix)
-        model = LogisticRegression(max_iter=2000).fit(scaler(lesson.matrix), lesson.labels)
+        # products this small wait longer for a second thread than they take
+        with threadpool_limits(1, user_api="blas"):
+            model = LogisticRegression(max_iter=2000).fit(scaler(lesson.matrix), lesson.labels)
         weights, bias = model.coef_, model.intercept_
         if len(model.classes_) == 2:
             weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2

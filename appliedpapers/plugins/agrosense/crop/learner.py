@@ -45,7 +45,8 @@ class ClassTask(TrainTask):
 
     def optimizer(self) -> Optimizer:
         """Return Adam, as in the paper."""
-        return Adam(self.network.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay)
+        rate, decay = self.settings.lr, self.settings.weight_decay
+        return Adam(self.network.parameters(), lr=rate, weight_decay=decay, fused=True)
 
     def num_steps(self) -> int:
         """Return the number of batches; a last one of a single row joins the one before."""
