@@ -64,7 +64,7 @@ class ModelConfig(Section):
         "auto", description="auto takes for trees what predicts better, for networks the temperature"
     )
     inner_folds: int = Field(
-        5, ge=2, le=20, description="folds inside the training rows: for calibration, thresholds and novelty"
+        3, ge=2, le=20, description="folds inside the training rows: for calibration, thresholds and novelty"
     )
     masked: float = Field(
         0.15,
