@@ -95,7 +95,7 @@ SUITE: tuple[Setting, ...] = (
         "agrosense",
         "quick",
         "the network over a soil test's numbers",
-        ("simulator.sites=32", "model.family=mlp", "network.epochs=20"),
+        ("simulator.sites=32", "model.family=mlp", "network.epochs=20", "model.inner_folds=5"),
         task="crop",
     ),
     Setting(

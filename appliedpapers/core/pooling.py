@@ -20,30 +20,46 @@ def pooled(parts: Sequence[Scored]) -> Scored:
 
     A mean runs over all units together. What is no mean, such as an AUC or a calibration error, is computed
     on each part and averaged over the parts where it is defined: scores of two fits are not on one scale.
+    A metric that a part lacks, such as the risk of answers where none was given, rests on the other parts.
     Slices with equal labels are one slice.
 
     Args:
-        parts: At least one; scored by the same metrics.
+        parts: At least one; scored by at least one common metric.
 
     Raises:
-        ValueError: Metrics differ.
+        ValueError: No metric is common to all.
     """
     first = parts[0]
     if len(parts) == 1:
         return first
-    if any(one.metrics.keys() != first.metrics.keys() for one in parts):
+    if not set(first.metrics).intersection(*(one.metrics for one in parts)):
         raise ValueError("the parts were scored by different metrics")
     clusters = [one.clusters for one in parts if one.clusters is not None]
     if clusters and len(clusters) < len(parts):
         raise ValueError("some parts have clusters, others none")
     return Scored(
-        {name: _joined([one.metrics[name] for one in parts]) for name in first.metrics},
+        {
+            name: _joined(_of_each(name, parts))
+            for name in dict.fromkeys(n for one in parts for n in one.metrics)
+        },
         np.concatenate(clusters) if clusters else None,
         max(one.block for one in parts),
         _joined_slices(parts),
         first.units,
         tuple(one.size for one in parts),
     )
+
+
+def _of_each(name: str, parts: Sequence[Scored]) -> list[MetricScores]:
+    known = next(one.metrics[name] for one in parts if name in one.metrics)
+    return [one.metrics[name] if name in one.metrics else _nothing(one.size, known) for one in parts]
+
+
+def _nothing(units: int, like: MetricScores) -> MetricScores:
+    if like.losses is None:
+        return MetricScores.of(lambda _: float("nan"), units)
+    make = MetricScores.root_mean if like.root else MetricScores.mean
+    return make(np.zeros(units), np.zeros(units))
 
 
 def _joined_slices(parts: Sequence[Scored]) -> Slices:
