@@ -180,7 +180,7 @@ def check_names(present: Sequence[str], schema: TableSchema, source: str) -> Non
     """Check the column names of a table alone.
 
     Raises:
-        DataError: A required column is absent, or one stands twice.
+        DataError: A required column is absent, one stands twice, or there are columns and none is known.
     """
     duplicated = sorted({name for name in present if list(present).count(name) > 1})
     if duplicated:
@@ -195,6 +195,10 @@ def check_names(present: Sequence[str], schema: TableSchema, source: str) -> Non
             if close.startswith("Did you mean"):
                 hint += f" Rename {close.removeprefix('Did you mean ').removesuffix('?')}?"
             raise DataError(f"{source}: column '{column.name}' is missing.", hint=hint)
+    # where each column may be absent, a model would answer from nothing, and look as if it knew
+    if present and len(unknown) == len(present):
+        hint = f"Expected some of {', '.join(schema.names)}; found {', '.join(present)}."
+        raise DataError(f"{source}: none of its columns is known.", hint=hint)
 
 
 def _absent(column: Column, rows: int) -> dict[str, pa.Array]:

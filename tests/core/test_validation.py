@@ -547,3 +547,22 @@ def test_what_was_checked_passes_again_unchanged(column, cells):
         again = check(once, schema)
         assert again.violations == ()
         assert again.table.to_pylist() == once.to_pylist()
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_table_without_any_known_column_is_refused(required):
+    """Where each column may be absent, a model would answer from nothing, and look as if it knew."""
+    columns = tuple(Column(name, "float64", nullable=True, required=required) for name in ("ph", "rain"))
+    with pytest.raises(DataError, match=r"own\.csv: ") as caught:
+        check(pa.table({"pH (H2O)": [6.5], "Rain": [3.0]}), TableSchema(columns), source="own.csv")
+    assert caught.value.message.endswith(
+        "column 'ph' is missing." if required else "none of its columns is known."
+    )
+    assert "ph, rain" in caught.value.hint
+    assert "pH (H2O), Rain" in caught.value.hint
+
+
+def test_one_known_column_of_those_that_may_be_absent_is_enough():
+    columns = tuple(Column(name, "float64", nullable=True, required=False) for name in ("ph", "rain"))
+    table = check(pa.table({"ph": [6.5], "farm": ["a"]}), TableSchema(columns), source="own.csv").table
+    assert table.column("rain").to_pylist() == [None]

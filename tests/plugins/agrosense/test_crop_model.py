@@ -67,6 +67,13 @@ def test_an_input_that_matters_changes_the_probabilities(model, dataset):
     assert len({row["crop_1"] for row in predict_all(model, dataset.test.inputs()).to_pylist()}) > 2
 
 
+def test_a_row_without_any_number_is_warned_about_and_gets_no_advice(model, dataset):
+    one = dataset.test.inputs().slice(0, 2)
+    empty = answered(model, one, **{item.name: [None, 1.0] for item in model.novelty.ranges}).to_pylist()[0]
+    assert empty["warnings"].startswith("no number is given")
+    assert empty["advised"] is False
+
+
 def test_a_value_outside_is_named_with_unit_and_range_and_gets_no_advice(model, dataset):
     one = dataset.test.inputs().slice(0, 1)
     found = answered(model, one, temperature=[55.0]).to_pylist()[0]

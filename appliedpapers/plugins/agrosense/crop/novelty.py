@@ -98,6 +98,8 @@ class Novelty:
         for row, column in zip(*np.nonzero(outside), strict=True):
             sentence = self.ranges[column].warning(float(values[row, column]))
             found[row] += [sentence] if sentence else []
+        for row in np.flatnonzero(np.isnan(values).all(axis=1)) if values.shape[1] else ():
+            found[row].append("no number is given")
         for row in np.flatnonzero(self.distances(values) > self.limit) if values.shape[1] else ():
             if not found[row]:
                 found[row].append("the values together are unlike those of any crop in training")
