@@ -11,7 +11,8 @@ import pyarrow as pa
 from pyarrow import json
 
 _BLOCK = 1 << 22
-_NULL = re.compile(rb"(?:\A|[\r\n])(?:\xef\xbb\xbf)?\s*(?=null)")
+# from each line end to the next and not beyond: a run of empty lines is looked at once, not once for each
+_NULL = re.compile(rb"(?:\A|[\r\n])[ \t]*+(?:\xef\xbb\xbf)?[ \t]*+(?=null)")
 
 
 def parse_json_lines(text: bytes, options: json.ParseOptions | None = None, *, first: int = 1) -> pa.Table:

@@ -57,6 +57,15 @@ def test_recordings_refuse_null_in_the_same_words(tmp_path):
         read_file(path, ColumnsConfig())
 
 
+@pytest.mark.parametrize("space", [b"\n", b"\r\n", b" ", b"\t\n"], ids=repr)
+def test_megabytes_of_space_are_looked_at_once(tmp_path, space):
+    """A search that began anew at each empty line would take hours here."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(ROW + b"\n" + space * 500_000 + ROW)
+    blocks = [batch.to_pylist() for batch in open_rows(path).batches()]
+    assert [row for block in blocks for row in block] == [{"a": 1}, {"a": 1}]
+
+
 def test_null_inside_an_object_or_a_text_is_data(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": null, "b": "\\nnull"}\n{"a": 1, "b": "null"}\n')
