@@ -12,7 +12,7 @@ from pyarrow import json
 
 _BLOCK = 1 << 22
 # from each line end to the next and not beyond: a run of empty lines is looked at once, not once for each
-_NULL = re.compile(rb"(?:\A|[\r\n])[ \t]*+(?:\xef\xbb\xbf)?[ \t]*+(?=null)")
+_NULL = re.compile(rb"[\r\n][ \t]*+(?:\xef\xbb\xbf)?[ \t]*+(?=null)")
 
 
 def parse_json_lines(text: bytes, options: json.ParseOptions | None = None, *, first: int = 1) -> pa.Table:
@@ -64,8 +64,8 @@ def line_blocks(path: Path) -> Iterator[tuple[int, bytes]]:
 def _require_readable(text: bytes, first: int) -> None:
     place, wrong = -1, ""
     # as the first value of a block of Arrow's, which any line may begin, null ends the process (Arrow 25)
-    if found := _NULL.search(text):
-        place, wrong = found.end(), "is null, not an object"
+    if b"null" in text and (found := _NULL.search(b"\n" + text)):
+        place, wrong = found.end() - 1, "is null, not an object"
     try:
         text.decode()
     except UnicodeDecodeError as error:
