@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from appliedpapers.core.config import resolve
 from appliedpapers.core.data import leakage_audit
 from appliedpapers.core.sources import list_datasets, load_dataset
+from appliedpapers.plugins.laser_cvae.baselines import LastReading
 from appliedpapers.plugins.laser_cvae.config import LaserConfig
 from appliedpapers.plugins.laser_cvae.data import DATASETS
 from appliedpapers.plugins.laser_cvae.devices import prefixes
@@ -45,6 +47,29 @@ def test_cells_and_units_are_those_of_the_source(opened):
     amplifiers = opened["device-b"].train.devices
     assert set(amplifiers.horizon) == {4000.0, 2000.0, 1000.0}
     assert amplifiers.scale.limit == pytest.approx(0.05 * np.log(10))
+
+
+@pytest.mark.parametrize(
+    ("hours", "whole", "within"),
+    [
+        (138.0, 0.956, (0.90, 1.0, 0.99)),
+        (330.0, 0.960, (0.92, 0.83, 1.0)),
+        (498.0, 0.988, (0.97, 0.97, 1.0)),
+    ],
+)
+def test_the_last_reading_of_the_leds_ranks_as_the_literature_of_the_set_says(opened, hours, whole, within):
+    folds = opened["led-a"].folds
+    parts = [
+        (fold.test, LastReading(LaserConfig())._said(fold.test, list(fold.test.cuts[:, 0]).index(hours)))
+        for fold in folds
+    ]
+    rank = np.concatenate([said["rank"] for _, said in parts])
+    failed = np.concatenate([part.devices.failed for part, _ in parts])
+    cells = np.concatenate([part.devices.cells() for part, _ in parts])
+    assert roc_auc_score(failed, rank) == pytest.approx(whole, abs=5e-4)
+    for cell, value in zip(("114 C, 1 x", "110 C, 1.333 x", "130 C, 1.333 x"), within, strict=True):
+        own = cells == cell
+        assert roc_auc_score(failed[own], rank[own]) == pytest.approx(value, abs=5e-3)
 
 
 @pytest.mark.parametrize(("name", "most"), [("gaas", 0.74), ("led-a", 0.03), ("device-b", 0.2)])

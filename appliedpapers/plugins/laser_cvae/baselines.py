@@ -36,6 +36,7 @@ def baselines(config: LaserConfig, judge: str) -> list[Baseline]:
         "path": PathForecast,
         "condition-only": ConditionOnly,
         "rule": Rule,
+        "last-reading": LastReading,
     }
     found: list[Baseline] = []
     for name in config.baselines:
@@ -108,6 +109,19 @@ class Rule(AgeingBaseline):
         windows = np.lib.stride_tricks.sliding_window_view(damage, 3, axis=1)
         rank = np.median(windows, axis=-1).max(axis=1)
         return {"rank": rank, "end": rank}
+
+
+class LastReading(AgeingBaseline):
+    """The latest damage that was read, as if ageing ended there: the current value of the device."""
+
+    name = "last-reading"
+
+    def _learn(self, train: DeviceSplit, run: FitContext) -> None: ...
+
+    def _said(self, split: DeviceSplit, cut: int) -> dict[str, Floats]:
+        seen = split.devices.before(split.cuts[cut])
+        latest = np.maximum(seen.counts - 1, 0)
+        return _as_damage(np.nan_to_num(seen.damage[np.arange(len(seen)), latest]))
 
 
 class Linear(AgeingBaseline):

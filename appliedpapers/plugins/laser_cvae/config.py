@@ -26,6 +26,7 @@ BaselineName = Literal[
     "vae",
     "conditional-autoencoder",
     "rule",
+    "last-reading",
     "linear",
     "exp-linear",
     "path",

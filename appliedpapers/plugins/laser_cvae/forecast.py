@@ -204,9 +204,12 @@ class ForecastHead:
 
 
 def over_time(chances: Floats, p_cross: Floats) -> Floats:
-    """Return chances ``(R, STEPS)`` that end at the calibrated one, moved by the same logit all along."""
-    rising = _logit(chances)
-    return np.asarray(1 / (1 + np.exp(-(rising - rising[:, -1:] + _logit(p_cross)[:, None]))))
+    """Return chances ``(R, STEPS)`` that end at the calibrated one: when a device fails, if it does, stays.
+
+    Calibration knows whether devices fail, not when. Moved by the same logit all along, chances that it makes
+    surer would rise too early: a device sure to fail at the end would be so in the middle, too.
+    """
+    return np.asarray(p_cross[:, None] * chances / np.maximum(chances[:, -1:], _EDGE))
 
 
 def chance_at(hours: Floats, look: Outlook, end: Floats) -> Floats:

@@ -193,16 +193,19 @@ def _choose_early(head: ForecastHead, failing: Prefixes, valid: Devices) -> None
     A tenth of all devices is not a tenth of those that fail: most of these come from many devices with a
     small chance each. So the early level is a conformal quantile of the chances at which validation devices
     did fail; the late level stays. Devices are exchangeable, prefixes of one are not: each device counts
-    once, or those that fail late, which have many prefixes and are easier, would speak for the others.
+    once, or those that fail late, which have many prefixes and are easier, would speak for the others. What
+    a few dozen devices say of a tenth is uncertain: a standard error of it is kept in reserve.
     """
     _, number, sizes = np.unique(failing.device, return_inverse=True, return_counts=True)
     if len(sizes) < _FEWEST_OF_A_CLASS:
         return
     weight = 1 / (len(sizes) * sizes[number])
-    chance = chance_at(valid.failure[failing.device], head.look(failing), failing.end)
+    chance = chance_at(valid.crossing[failing.device], head.look(failing), failing.end)
     late = float(weight[chance > QUANTILES[-1]].sum())
+    outside = max(1 - COVERAGE - late, 0.0)
+    outside -= np.sqrt(outside * (1 - outside) / len(sizes))
     # one failure more, which is still to come, may lie outside, too
-    outside = (1 - COVERAGE - late) * (len(sizes) + 1) / len(sizes) - 1 / len(sizes)
+    outside = outside * (len(sizes) + 1) / len(sizes) - 1 / len(sizes)
     head.early = float(np.clip(_lower_quantile(chance, weight, outside), _EARLIEST, QUANTILES[0]))
 
 

@@ -176,7 +176,7 @@ def _forecast(end: Floats, devices: Devices) -> dict[str, MetricScores]:
 def _coverage(ttf: Floats, devices: Devices, open_: Flags) -> MetricScores:
     """Return how often the failure lies between the 10 and 90 % quantiles, censored ones being infinite."""
     low, high = (np.nan_to_num(ttf[:, place], nan=np.inf) for place in (0, 2))
-    inside = (devices.failure >= low) & (devices.failure <= high)
+    inside = (devices.crossing >= low) & (devices.crossing <= high)
     chosen = open_ & devices.failed
     if devices.modes:
         chosen &= np.isin(np.array(devices.modes), _PREDICTABLE)

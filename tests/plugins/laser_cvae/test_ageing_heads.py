@@ -19,7 +19,7 @@ from appliedpapers.plugins.laser_cvae.conformal import Calibration
 from appliedpapers.plugins.laser_cvae.decoding import Curves, Readings
 from appliedpapers.plugins.laser_cvae.devices import Scale, first_crossing, outliers, prefixes
 from appliedpapers.plugins.laser_cvae.fitting import conditioning
-from appliedpapers.plugins.laser_cvae.forecast import reached
+from appliedpapers.plugins.laser_cvae.forecast import over_time, reached
 from appliedpapers.plugins.laser_cvae.forecast_fit import fit_forecast
 from appliedpapers.plugins.laser_cvae.learner import reading_losses
 from appliedpapers.plugins.laser_cvae.normal import normal_devices, reference_devices
@@ -51,6 +51,41 @@ def test_a_single_odd_reading_is_marked_and_a_trend_is_not():
     odd[0, 11] += 0.05
     assert np.flatnonzero(outliers(odd)[0]).tolist() == [11]
     assert np.isinf(first_crossing(np.arange(30.0)[None], odd, 0.06))
+
+
+def test_a_failure_dated_by_a_reading_happened_on_the_way_to_it(devices):
+    limit, failed = devices.scale.limit, devices.take(devices.failed)
+    dated = replace(failed, failure=first_crossing(failed.hours, failed.damage, limit), truth=None)
+    # the simulator dates failures by the first reading whose noise-free damage is beyond the criterion
+    for known, damage in ((failed, failed.truth), (dated, dated.damage)):
+        place = (known.hours == known.failure[:, None]).argmax(axis=1)
+        every = np.arange(len(known))
+        # a step that was taken for an outlier has readings beyond the criterion on both sides
+        plain = (place > 0) & (damage[every, place - 1] < limit)
+        assert plain.mean() > 0.9
+        assert (known.crossing[plain] > known.hours[every, place - 1][plain]).all()
+        assert (known.crossing[plain] <= known.failure[plain]).all()
+        np.testing.assert_array_equal(known.crossing[~plain], known.failure[~plain])
+        for row in every[plain]:
+            there = np.isfinite(known.hours[row])
+            found = np.interp(known.crossing[row], known.hours[row][there], damage[row][there])
+            assert found == pytest.approx(limit)
+    moved = replace(failed, failure=failed.failure - 1.0)
+    np.testing.assert_array_equal(moved.crossing, moved.failure)
+
+
+@given(
+    arrays(np.float64, (4, 9), elements=st.floats(1e-6, 1.0)), arrays(np.float64, 4, elements=st.floats(0, 1))
+)
+@settings(max_examples=50, deadline=None)
+def test_calibration_moves_whether_a_device_fails_and_not_when_it_does(steps, p_cross):
+    chances = np.cumsum(steps, axis=1)
+    chances /= np.maximum(chances[:, -1:], 1) * 1.01
+    told = over_time(chances, p_cross)
+    np.testing.assert_allclose(told[:, -1], p_cross, atol=1e-12)
+    assert (np.diff(told, axis=1) >= 0).all()
+    before, after = chances / chances[:, -1:], told / np.maximum(told[:, -1:], 1e-300)
+    np.testing.assert_allclose(after[p_cross > 1e-200], before[p_cross > 1e-200], rtol=1e-9)
 
 
 @given(arrays(np.float64, (3, 12), elements=st.floats(0.3, 2.0)), st.sampled_from(["ratio", "percent", "dB"]))
